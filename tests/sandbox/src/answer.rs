@@ -1,0 +1,54 @@
+//! Answers: what the service says to a request, before a script gets at it.
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+/// The media type of nearly all that is sent here.
+pub(crate) const JSON: &str = "application/json";
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Vec<u8>,
+    /// How many records are in it.
+    pub(crate) returned: usize,
+}
+
+impl Answer {
+    /// 200 with this JSON.
+    pub(crate) fn json(value: &Value) -> Answer {
+        Answer::records(value.to_string().into_bytes(), 0)
+    }
+
+    /// 200 with `returned` records as ready-made JSON.
+    pub(crate) fn records(body: Vec<u8>, returned: usize) -> Answer {
+        Answer { status: StatusCode::OK, content_type: JSON, body, returned }
+    }
+
+    /// 204.
+    pub(crate) fn deleted() -> Answer {
+        Answer { status: StatusCode::NO_CONTENT, content_type: JSON, body: Vec::new(), returned: 0 }
+    }
+
+    /// 200 with plain text.
+    pub(crate) fn text(text: &str) -> Answer {
+        Answer { content_type: "text/plain", ..Answer::records(text.into(), 0) }
+    }
+
+    /// An error, with a JSON body that has a message.
+    pub(crate) fn error(status: StatusCode, message: &str) -> Answer {
+        Answer { status, ..Answer::json(&json!({ "message": message })) }
+    }
+
+    /// An error of the token endpoint, as Cognito words it.
+    pub(crate) fn oauth_error(name: &str) -> Answer {
+        Answer { status: StatusCode::BAD_REQUEST, ..Answer::json(&json!({ "error": name })) }
+    }
+
+    /// 415.
+    pub(crate) fn wrong_media_type() -> Answer {
+        Answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body has to be sent as application/json")
+    }
+}

@@ -1,0 +1,74 @@
+//! Sample data: cars for sale, shaped like the example of the API page. Everything follows from an index, nothing
+//! from chance or the clock, so that two runs show the same.
+
+use jiff::Timestamp;
+
+use crate::stamp;
+
+/// The time stamp of the first sample record.
+pub(crate) const START: Timestamp = stamp::EXAMPLE;
+
+/// The time from one sample record to the next: 7.0137 s, so that the microseconds differ as well.
+pub(crate) const STEP_MICROS: i64 = 7_013_700;
+
+const MODELS: [(&str, u64); 8] = [
+    ("Toyota", 6_250),
+    ("Honda", 7_000),
+    ("BMW", 22_000),
+    ("Nissan", 3_500),
+    ("Ford", 5_400),
+    ("Volvo", 9_800),
+    ("Škoda", 4_700),
+    ("Citroën", 3_900),
+];
+
+const COLOURS: [&str; 6] = ["White", "Red", "Blue", "Black", "Green", "Silver"];
+
+/// The payload of the sample record number `index`; the first one is the API page's.
+pub(crate) fn payload(index: u64) -> String {
+    let (make, base) = pick(&MODELS, index);
+    let colour = pick(&COLOURS, index / 3);
+    let price = base + index.wrapping_mul(37) % 2_000;
+    let kilometres = 60_000 + index.wrapping_mul(1_009) % 140_000;
+    let doors = if index % 5 == 3 { 2 } else { 4 };
+    format!(
+        r#"{{"carData":{{"Make":"{make}","Price":"${},{:03}.00","Odometer (KM)":"{kilometres}","Colour":"{colour}","Doors":"{doors}"}}}}"#,
+        price / 1_000,
+        price % 1_000,
+    )
+}
+
+/// The id of a stream's sample record number `index`: ids rise with the index.
+pub(crate) fn record_id(stream_id: &str, index: u64) -> String {
+    let seed = stream_id.bytes().fold(index, |seed, byte| scatter(seed ^ u64::from(byte)));
+    let first = 0x506d_0a86_u64.wrapping_add(index) & 0xffff_ffff;
+    uuid(first << 32 | seed >> 32, scatter(seed))
+}
+
+/// The id of the sandbox's stream number `index`.
+pub(crate) fn stream_id(index: u64) -> String {
+    uuid(scatter(index), scatter(!index))
+}
+
+/// An id that nothing foretells.
+pub(crate) fn random_id() -> String {
+    uuid(fastrand::u64(..), fastrand::u64(..))
+}
+
+/// 128 bits as the text of a version 4 UUID.
+fn uuid(high: u64, low: u64) -> String {
+    let bits = u128::from(high) << 64 | u128::from(low);
+    uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid().to_string()
+}
+
+fn pick<T: Copy, const N: usize>(values: &[T; N], index: u64) -> T {
+    values[(index % N as u64) as usize]
+}
+
+/// SplitMix64: neighbours get far apart.
+fn scatter(index: u64) -> u64 {
+    let mut z = index.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}

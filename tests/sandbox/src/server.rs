@@ -1,0 +1,266 @@
+//! The server: a thread with a small runtime that takes connections, and handles each request as the script says.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::io::{self, Write as _};
+use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request as HttpRequest, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::answer::Answer;
+use crate::api;
+use crate::fault::{Hook, Rule};
+use crate::journal::{Arrival, Call, Journal};
+use crate::route::Request;
+use crate::service::Service;
+use crate::wire::{Delivery, Reply, Wire};
+
+/// What the server's thread and the test share.
+pub(crate) struct Shared {
+    service: Mutex<Service>,
+    rules: Mutex<Vec<Rule>>,
+    pub(crate) journal: Journal,
+    /// Counts the releases of held requests.
+    releases: watch::Sender<u64>,
+    latency: Duration,
+    /// What the first hook that panicked had to say.
+    failure: Mutex<Option<String>>,
+}
+
+impl Shared {
+    pub(crate) fn new(service: Service, latency: Duration) -> Shared {
+        Shared {
+            service: Mutex::new(service),
+            rules: Mutex::default(),
+            journal: Journal::default(),
+            releases: watch::Sender::new(0),
+            latency,
+            failure: Mutex::default(),
+        }
+    }
+
+    /// The service, locked.
+    pub(crate) fn service(&self) -> MutexGuard<'_, Service> {
+        lock(&self.service)
+    }
+
+    /// Adds a rule to the script.
+    pub(crate) fn script(&self, rule: Rule) {
+        lock(&self.rules).push(rule);
+    }
+
+    /// Lets held requests go on.
+    pub(crate) fn release(&self) {
+        self.releases.send_modify(|count| *count += 1);
+    }
+
+    /// Takes what a hook's panic said.
+    pub(crate) fn take_failure(&self) -> Option<String> {
+        lock(&self.failure).take()
+    }
+
+    /// Runs a hook; a panic in it is kept for the test.
+    fn run(&self, hook: Option<&Hook>, service: &mut Service) {
+        let Some(hook) = hook else { return };
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook.run(service))) else { return };
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why");
+        lock(&self.failure).get_or_insert_with(|| text.to_owned());
+    }
+}
+
+/// A poisoned lock is as good as any: what is behind them is never half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A running server; dropping it stops it and closes all connections.
+pub(crate) struct Server {
+    stop: Option<oneshot::Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves on `listener`, on a thread of its own.
+    pub(crate) fn start(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Server> {
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let (stop, stopped) = oneshot::channel::<Infallible>();
+        let thread = thread::Builder::new().name("streamduo-sandbox".to_owned()).spawn(move || {
+            runtime.spawn(accept(listener, shared));
+            // Ends when the sender is dropped; then the runtime goes, and with it all tasks and their connections.
+            let _ = runtime.block_on(stopped);
+        })?;
+        Ok(Server { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // The thread does not panic, and if it did, this is no place to.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+    let mut connections = 0;
+    loop {
+        // Errors here are those of connections that went away, or of too many open files: try again, after a while.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        connections += 1;
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(serve(Wire::new(stream), connections, Arc::clone(&shared)));
+    }
+}
+
+async fn serve(wire: Wire, connection: usize, shared: Arc<Shared>) {
+    let flushed = wire.flushed();
+    let service = service_fn(|request: HttpRequest<Incoming>| {
+        let (shared, flushed) = (Arc::clone(&shared), Arc::clone(&flushed));
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+            // On its own, so that a request is carried out also when its client has gone: services are like that.
+            let exchange = Exchange { shared, connection, head, body, flushed };
+            tokio::spawn(exchange.handle()).await.map_err(io::Error::other)?
+        }
+    });
+    // An error is a client that went away, or a cut or a close of the script's.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(wire), service).await;
+}
+
+/// One request and its answer.
+struct Exchange {
+    shared: Arc<Shared>,
+    connection: usize,
+    head: Parts,
+    body: Bytes,
+    flushed: Arc<Notify>,
+}
+
+impl Exchange {
+    async fn handle(self) -> io::Result<Response<Reply>> {
+        let request = Request::new(&self.head, &self.body);
+        // Before the journal tells of the call, so that no release after that is missed.
+        let mut releases = self.shared.releases.subscribe();
+        let endpoint = request.endpoint;
+        let arrival = self.shared.journal.arrive(self.call(&request));
+        let rule = self.rule(endpoint, arrival);
+        let pause = async {
+            let delay = self.shared.latency + rule.delay;
+            // A sleep of nothing takes a millisecond.
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            if rule.hold {
+                self.shared.journal.hold(arrival);
+                if releases.changed().await.is_err() {
+                    pending::<()>().await;
+                }
+            }
+        };
+        let answer = if rule.applies_first() {
+            let answer = self.carry_out(request, &rule);
+            pause.await;
+            answer
+        } else {
+            pause.await;
+            self.carry_out(request, &rule)
+        };
+        self.reply(rule.shape(answer), &rule, arrival)
+    }
+
+    fn call(&self, request: &Request) -> Call {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let header = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+            (name.as_str().to_owned(), text(value.as_bytes()))
+        };
+        Call {
+            endpoint: request.endpoint,
+            method: self.head.method.to_string(),
+            path: self.head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            body: text(&self.body),
+            headers: self.head.headers.iter().map(header).collect(),
+            status: None,
+            connection: self.connection,
+            record_count: request.record_count,
+            mark_as_read: request.mark_as_read,
+            returned: 0,
+        }
+    }
+
+    /// The first rule for this call, or one without any effect.
+    fn rule(&self, endpoint: crate::Endpoint, arrival: Arrival) -> Rule {
+        let rules = lock(&self.shared.rules);
+        let rule = rules.iter().find(|rule| rule.matches(endpoint, arrival.nth));
+        rule.cloned().unwrap_or_else(|| Rule::on(endpoint))
+    }
+
+    fn carry_out(&self, request: Request, rule: &Rule) -> Answer {
+        let service = &mut *self.shared.service();
+        self.shared.run(rule.before.as_ref(), service);
+        let answer =
+            if rule.skips() { Answer::text("") } else { api::answer(service, request, &self.body, rule.twist()) };
+        self.shared.run(rule.after.as_ref(), service);
+        answer
+    }
+
+    fn reply(&self, answer: Answer, rule: &Rule, arrival: Arrival) -> io::Result<Response<Reply>> {
+        let Answer { status, content_type, body, returned } = answer;
+        let body = if rule.gzip { gzip(&body)? } else { body };
+        let body = Bytes::from(body);
+        let lost = rule.delivery == Delivery::Close || (rule.delivery != Delivery::Whole && body.is_empty());
+        self.shared.journal.answer(arrival, (!lost).then_some(status.as_u16()), returned);
+        if lost {
+            return Err(io::Error::other("closed by the script"));
+        }
+        let mut response = Response::builder().status(status);
+        if let Some(headers) = response.headers_mut() {
+            if status != StatusCode::NO_CONTENT {
+                headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+            }
+            if rule.gzip {
+                headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
+            }
+            for (name, value) in rule.headers() {
+                headers.insert(name, value.clone());
+            }
+        }
+        let reply = match rule.delivery {
+            Delivery::Whole | Delivery::Close => Reply::whole(body),
+            Delivery::Cut => Reply::half(&body, false, Arc::clone(&self.flushed)),
+            Delivery::CutChunked => Reply::half(&body, true, Arc::clone(&self.flushed)),
+        };
+        response.body(reply).map_err(io::Error::other)
+    }
+}
+
+fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}

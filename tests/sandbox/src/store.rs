@@ -1,0 +1,338 @@
+//! One stream's records in time order, and which of them are unread.
+//!
+//! A record is kept as the ready-made text of an answer, so that answering is copying. Reads go from an end or from a
+//! time stamp, marks from the oldest unread: no request scans the stream.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::ops::Bound;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::sample;
+use crate::stamp::{Clock, Since, later};
+
+/// The value of `readStatus` of an unread record; a read one has `true` in its place.
+const UNREAD: &str = "false";
+
+/// What makes a record one of its kind: an id may be written again, with another time stamp.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// `recordId`; empty for a text without one (see [`Sandbox::write_text`](crate::Sandbox::write_text)).
+    pub record_id: String,
+    /// `recordTimeStampISO`; empty for a text without one.
+    pub timestamp: String,
+}
+
+/// A record of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its id and its time stamp.
+    pub identity: Identity,
+    /// Its text as in an answer, with `readStatus` "false".
+    pub json: String,
+    /// Its `dataPayload`, byte for byte as written.
+    pub payload: String,
+}
+
+/// A record's place in time; equal time stamps stand in the order of writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    at: Timestamp,
+    seq: u64,
+}
+
+/// A part of a record's text, as bytes from `0` to `1`; empty where the text has no such part.
+type Span = (u32, u32);
+
+/// A record as it is kept.
+#[derive(Debug)]
+struct Entry {
+    text: Box<str>,
+    /// `recordId` and `recordTimeStampISO` as JSON string literals, and the payload.
+    id: Span,
+    stamp: Span,
+    payload: Span,
+    /// Where [`UNREAD`] stands; `None` for a text that is served verbatim.
+    status: Option<u32>,
+}
+
+/// A stream's records.
+#[derive(Debug)]
+pub(crate) struct Store {
+    stream_id: String,
+    clock: Clock,
+    records: BTreeMap<Key, Entry>,
+    unread: BTreeSet<Key>,
+    /// The keys of each id, by the id's hash: ids as text would take more room than all else but the records.
+    by_id: BTreeSet<(u64, Key)>,
+    next_seq: u64,
+    filled: u64,
+}
+
+impl Store {
+    /// The empty store of the stream `stream_id`.
+    pub(crate) fn new(stream_id: &str) -> Store {
+        Store {
+            stream_id: stream_id.to_owned(),
+            clock: Clock::new(),
+            records: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            by_id: BTreeSet::new(),
+            next_seq: 0,
+            filled: 0,
+        }
+    }
+
+    /// Adds a record with the time stamp of now, or just after the last record if that is later.
+    pub(crate) fn append(&mut self, record_id: &str, payload: &RawValue) -> Key {
+        let now = Clock::now();
+        let at = self.last().map_or(now, |last| now.max(later(last, 1)));
+        self.insert(at, record_id, &self.clock.text(at), payload.get())
+    }
+
+    /// Adds a record at its place in time. A stamp that names no moment stands last.
+    pub(crate) fn insert_as(&mut self, record_id: &str, stamp: &str, payload: &RawValue) -> Key {
+        let at = Clock::moment(stamp).unwrap_or_else(|| self.at_the_end());
+        self.insert(at, record_id, stamp, payload.get())
+    }
+
+    /// Adds a text, whatever it is, as the last record. It is served verbatim, read or not.
+    pub(crate) fn append_text(&mut self, text: &str) -> Key {
+        let at = self.at_the_end();
+        self.add(at, Entry::verbatim(text))
+    }
+
+    /// Adds `count` sample records after the last record; on the same stream of a new sandbox, always the same ones.
+    pub(crate) fn fill(&mut self, count: usize) {
+        let start = self.last().map_or(sample::START, |last| later(last, sample::STEP_MICROS));
+        for step in 0..count {
+            let micros = i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(sample::STEP_MICROS);
+            let at = later(start, micros);
+            let id = sample::record_id(&self.stream_id, self.filled);
+            let payload = sample::payload(self.filled);
+            self.insert(at, &id, &self.clock.text(at), &payload);
+            self.filled += 1;
+        }
+    }
+
+    /// Takes away the oldest record of this identity; false if there is none.
+    pub(crate) fn remove(&mut self, identity: &Identity) -> bool {
+        let hash = hash(&identity.record_id);
+        let found = self
+            .keys_of(&identity.record_id)
+            .find(|key| self.records.get(key).is_some_and(|entry| entry.identity() == *identity));
+        let Some(key) = found else { return false };
+        self.records.remove(&key);
+        self.unread.remove(&key);
+        self.by_id.remove(&(hash, key))
+    }
+
+    /// The `n` oldest unread records.
+    pub(crate) fn oldest_unread(&self, n: usize) -> Vec<Key> {
+        self.unread.iter().take(n).copied().collect()
+    }
+
+    /// The last `n` records, oldest first.
+    pub(crate) fn last_n(&self, n: usize) -> Vec<Key> {
+        in_time_order(self.records.keys().rev().take(n).copied())
+    }
+
+    /// The first `n` records of those that `since` asks for.
+    pub(crate) fn since(&self, since: Since, n: usize) -> Vec<Key> {
+        let from = match since {
+            Since::After(at) => Bound::Excluded(Key { at, seq: u64::MAX }),
+            Since::From(at) => Bound::Included(Key { at, seq: 0 }),
+        };
+        self.records.range((from, Bound::Unbounded)).take(n).map(|(key, _)| *key).collect()
+    }
+
+    /// The last `n` versions of a record, oldest first.
+    pub(crate) fn versions(&self, record_id: &str, n: usize) -> Vec<Key> {
+        in_time_order(self.keys_of(record_id).rev().take(n))
+    }
+
+    /// Marks records as read.
+    pub(crate) fn mark(&mut self, keys: &[Key]) {
+        for key in keys {
+            self.unread.remove(key);
+        }
+    }
+
+    /// The JSON array of these records, with the read status they have now.
+    pub(crate) fn answer(&self, keys: &[Key]) -> Vec<u8> {
+        let entries = || keys.iter().filter_map(|key| self.records.get(key).map(|entry| (key, entry)));
+        let size: usize = entries().map(|(_, entry)| entry.text.len() + 1).sum();
+        let mut body = Vec::with_capacity(size + 2);
+        body.push(b'[');
+        for (key, entry) in entries() {
+            if body.len() > 1 {
+                body.push(b',');
+            }
+            entry.write_to(&mut body, !self.unread.contains(key));
+        }
+        body.push(b']');
+        body
+    }
+
+    /// The record at `key`.
+    pub(crate) fn record(&self, key: Key) -> Option<Record> {
+        self.records.get(&key).map(Entry::record)
+    }
+
+    /// All records, in time order.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.records.values().map(Entry::record).collect()
+    }
+
+    /// The identities of `keys`.
+    pub(crate) fn identities(&self, keys: &[Key]) -> Vec<Identity> {
+        keys.iter().filter_map(|key| self.records.get(key)).map(Entry::identity).collect()
+    }
+
+    /// The identities of all unread records, or of all read ones, in time order.
+    pub(crate) fn with_status(&self, read: bool) -> Vec<Identity> {
+        let wanted = |key: &Key| self.unread.contains(key) != read;
+        self.records.iter().filter(|(key, _)| wanted(key)).map(|(_, entry)| entry.identity()).collect()
+    }
+
+    /// How many records there are, and how many of them are unread.
+    pub(crate) fn tally(&self) -> (usize, usize) {
+        (self.records.len(), self.unread.len())
+    }
+
+    /// The clock that writes this stream's time stamps.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn last(&self) -> Option<Timestamp> {
+        self.records.last_key_value().map(|(key, _)| key.at)
+    }
+
+    fn at_the_end(&self) -> Timestamp {
+        let now = Clock::now();
+        self.last().map_or(now, |last| now.max(last))
+    }
+
+    fn insert(&mut self, at: Timestamp, record_id: &str, stamp: &str, payload: &str) -> Key {
+        let entry = Entry::new(&self.stream_id, record_id, stamp, payload);
+        self.add(at, entry)
+    }
+
+    fn add(&mut self, at: Timestamp, entry: Entry) -> Key {
+        let key = Key { at, seq: self.next_seq };
+        self.next_seq += 1;
+        self.by_id.insert((hash(&entry.decode(entry.id)), key));
+        self.unread.insert(key);
+        self.records.insert(key, entry);
+        key
+    }
+
+    fn keys_of<'a>(&'a self, record_id: &'a str) -> impl DoubleEndedIterator<Item = Key> + 'a {
+        let hash = hash(record_id);
+        let first = Key { at: Timestamp::MIN, seq: 0 };
+        let last = Key { at: Timestamp::MAX, seq: u64::MAX };
+        let same_id = move |key: &Key| self.records.get(key).is_some_and(|entry| entry.decode(entry.id) == record_id);
+        self.by_id.range((hash, first)..=(hash, last)).map(|(_, key)| *key).filter(same_id)
+    }
+}
+
+/// The fields that a text served verbatim may have.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    #[serde(borrow)]
+    record_id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "recordTimeStampISO")]
+    stamp: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data_payload: Option<&'a RawValue>,
+}
+
+impl Entry {
+    fn new(stream_id: &str, record_id: &str, stamp: &str, payload: &str) -> Entry {
+        let mut text = String::with_capacity(160 + record_id.len() + stream_id.len() + stamp.len() + payload.len());
+        let mut put = |key: &str, literal: &str| -> Span {
+            text.push_str(key);
+            let from = offset(text.len());
+            text.push_str(literal);
+            (from, offset(text.len()))
+        };
+        let id = put(r#"{"recordId":"#, &quoted(record_id));
+        put(r#","streamId":"#, &quoted(stream_id));
+        let stamp = put(r#","recordTimeStampISO":"#, &quoted(stamp));
+        let status = put(r#","readStatus":""#, UNREAD).0;
+        let payload = put(r#"","dataPayload":"#, payload);
+        text.push('}');
+        Entry { text: text.into_boxed_str(), id, stamp, payload, status: Some(status) }
+    }
+
+    fn verbatim(text: &str) -> Entry {
+        let fields: Option<Fields<'_>> = serde_json::from_str(text).ok();
+        let span = |part: Option<&RawValue>| part.map_or((0, 0), |part| span_in(text, part.get()));
+        let (id, stamp, payload) = fields.map_or((None, None, None), |f| (f.record_id, f.stamp, f.data_payload));
+        Entry { id: span(id), stamp: span(stamp), payload: span(payload), text: text.into(), status: None }
+    }
+
+    fn part(&self, span: Span) -> &str {
+        self.text.get(span.0 as usize..span.1 as usize).unwrap_or_default()
+    }
+
+    /// The value of a string literal in the text; empty if there is none.
+    fn decode(&self, span: Span) -> String {
+        serde_json::from_str(self.part(span)).unwrap_or_default()
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { record_id: self.decode(self.id), timestamp: self.decode(self.stamp) }
+    }
+
+    fn record(&self) -> Record {
+        let payload = self.part(self.payload).to_owned();
+        Record { identity: self.identity(), json: self.text.to_string(), payload }
+    }
+
+    fn write_to(&self, body: &mut Vec<u8>, read: bool) {
+        match self.status {
+            Some(status) if read => {
+                let (head, tail) = self.text.split_at(status as usize);
+                body.extend_from_slice(head.as_bytes());
+                body.extend_from_slice(b"true");
+                body.extend_from_slice(tail.strip_prefix(UNREAD).unwrap_or(tail).as_bytes());
+            }
+            _ => body.extend_from_slice(self.text.as_bytes()),
+        }
+    }
+}
+
+/// `text` as a JSON string literal.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Where `part`, a slice of `text`, stands in it.
+fn span_in(text: &str, part: &str) -> Span {
+    let from = part.as_ptr() as usize - text.as_ptr() as usize;
+    (offset(from), offset(from + part.len()))
+}
+
+/// An offset in a record's text. Records of 4 GB do not occur; one would lose its parts, not its text.
+fn offset(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+fn hash(record_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    record_id.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn in_time_order(latest_first: impl Iterator<Item = Key>) -> Vec<Key> {
+    let mut keys: Vec<Key> = latest_first.collect();
+    keys.reverse();
+    keys
+}

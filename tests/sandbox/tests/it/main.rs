@@ -1,0 +1,8 @@
+//! The sandbox against its contract, over plain HTTP.
+
+mod client;
+mod faults;
+mod program;
+mod records;
+mod streams;
+mod tokens;
