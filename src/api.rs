@@ -1,0 +1,215 @@
+//! The StreamDuo API, as far as the tap needs it: peek, mark and take.
+
+use anyhow::{Context, Result, anyhow};
+use log::warn;
+use secrecy::SecretString;
+use serde::Serialize;
+use url::Url;
+
+use crate::auth::TokenSource;
+use crate::config::Config;
+use crate::http::{Http, HttpError, without};
+use crate::record::{Delivered, NoPage, Page};
+use crate::retry::{Retry, retrying};
+use crate::shutdown::Shutdown;
+
+/// What the poll loop asks of the service, so that its tests can force every failure.
+pub trait Queue {
+    /// The `count` oldest unread records. Changes nothing, and is tried again when it fails.
+    ///
+    /// # Errors
+    /// When the service keeps failing or refuses.
+    fn peek(&mut self, count: usize) -> Result<Page>;
+
+    /// Marks as many of the oldest unread records as were delivered: whichever they are at that moment. Sent once.
+    ///
+    /// # Errors
+    /// When the service refuses, or answers have been lost too often in a row.
+    fn mark(&mut self, delivered: Delivered) -> Result<Marked>;
+
+    /// The `count` oldest unread records, marked as read in the same request: what is lost on its way is lost.
+    ///
+    /// # Errors
+    /// When the service keeps failing or refuses.
+    fn take(&mut self, count: usize) -> Result<Page>;
+}
+
+/// What is known of a mark.
+#[derive(Debug)]
+pub enum Marked {
+    /// These records are marked now. The page behind it may hold others than the page that was delivered.
+    Answered(Page),
+    /// The answer was lost: it may have been applied, or not. The next peek tells.
+    Unknown,
+}
+
+/// A record-request. All five keys are always sent, as the vendor's SDK does.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RecordRequest {
+    read_record_request_type: &'static str,
+    record_count: usize,
+    record_id: Option<&'static str>,
+    mark_as_read: bool,
+    #[serde(rename = "recordTimeStampISO")]
+    record_time_stamp_iso: Option<&'static str>,
+}
+
+impl RecordRequest {
+    fn unread(record_count: usize, mark_as_read: bool) -> RecordRequest {
+        RecordRequest {
+            read_record_request_type: "UNREAD",
+            record_count,
+            record_id: None,
+            mark_as_read,
+            record_time_stamp_iso: None,
+        }
+    }
+
+    /// What a log line calls it.
+    fn name(self) -> &'static str {
+        if self.mark_as_read { "mark" } else { "peek" }
+    }
+}
+
+/// One stream of the service.
+#[derive(Debug)]
+pub struct Api {
+    http: Http,
+    tokens: TokenSource,
+    stream_id: String,
+    url: Url,
+    max_retries: usize,
+    /// The marks in a row whose answers were lost.
+    lost_marks: Retry,
+    stop: Shutdown,
+}
+
+impl Api {
+    /// The stream that the settings name.
+    ///
+    /// # Errors
+    /// When `apiUrl` cannot take a path.
+    pub fn new(config: &Config, http: Http, stop: Shutdown) -> Result<Api> {
+        let mut url = config.api_url.clone();
+        url.path_segments_mut()
+            .map_err(|()| anyhow!("`apiUrl` cannot take a path: {}", config.api_url))?
+            .pop_if_empty()
+            .extend(["stream", &config.stream_id, "record-request"]);
+        Ok(Api {
+            tokens: TokenSource::new(config, http.clone(), stop.clone()),
+            http,
+            stream_id: config.stream_id.clone(),
+            url,
+            max_retries: config.max_retries,
+            lost_marks: Retry::new(config.max_retries),
+            stop,
+        })
+    }
+
+    /// Sends a record-request once; a token that is refused is renewed once, for a refused request was not served.
+    fn request(&mut self, request: RecordRequest) -> Result<Page> {
+        let mut token = self.tokens.bearer()?;
+        let mut answer = self.send(request, &token);
+        if let Err(error) = &answer
+            && error.downcast_ref().and_then(HttpError::status) == Some(401)
+        {
+            self.tokens.forget();
+            token = self.tokens.bearer()?;
+            answer = self.send(request, &token);
+        }
+        let answer = answer.map_err(|error| self.explain(request, error))?;
+        Page::parse(answer).map_err(|error| match error {
+            NoPage::NotJson(..) => HttpError::Unreadable(without(&token, error.to_string())).into(),
+            NoPage::NotRecords(text) => NoPage::NotRecords(without(&token, text)).into(),
+            NoPage::NoIdentity(..) => error.into(),
+        })
+    }
+
+    /// A stop may cut a peek short; any other request is waited for, because its answer tells what was marked.
+    fn send(&self, request: RecordRequest, token: &SecretString) -> Result<Vec<u8>> {
+        let call = self.http.json(request.name(), &self.url, &request, token);
+        if request.mark_as_read { Ok(call.send()?) } else { call.send_until(&self.stop) }
+    }
+
+    /// Adds what to do about it.
+    fn explain(&self, request: RecordRequest, error: anyhow::Error) -> anyhow::Error {
+        let Some(cause) = error.downcast_ref::<HttpError>() else { return error };
+        let stream = &self.stream_id;
+        let remedy = match cause {
+            HttpError::Status { status: 400 | 413 | 422, .. } => format!(
+                "the service refuses to read {} records of stream {stream}: check `streamId`, or make `pageSize` smaller",
+                request.record_count
+            ),
+            HttpError::Status { status: 401, .. } => {
+                "a fresh access token is refused: check `scope`, and that `apiUrl` and `authUrl` belong together"
+                    .to_owned()
+            }
+            HttpError::Status { status: 403, .. } => format!(
+                "this client may not read stream {stream}: check `clientId` and `scope`, or ask the stream's owner to \
+                 make the client a consumer of it"
+            ),
+            HttpError::Status { status: 404, .. } => {
+                format!("there is no stream {stream}: check `streamId` and `apiUrl`")
+            }
+            HttpError::Status { status: 300..400, .. } => "redirects are not followed: check `apiUrl`".to_owned(),
+            HttpError::Unreachable { .. } => "check `apiUrl`, the network and the proxy".to_owned(),
+            HttpError::TimedOut { .. } => {
+                "check the network, raise `requestTimeoutSeconds` or make `pageSize` smaller".to_owned()
+            }
+            _ => return error.context(format!("read stream {stream}")),
+        };
+        error.context(remedy)
+    }
+}
+
+impl Queue for Api {
+    fn peek(&mut self, count: usize) -> Result<Page> {
+        let stop = self.stop.clone();
+        retrying(self.max_retries, "peek", &stop, || self.request(RecordRequest::unread(count, false)))
+    }
+
+    fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
+        let lost = match self.request(RecordRequest::unread(delivered.count(), true)) {
+            Ok(page) if !page.is_empty() => {
+                self.lost_marks.reset();
+                return Ok(Marked::Answered(page));
+            }
+            // Somebody else was faster, or the service does not do what it is asked for: do not go round for ever.
+            Ok(_) => anyhow!(HttpError::Unreadable("the service has marked no record".to_owned())),
+            Err(error) => match error.downcast::<NoPage>() {
+                Ok(unreadable) => anyhow!(HttpError::Unreadable(unreadable.to_string())),
+                Err(error) => error,
+            },
+        };
+        self.lost_marks.wait("mark", lost, &self.stop)?;
+        Ok(Marked::Unknown)
+    }
+
+    fn take(&mut self, count: usize) -> Result<Page> {
+        let stop = self.stop.clone();
+        retrying(self.max_retries, "mark", &stop, || {
+            let page = self.request(RecordRequest::unread(count, true));
+            if page.is_err() {
+                warn!(
+                    "the answer is lost: what it may have marked as read does not come again (`acknowledge` is `read`)"
+                );
+            }
+            page
+        })
+        .context("take records")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_request_has_all_its_keys() {
+        assert_eq!(
+            serde_json::to_string(&RecordRequest::unread(100, true)).unwrap(),
+            r#"{"readRecordRequestType":"UNREAD","recordCount":100,"recordId":null,"markAsRead":true,"recordTimeStampISO":null}"#
+        );
+    }
+}

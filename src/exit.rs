@@ -1,0 +1,71 @@
+//! How the program ends, as a number.
+
+use crate::config::Invalid;
+use crate::shutdown::Stopped;
+
+/// The exit code of a run. The numbers are listed in `--help` and in the README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: the stream was drained, or what was asked for was printed.
+    Success,
+    /// 1: the run failed; nothing that was not delivered has been marked as read.
+    Failure,
+    /// 2: the command line, the configuration or a file named there is wrong; no request was made.
+    /// clap ends a wrong command line with the same number.
+    Usage,
+    /// 128 + n: stopped by signal n (143 for SIGTERM, 130 for SIGINT), as shells report it.
+    Signal(u8),
+}
+
+impl Exit {
+    /// The exit code that an error stands for.
+    pub fn of(error: &anyhow::Error) -> Exit {
+        let stopped = error.chain().find_map(|cause| cause.downcast_ref::<Stopped>());
+        if let Some(stopped) = stopped {
+            Exit::Signal(stopped.signal)
+        } else if error.chain().any(|cause| cause.is::<Invalid>()) {
+            Exit::Usage
+        } else {
+            Exit::Failure
+        }
+    }
+
+    /// The number handed to the operating system.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Success => 0,
+            Exit::Failure => 1,
+            Exit::Usage => 2,
+            Exit::Signal(signal) => 128u8.saturating_add(signal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn any_other_error_is_a_failure() {
+        assert_eq!(Exit::of(&anyhow!("the disk is full")).code(), 1);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_a_usage_error_whatever_the_context() {
+        let error = Err::<(), _>(Invalid::new("no")).context("read the config").unwrap_err();
+        assert_eq!(Exit::of(&error).code(), 2);
+    }
+
+    #[test]
+    fn a_signal_ends_with_128_and_its_number() {
+        let error = anyhow::Error::new(Stopped { signal: 15 }).context("peek");
+        assert_eq!(Exit::of(&error).code(), 143);
+        assert_eq!(Exit::of(&Stopped { signal: 2 }.into()).code(), 130);
+    }
+
+    #[test]
+    fn success_is_zero() {
+        assert_eq!(Exit::Success.code(), 0);
+    }
+}

@@ -1,0 +1,272 @@
+//! One door for all requests: the only file that imports reqwest.
+//!
+//! A request is sent once; whether and when to send it again is for [`crate::retry`] to say. Neither an error nor a log
+//! line holds a URL's query, a header or a secret.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use url::Url;
+
+use crate::config::{Config, is_loopback};
+use crate::logging;
+use crate::shutdown::{NOTICE, Shutdown};
+
+/// How much of a refusal's text is quoted, in characters.
+const QUOTED: usize = 300;
+
+/// Why a request brought no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// No connection, or none in time.
+    #[error("cannot reach {host}: {reason}")]
+    Unreachable {
+        /// The host and port of the URL.
+        host: String,
+        /// What the operating system or the TLS library says.
+        reason: String,
+    },
+    /// The answer did not come within `requestTimeoutSeconds`.
+    #[error("{host} did not answer within {} s", timeout.as_secs())]
+    TimedOut {
+        /// The host and port of the URL.
+        host: String,
+        /// The limit that was set.
+        timeout: Duration,
+    },
+    /// The connection ended before the answer did, or the answer cannot be decoded.
+    #[error("the answer of {host} was cut off: {reason}")]
+    CutOff {
+        /// The host and port of the URL.
+        host: String,
+        /// What the HTTP library says.
+        reason: String,
+    },
+    /// The answer is complete, but its body is not what it has to be.
+    #[error("{0}")]
+    Unreadable(String),
+    /// An answer that is no success (RFC 9110 section 15).
+    #[error("{host} answers {status}{text}")]
+    Status {
+        /// The host and port of the URL.
+        host: String,
+        /// The status code.
+        status: u16,
+        /// What `Retry-After` asks for (RFC 9110 section 10.2.3).
+        retry_after: Option<Duration>,
+        /// Where the answer points to and what it says, shortened, without secrets.
+        text: String,
+    },
+}
+
+impl HttpError {
+    /// The status code of an answer that is no success.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            HttpError::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries of its own.
+#[derive(Debug, Clone)]
+pub struct Http {
+    client: Client,
+    timeout: Duration,
+}
+
+impl Http {
+    /// Makes the client that the settings ask for.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be loaded.
+    pub fn new(config: &Config) -> Result<Http> {
+        // Fails where a provider is installed already: then that one serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(&config.user_agent)
+            .timeout(None)
+            .redirect(Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never());
+        if is_loopback(&config.api_url) && is_loopback(&config.auth_url) {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().context("set up HTTPS with the system's certificates")?;
+        Ok(Http { client, timeout: config.request_timeout })
+    }
+
+    /// A POST of a form (`application/x-www-form-urlencoded`) that holds a secret.
+    pub fn form(&self, endpoint: &'static str, url: &Url, fields: &[(&str, &str)], secret: &SecretString) -> Call {
+        self.call(endpoint, url, self.client.post(url.clone()).form(fields), secret)
+    }
+
+    /// A POST of a JSON document, authorized by a bearer token (RFC 6750 section 2.1).
+    pub fn json(&self, endpoint: &'static str, url: &Url, document: &impl Serialize, token: &SecretString) -> Call {
+        let request = self.client.post(url.clone()).bearer_auth(token.expose_secret()).json(document);
+        self.call(endpoint, url, request, token)
+    }
+
+    fn call(&self, endpoint: &'static str, url: &Url, request: RequestBuilder, secret: &SecretString) -> Call {
+        Call {
+            endpoint,
+            host: host(url),
+            // On the request and not on the client: only so it bounds the whole exchange, to the last byte.
+            request: request.timeout(self.timeout),
+            timeout: self.timeout,
+            secret: secret.clone(),
+        }
+    }
+}
+
+/// A request that is ready to be sent.
+#[derive(Debug)]
+pub struct Call {
+    endpoint: &'static str,
+    host: String,
+    request: RequestBuilder,
+    timeout: Duration,
+    /// What the answer's text must not reveal if the server sends it back.
+    secret: SecretString,
+}
+
+impl Call {
+    /// Sends the request and waits for the whole answer, whatever happens meanwhile.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub fn send(self) -> Result<Vec<u8>, HttpError> {
+        let started = Instant::now();
+        let Call { endpoint, host, request, timeout, secret } = self;
+        let failed = |error: reqwest::Error| failure(&host, timeout, error);
+        let mut status = None;
+        let answer = request.send().map_err(failed).and_then(|response| {
+            status = Some(response.status().as_u16());
+            if response.status().is_success() {
+                response.bytes().map(Vec::from).map_err(failed)
+            } else {
+                Err(refusal(&host, response, &secret))
+            }
+        });
+        logging::http_request(endpoint, status, started.elapsed());
+        answer
+    }
+
+    /// Sends the request and waits for the whole answer, but no longer than until a stop is asked for. Only for
+    /// requests that change nothing: whether an abandoned one was served stays unknown.
+    ///
+    /// # Errors
+    /// [`HttpError`] or [`crate::shutdown::Stopped`].
+    pub fn send_until(self, stop: &Shutdown) -> Result<Vec<u8>> {
+        stop.check()?;
+        let (answered, answer) = mpsc::sync_channel(1);
+        let host = self.host.clone();
+        // The thread outlives an abandoned request and ends with the process.
+        thread::Builder::new()
+            .name(self.endpoint.to_owned())
+            .spawn(move || answered.send(self.send()))
+            .context("start a thread")?;
+        loop {
+            match answer.recv_timeout(NOTICE) {
+                Ok(answer) => return Ok(answer?),
+                Err(RecvTimeoutError::Timeout) => stop.check()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(HttpError::CutOff { host, reason: "the request was given up".to_owned() }.into());
+                }
+            }
+        }
+    }
+}
+
+/// The host and port of a URL, to name it in a message.
+fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn failure(host: &str, timeout: Duration, error: reqwest::Error) -> HttpError {
+    let host = host.to_owned();
+    if error.is_timeout() {
+        return HttpError::TimedOut { host, timeout };
+    }
+    let unreachable = error.is_connect();
+    let reason = innermost(&error.without_url());
+    if unreachable { HttpError::Unreachable { host, reason } } else { HttpError::CutOff { host, reason } }
+}
+
+/// What the cause at the bottom says: the layers above it only say that something failed.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    logging::one_line(&cause.to_string())
+}
+
+fn refusal(host: &str, response: Response, secret: &SecretString) -> HttpError {
+    let status = response.status().as_u16();
+    let retry_after = retry_after(response.headers(), SystemTime::now());
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    // The status decides; a text that cannot be read adds nothing.
+    let body = response.bytes().unwrap_or_default();
+    let mut text = String::new();
+    if let Some(location) = location {
+        text = format!(", pointing to {location}");
+    }
+    let said = String::from_utf8_lossy(&body);
+    let said = logging::one_line(said.trim());
+    if !said.is_empty() {
+        let end = if said.chars().nth(QUOTED).is_some() { "…" } else { "" };
+        text = format!("{text}: {}{end}", said.chars().take(QUOTED).collect::<String>());
+    }
+    HttpError::Status { host: host.to_owned(), status, retry_after, text: without(secret, text) }
+}
+
+/// The text without the secret, should a server send it back.
+pub fn without(secret: &SecretString, text: String) -> String {
+    text.replace(secret.expose_secret(), "[secret]")
+}
+
+/// How long `Retry-After` asks to wait: seconds, or a date (RFC 9110 section 10.2.3). A date gone by means no wait.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(value).ok().map(|date| date.duration_since(now).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let wait = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(wait("120"), Some(Duration::from_secs(120)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("-1"), None);
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_host_goes_with_its_port_and_without_path() {
+        assert_eq!(host(&Url::parse("https://me:pw@example.com/a?b").unwrap()), "example.com");
+        assert_eq!(host(&Url::parse("http://[::1]:8080/a").unwrap()), "[::1]:8080");
+    }
+}

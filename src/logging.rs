@@ -1,0 +1,197 @@
+//! Log lines on stderr as singer-python writes them (`INFO message`), and its METRIC lines.
+//!
+//! One line an event, whatever a message holds: control characters are replaced by spaces.
+
+use std::env;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use log::{Level, LevelFilter, Record, debug, info, warn};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// The target of a fatal error's line; it is written at whatever level was chosen.
+const FATAL: &str = "fatal";
+
+/// How often a long run says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The environment variables that choose the level, first come first served.
+const LEVEL_VARIABLES: [&str; 3] = ["TAP_STREAMDUO_LOGLEVEL", "LOGLEVEL", "RUST_LOG"];
+
+/// Starts logging at the level that the environment asks for, INFO by default.
+pub fn init() {
+    let chosen = LEVEL_VARIABLES
+        .iter()
+        .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (*name, value)));
+    let mut builder = env_logger::Builder::new();
+    builder.format(|out, record| writeln!(out, "{}", line(record)));
+    let mut unknown = None;
+    match &chosen {
+        // RUST_LOG may name modules, as in `RUST_LOG=tap_streamduo=debug,hyper=info`.
+        Some((name, value)) if *name == "RUST_LOG" => {
+            builder.parse_filters(value);
+        }
+        Some((name, value)) => {
+            let level = level(value);
+            unknown = level.is_none().then(|| format!("{name}: no level {value:?}; INFO it is"));
+            builder.filter_module(env!("CARGO_CRATE_NAME"), level.unwrap_or(LevelFilter::Info));
+        }
+        None => {
+            builder.filter_module(env!("CARGO_CRATE_NAME"), LevelFilter::Info);
+        }
+    }
+    builder.filter_module(FATAL, LevelFilter::Error).init();
+    if let Some(unknown) = unknown {
+        warn!("{unknown}");
+    }
+}
+
+/// A level by the name that Python's logging or the log crate gives it.
+fn level(name: &str) -> Option<LevelFilter> {
+    match name.to_ascii_uppercase().as_str() {
+        "CRITICAL" | "FATAL" | "OFF" => Some(LevelFilter::Off),
+        "WARNING" => Some(LevelFilter::Warn),
+        other => other.parse().ok(),
+    }
+}
+
+fn line(record: &Record<'_>) -> String {
+    let level = match record.level() {
+        Level::Error if record.target() == FATAL => "CRITICAL",
+        Level::Warn => "WARNING",
+        other => other.as_str(),
+    };
+    format!("{level} {}", one_line(&record.args().to_string()))
+}
+
+/// The text with every control character replaced by a space, so that it cannot break out of its line.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Writes the line of the error that ends the run.
+pub fn fatal(error: &anyhow::Error) {
+    log::error!(target: FATAL, "{error:#}");
+}
+
+/// A point in singer-python's form: `METRIC: {"type": ..., "metric": ..., "value": ..., "tags": {...}}`.
+/// Source: `singer/metrics.py` of singer-python 6.
+#[derive(Serialize)]
+struct Metric<'a> {
+    r#type: &'a str,
+    metric: &'a str,
+    value: Value,
+    tags: Value,
+}
+
+impl Metric<'_> {
+    fn text(&self) -> String {
+        // A metric is made of plain strings and numbers: it always serializes.
+        format!("METRIC: {}", serde_json::to_string(self).unwrap_or_default())
+    }
+}
+
+fn timer(metric: &'static str, elapsed: Duration, tags: Value) -> String {
+    Metric { r#type: "timer", metric, value: json!(elapsed.as_secs_f64()), tags }.text()
+}
+
+/// Writes the duration of one HTTP request, at DEBUG.
+pub fn http_request(endpoint: &str, status: Option<u16>, elapsed: Duration) {
+    let status = match status {
+        Some(code) if (200..300).contains(&code) => "succeeded",
+        _ => "failed",
+    };
+    debug!("{}", timer("http_request_duration", elapsed, json!({"endpoint": endpoint, "status": status})));
+}
+
+/// Counts the records of a run, and says at INFO how far it is and what came of it.
+#[derive(Debug)]
+pub struct Meter {
+    stream: String,
+    started: Instant,
+    reported: Instant,
+    /// Records written that no METRIC line has told yet.
+    unreported: usize,
+    written: usize,
+    marked: usize,
+}
+
+impl Meter {
+    /// Starts to count for the stream of this Singer name.
+    pub fn start(stream: &str) -> Meter {
+        let now = Instant::now();
+        Meter { stream: stream.to_owned(), started: now, reported: now, unreported: 0, written: 0, marked: 0 }
+    }
+
+    /// Counts records written to stdout.
+    pub fn wrote(&mut self, count: usize) {
+        self.written += count;
+        self.unreported += count;
+        if self.reported.elapsed() >= PROGRESS_INTERVAL {
+            self.report();
+        }
+    }
+
+    /// Counts records that the service has marked as read.
+    pub fn marked(&mut self, count: usize) {
+        self.marked += count;
+    }
+
+    fn report(&mut self) {
+        info!("{} so far", self.counts());
+        self.record_count();
+        self.reported = Instant::now();
+    }
+
+    fn counts(&self) -> String {
+        format!(
+            "{}: {} records written, {} marked as read in {:.1} s",
+            self.stream,
+            self.written,
+            self.marked,
+            self.started.elapsed().as_secs_f64()
+        )
+    }
+
+    fn record_count(&mut self) {
+        let value = json!(std::mem::take(&mut self.unreported));
+        let tags = json!({"endpoint": self.stream});
+        info!("{}", Metric { r#type: "counter", metric: "record_count", value, tags }.text());
+    }
+
+    /// Writes the summary of a run that has ended, well or not.
+    pub fn finish(mut self, succeeded: bool) {
+        info!("{}", self.counts());
+        self.record_count();
+        let status = if succeeded { "succeeded" } else { "failed" };
+        info!("{}", timer("job_duration", self.started.elapsed(), json!({"job_type": self.stream, "status": status})));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_goes_by_its_python_or_its_rust_name() {
+        assert_eq!(level("WARNING"), Some(LevelFilter::Warn));
+        assert_eq!(level("warn"), Some(LevelFilter::Warn));
+        assert_eq!(level("debug"), Some(LevelFilter::Debug));
+        assert_eq!(level("CRITICAL"), Some(LevelFilter::Off));
+        assert_eq!(level("loud"), None);
+    }
+
+    #[test]
+    fn a_message_cannot_leave_its_line() {
+        assert_eq!(one_line("a\nCRITICAL b\r\x1b[2Jc"), "a CRITICAL b  [2Jc");
+    }
+
+    #[test]
+    fn a_metric_reads_like_singer_pythons() {
+        assert_eq!(
+            timer("job_duration", Duration::from_millis(1500), json!({"job_type": "records", "status": "succeeded"})),
+            r#"METRIC: {"type":"timer","metric":"job_duration","value":1.5,"tags":{"job_type":"records","status":"succeeded"}}"#
+        );
+    }
+}
