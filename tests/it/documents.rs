@@ -1,0 +1,42 @@
+//! What the repository says is true.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::tap::{Tap, bare_command, top_level};
+
+#[test]
+fn the_sample_config_works_once_its_blanks_are_filled() {
+    let text = fs::read_to_string(top_level("config.sample.json")).unwrap();
+    let sample: Value = serde_json::from_str(&text).unwrap();
+    let mut tap = Tap::on(2);
+    for (name, value) in sample.as_object().unwrap() {
+        if !["streamId", "clientId", "clientSecret"].contains(&name.as_str()) {
+            tap = tap.set(name, value.clone());
+        }
+    }
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout), (0, tap.messages(&tap.records())));
+    assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    for name in ["streamId", "clientId", "clientSecret"] {
+        assert!(sample[name].is_string(), "{name}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let version = bare_command().arg("--version").output().unwrap();
+    assert_eq!(
+        (version.status.code(), String::from_utf8(version.stdout).unwrap()),
+        (Some(0), format!("tap-streamduo {}\n", env!("CARGO_PKG_VERSION")))
+    );
+    let help = String::from_utf8(bare_command().arg("--help").output().unwrap().stdout).unwrap();
+    for option in ["--config", "--state", "--catalog", "--properties", "--discover", "--follow", "--version", "--help"]
+    {
+        assert!(help.contains(option), "{option}");
+    }
+    for code in ["0 ", "1 ", "2 ", "128 + n"] {
+        assert!(help.contains(&format!("\n  {code}")), "exit code {code}");
+    }
+}

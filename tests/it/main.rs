@@ -1,0 +1,16 @@
+//! The real binary against a stand-in for StreamDuo: one module a behaviour.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod catalog;
+mod configuration;
+mod documents;
+mod following;
+mod http;
+mod live;
+mod logs;
+mod reading;
+mod refusals;
+mod state;
+mod stdout;
+mod tap;

@@ -1,0 +1,214 @@
+//! The main job: unread records come out once each, in order, as they are, and are marked.
+
+use serde_json::json;
+use streamduo_sandbox::{Endpoint, Rule};
+
+use crate::tap::{SCHEMA, Tap, identities, record_lines};
+
+#[test]
+fn the_example_of_the_api_page_comes_out_as_it_is() {
+    let tap = Tap::on(0);
+    let payload = r#"{"carData": {"Make": "Toyota", "Price": "$6,250.00", "Odometer (KM)": "60000", "Colour": "White", "Doors": "4"}}"#;
+    let id = "506d0a86-8f84-417a-a989-a995e6e40e23";
+    let stamp = "2022-02-01T15:16:23.716848-05:00[America/New_York]";
+    tap.sandbox.write_as(&tap.stream, id, stamp, payload);
+    let run = tap.run();
+    let stream = &tap.stream;
+    let record = format!(
+        r#"{{"type":"RECORD","stream":"records","record":{{"recordId":"{id}","streamId":"{stream}","recordTimeStampISO":"{stamp}","readStatus":"false","dataPayload":{payload}}}}}"#
+    );
+    assert_eq!(run.stdout, format!("{SCHEMA}{record}\n{}", tap.state_line("write")));
+    assert_eq!((run.code, tap.unread()), (0, vec![]));
+}
+
+#[test]
+fn an_empty_stream_is_a_schema_and_a_state_in_one_request() {
+    let tap = Tap::on(0);
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout), (0, tap.messages(&[])));
+    assert_eq!((tap.sandbox.count(Endpoint::Peek), tap.sandbox.count(Endpoint::Mark)), (1, 0));
+}
+
+#[test]
+fn a_short_page_needs_no_second_look() {
+    let tap = Tap::on(37);
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout), (0, tap.messages(&tap.records())));
+    assert_eq!(tap.unread(), []);
+    assert_eq!((tap.sandbox.count(Endpoint::Peek), tap.sandbox.count(Endpoint::Mark)), (1, 1));
+}
+
+#[test]
+fn many_pages_come_once_each_in_order_over_one_connection() {
+    let tap = Tap::on(25).set("pageSize", 10);
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout), (0, tap.messages(&tap.records())));
+    assert_eq!((tap.read(), tap.unread()), (identities(&tap.records()), vec![]));
+    let journal = tap.sandbox.journal();
+    let asked: Vec<_> = journal.iter().map(|call| (call.endpoint, call.record_count, call.returned)).collect();
+    assert_eq!(
+        asked,
+        [
+            (Endpoint::Token, None, 0),
+            (Endpoint::Peek, Some(10), 10),
+            (Endpoint::Mark, Some(10), 10),
+            (Endpoint::Peek, Some(10), 10),
+            (Endpoint::Mark, Some(10), 10),
+            (Endpoint::Peek, Some(10), 5),
+            (Endpoint::Mark, Some(5), 5),
+        ]
+    );
+    assert!(journal.iter().all(|call| call.connection == journal[0].connection));
+}
+
+#[test]
+fn the_second_run_goes_on_where_the_first_ended() {
+    let tap = Tap::on(3);
+    tap.run();
+    assert_eq!(tap.run().stdout, tap.messages(&[]));
+    let late = tap.sandbox.write(&tap.stream, "7");
+    assert_eq!(tap.run().stdout, tap.messages(&[late]));
+}
+
+#[test]
+fn values_pass_to_the_digit() {
+    let tap = Tap::on(0);
+    let payloads = [
+        r#"{"price":10.00,"big":123456789012345678901234567890,"huge":1e400,"tiny":-0.0,"exp":1E+2}"#,
+        r#"{"z":1,"a":{"z":[],"a":{}},"é":"\u00e9\/\"\\","emoji":"😀","pair":"\ud83d\ude00","lone":"\ud800"}"#,
+        r#"{ "spaces" : [ 1 , 2 ] ,  "line break": "a\nb\u2028c" }"#,
+        r#"[1,[2,[3]]]"#,
+        r#""text""#,
+        "true",
+        "null",
+        "0.1000000000000000055511151231257827",
+    ];
+    let records: Vec<_> = payloads.iter().map(|payload| tap.sandbox.write(&tap.stream, payload)).collect();
+    for (record, payload) in records.iter().zip(payloads) {
+        assert!(record.json.contains(payload), "{}", record.json);
+    }
+    assert_eq!(tap.run().stdout, tap.messages(&records));
+}
+
+#[test]
+fn a_payload_sent_twice_is_two_records() {
+    let tap = Tap::on(0);
+    let records = [tap.sandbox.write(&tap.stream, "{}"), tap.sandbox.write(&tap.stream, "{}")];
+    assert_ne!(records[0].identity, records[1].identity);
+    assert_eq!(tap.run().stdout, tap.messages(&records));
+}
+
+#[test]
+fn every_version_of_a_record_id_comes_out() {
+    let tap = Tap::on(0);
+    let stamp = |second| format!("2022-02-01T15:16:{second:02}-05:00[America/New_York]");
+    let records = [1, 2, 3].map(|n| tap.sandbox.write_as(&tap.stream, "same", &stamp(n), &n.to_string()));
+    let run = tap.set("pageSize", 2);
+    assert_eq!(run.run().stdout, run.messages(&records));
+}
+
+#[test]
+fn a_pretty_printed_answer_becomes_one_line_a_record() {
+    let tap = Tap::on(0);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().pretty());
+    let record = tap.sandbox.write(&tap.stream, r#"{"a b":[1.0,{}],"c":"x\ny"}"#);
+    assert_eq!(tap.run().stdout, tap.messages(&[record]));
+}
+
+#[test]
+fn a_compressed_answer_is_read() {
+    let tap = Tap::on(50);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().gzip());
+    tap.sandbox.script(Rule::on(Endpoint::Mark).every().gzip());
+    assert_eq!(tap.run().stdout, tap.messages(&tap.records()));
+    let journal = tap.sandbox.journal();
+    let accepts = journal[1].headers.iter().find(|(name, _)| name == "accept-encoding");
+    assert_eq!(accepts.map(|(_, value)| value.as_str()), Some("gzip"));
+}
+
+#[test]
+fn a_service_that_caps_pages_silently_is_still_drained() {
+    for cap in [100, 101, 150] {
+        let tap = Tap::on(320);
+        tap.sandbox.script(Rule::on(Endpoint::Peek).every().cap(cap));
+        tap.sandbox.script(Rule::on(Endpoint::Mark).every().cap(cap));
+        let run = tap.run();
+        assert_eq!((run.stdout, tap.unread()), (tap.messages(&tap.records()), vec![]), "capped at {cap}");
+    }
+}
+
+#[test]
+fn a_mark_that_is_capped_is_made_up_for_without_a_duplicate() {
+    let tap = Tap::on(25);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).every().cap(10));
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+}
+
+#[test]
+fn a_record_that_slips_in_between_peek_and_mark_is_delivered_at_once() {
+    let tap = Tap::on(3);
+    let stream = tap.stream.clone();
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).before(move |service| {
+        service.write_as(&stream, "late", "2001-01-01T00:00:00-05:00[America/New_York]", r#""late""#);
+    }));
+    let cars = tap.records();
+    let run = tap.run();
+    let late = tap.records().into_iter().find(|record| record.identity.record_id == "late").unwrap();
+    let expected = [cars.as_slice(), &[late]].concat();
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&expected), vec![]));
+}
+
+#[test]
+fn only_the_configured_stream_is_read() {
+    let tap = Tap::on(2);
+    let other = tap.sandbox.create_stream("other");
+    tap.sandbox.fill(&other, 2);
+    tap.run();
+    assert_eq!((tap.unread().len(), tap.sandbox.unread(&other).len()), (0, 2));
+}
+
+#[test]
+fn acknowledge_read_makes_one_request_a_page() {
+    let tap = Tap::on(5).set("acknowledge", "read").set("pageSize", 2);
+    let run = tap.run();
+    let expected = [SCHEMA.to_owned(), record_lines(&tap.records()), tap.state_line("read")].concat();
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, expected, vec![]));
+    assert_eq!((tap.sandbox.count(Endpoint::Peek), tap.sandbox.count(Endpoint::Mark)), (0, 3));
+}
+
+#[test]
+fn the_streams_name_is_the_users() {
+    let tap = Tap::on(1).set("streamName", "used \"cars\"");
+    let expected = tap.messages(&tap.records()).replace(r#""records""#, r#""used \"cars\"""#);
+    assert_eq!(tap.run().stdout, expected);
+}
+
+#[test]
+fn a_hundred_thousand_records_come_once_each_in_order_and_are_marked() {
+    let tap = Tap::on(100_000).set("pageSize", 10_000);
+    let run = tap.run();
+    assert_eq!(run.code, 0);
+    assert!(run.stdout == tap.messages(&tap.records()), "the output differs");
+    assert_eq!((tap.unread().len(), tap.read().len()), (0, 100_000));
+}
+
+#[test]
+fn a_request_says_who_asks_and_what() {
+    let tap = Tap::on(1).set("userAgent", "acme/1 (data@example.com)");
+    tap.run();
+    let journal = tap.sandbox.journal();
+    let header = |call: usize, name: &str| {
+        journal[call].headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.clone())
+    };
+    assert_eq!(header(0, "user-agent").as_deref(), Some("acme/1 (data@example.com)"));
+    assert_eq!(header(0, "content-type").as_deref(), Some("application/x-www-form-urlencoded"));
+    assert_eq!(header(1, "content-type").as_deref(), Some("application/json"));
+    assert_eq!(journal[1].path, format!("/stream/{}/record-request", tap.stream));
+    let body: serde_json::Value = serde_json::from_str(&journal[1].body).unwrap();
+    let expected = json!({
+        "readRecordRequestType": "UNREAD", "recordCount": 1000, "recordId": null, "markAsRead": false,
+        "recordTimeStampISO": null
+    });
+    assert_eq!(body, expected);
+}

@@ -1,0 +1,174 @@
+//! A service that refuses: the run ends at once, with the setting to mend.
+
+use streamduo_sandbox::{Endpoint, Rule};
+
+use crate::tap::Tap;
+
+#[test]
+fn a_wrong_secret() {
+    let tap = Tap::on(1).set("clientSecret", "wrong").set("maxRetries", 5);
+    tap.run().refused(
+        &tap,
+        1,
+        "fetch an access token: the credentials of client \"CLIENT\" are refused: check `clientId` and \
+         `clientSecret`: HOST answers 400: {\"error\":\"invalid_client\"}",
+    );
+    assert_eq!(tap.sandbox.count(Endpoint::Token), 1);
+}
+
+#[test]
+fn a_scope_that_the_client_may_not_have() {
+    let tap = Tap::on(1).set("scope", "https://api.streamduo.com/own:everything").set("maxRetries", 5);
+    tap.run().refused(
+        &tap,
+        1,
+        "fetch an access token: this client may not have the scope \"https://api.streamduo.com/own:everything\": \
+         check `scope`: HOST answers 400: {\"error\":\"invalid_scope\"}",
+    );
+}
+
+#[test]
+fn an_unknown_stream() {
+    let tap = Tap::on(1).set("streamId", "nowhere").set("maxRetries", 5);
+    let run = tap.run();
+    run.refused(
+        &tap,
+        1,
+        "there is no stream nowhere: check `streamId` and `apiUrl`: HOST answers 404: {\"message\":\"there is no stream \
+         nowhere\"}",
+    );
+    assert_eq!(tap.sandbox.journal().len(), 2);
+}
+
+#[test]
+fn a_stream_that_this_client_may_not_read() {
+    let tap = Tap::on(1).set("maxRetries", 5);
+    tap.sandbox.restrict(&tap.stream);
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    let fatal = "CRITICAL this client may not read stream STREAM: check `clientId` and `scope`, or ask the stream's \
+                 owner to make the client a consumer of it: HOST answers 403: {\"message\":";
+    assert!(run.last_words().starts_with(fatal), "{}", run.stderr);
+    assert_eq!(tap.sandbox.journal().len(), 2);
+}
+
+#[test]
+fn a_request_that_the_service_takes_for_bad() {
+    let tap = Tap::on(1).set("maxRetries", 5).set("pageSize", 100_000);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(400).body("recordCount is too large"));
+    tap.run().refused(
+        &tap,
+        1,
+        "the service refuses to read 100000 records of stream STREAM: check `streamId`, or make `pageSize` smaller: \
+         HOST answers 400: recordCount is too large",
+    );
+}
+
+#[test]
+fn a_token_that_is_refused_even_fresh() {
+    let tap = Tap::on(1).set("maxRetries", 5);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(401).body("{\"message\":\"Unauthorized\"}"));
+    tap.run().refused(
+        &tap,
+        1,
+        "a fresh access token is refused: check `scope`, and that `apiUrl` and `authUrl` belong together: HOST answers \
+         401: {\"message\":\"Unauthorized\"}",
+    );
+    assert_eq!((tap.sandbox.count(Endpoint::Token), tap.sandbox.count(Endpoint::Peek)), (2, 2));
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let tap = Tap::on(1);
+    let elsewhere =
+        Rule::on(Endpoint::Peek).every().status(302).header("location", "https://login.example.com/").body("");
+    tap.sandbox.script(elsewhere);
+    tap.run().refused(
+        &tap,
+        1,
+        "redirects are not followed: check `apiUrl`: HOST answers 302, pointing to https://login.example.com/",
+    );
+    let tap = Tap::on(1);
+    tap.sandbox
+        .script(Rule::on(Endpoint::Token).every().status(301).header("location", "https://example.com/").body(""));
+    tap.run().refused(
+        &tap,
+        1,
+        "fetch an access token: check `authUrl`: HOST answers 301, pointing to https://example.com/",
+    );
+}
+
+#[test]
+fn an_answer_that_is_not_json() {
+    let tap = Tap::on(1);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().json("<html>maintenance</html>"));
+    tap.run().refused(
+        &tap,
+        1,
+        "the answer is not JSON: expected value at line 1 column 1: \"<html>maintenance</html>\"",
+    );
+}
+
+#[test]
+fn an_answer_that_is_no_array() {
+    let tap = Tap::on(1).set("maxRetries", 5);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(r#"{"records":[]}"#));
+    tap.run().refused(&tap, 1, r#"the answer is not an array of records: "{\"records\":[]}""#);
+    assert_eq!(tap.sandbox.count(Endpoint::Peek), 1);
+}
+
+#[test]
+fn records_without_an_identity() {
+    for (record, problem) in [
+        (r#"{"recordId":"a","dataPayload":{}}"#, "missing field `recordTimeStampISO` at line 1 column 33"),
+        (r#"{"recordTimeStampISO":"t"}"#, "missing field `recordId` at line 1 column 26"),
+        (r#"{"recordId":null,"recordTimeStampISO":"t"}"#, "invalid type: null, expected a string at line 1 column 16"),
+        ("7", "invalid type: integer `7`, expected a record at line 1 column 1"),
+    ] {
+        let tap = Tap::on(1).set("maxRetries", 5);
+        tap.sandbox.write_text(&tap.stream, record);
+        let run = tap.run();
+        run.refused(&tap, 1, &format!("record 2 of the answer has no readable identity: {problem}"));
+    }
+}
+
+#[test]
+fn a_token_endpoint_that_is_none() {
+    for answer in ["<html>", "[]", "{}"] {
+        let tap = Tap::on(1);
+        tap.sandbox.script(Rule::on(Endpoint::Token).every().json(answer));
+        tap.run().refused(
+            &tap,
+            1,
+            "fetch an access token: check `authUrl`: the answer is no JSON object with an `access_token`",
+        );
+    }
+}
+
+#[test]
+fn a_server_that_sends_the_secret_back_does_not_get_it_into_a_log() {
+    let tap = Tap::on(1);
+    let echo = format!("no client with secret {}", tap.sandbox.client_secret());
+    tap.sandbox.script(Rule::on(Endpoint::Token).every().status(400).body(echo));
+    tap.run().refused(
+        &tap,
+        1,
+        "fetch an access token: the credentials of client \"CLIENT\" are refused: check `clientId` and \
+         `clientSecret`: HOST answers 400: no client with secret [secret]",
+    );
+}
+
+#[test]
+fn a_refusal_over_several_lines_is_one_line_and_short() {
+    let tap = Tap::on(1);
+    let text = format!("no\nCRITICAL such\tluck\r\n{}", "x".repeat(1000));
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(404).body(text));
+    tap.run().refused(
+        &tap,
+        1,
+        &format!(
+            "there is no stream STREAM: check `streamId` and `apiUrl`: HOST answers 404: no CRITICAL such luck  {}…",
+            "x".repeat(277)
+        ),
+    );
+}
