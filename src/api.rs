@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::auth::TokenSource;
 use crate::config::Config;
-use crate::http::{Http, HttpError, without};
-use crate::record::{Delivered, NoPage, Page};
+use crate::http::{Http, HttpError};
+use crate::record::{Delivered, NoPage, Page, Peeked};
 use crate::retry::{Retry, retrying};
 use crate::shutdown::Shutdown;
 
@@ -19,7 +19,7 @@ pub trait Queue {
     ///
     /// # Errors
     /// When the service keeps failing or refuses.
-    fn peek(&mut self, count: usize) -> Result<Page>;
+    fn peek(&mut self, count: usize) -> Result<Peeked>;
 
     /// Marks as many of the oldest unread records as were delivered: whichever they are at that moment. Sent once.
     ///
@@ -32,6 +32,12 @@ pub trait Queue {
     /// # Errors
     /// When the service keeps failing or refuses.
     fn take(&mut self, count: usize) -> Result<Page>;
+
+    /// Up to `count` records after a time stamp, read or not. Changes nothing, and is tried again when it fails.
+    ///
+    /// # Errors
+    /// When the service keeps failing or refuses.
+    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page>;
 }
 
 /// What is known of a mark.
@@ -46,17 +52,17 @@ pub enum Marked {
 /// A record-request. All five keys are always sent, as the vendor's SDK does.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct RecordRequest {
+struct RecordRequest<'a> {
     read_record_request_type: &'static str,
     record_count: usize,
     record_id: Option<&'static str>,
     mark_as_read: bool,
     #[serde(rename = "recordTimeStampISO")]
-    record_time_stamp_iso: Option<&'static str>,
+    record_time_stamp_iso: Option<&'a str>,
 }
 
-impl RecordRequest {
-    fn unread(record_count: usize, mark_as_read: bool) -> RecordRequest {
+impl<'a> RecordRequest<'a> {
+    fn unread(record_count: usize, mark_as_read: bool) -> RecordRequest<'a> {
         RecordRequest {
             read_record_request_type: "UNREAD",
             record_count,
@@ -66,9 +72,21 @@ impl RecordRequest {
         }
     }
 
+    fn since(timestamp: &'a str, record_count: usize) -> RecordRequest<'a> {
+        RecordRequest {
+            read_record_request_type: "READ_SINCE_TIMESTAMP",
+            record_time_stamp_iso: Some(timestamp),
+            ..RecordRequest::unread(record_count, false)
+        }
+    }
+
     /// What a log line calls it.
     fn name(self) -> &'static str {
-        if self.mark_as_read { "mark" } else { "peek" }
+        match (self.mark_as_read, self.record_time_stamp_iso) {
+            (true, _) => "mark",
+            (false, None) => "peek",
+            (false, Some(_)) => "look back",
+        }
     }
 }
 
@@ -108,7 +126,7 @@ impl Api {
     }
 
     /// Sends a record-request once; a token that is refused is renewed once, for a refused request was not served.
-    fn request(&mut self, request: RecordRequest) -> Result<Page> {
+    fn request(&mut self, request: RecordRequest<'_>) -> Result<Page> {
         let mut token = self.tokens.bearer()?;
         let mut answer = self.send(request, &token);
         if let Err(error) = &answer
@@ -120,20 +138,19 @@ impl Api {
         }
         let answer = answer.map_err(|error| self.explain(request, error))?;
         Page::parse(answer).map_err(|error| match error {
-            NoPage::NotJson(..) => HttpError::Unreadable(without(&token, error.to_string())).into(),
-            NoPage::NotRecords(text) => NoPage::NotRecords(without(&token, text)).into(),
-            NoPage::NoIdentity(..) => error.into(),
+            NoPage::NotJson(..) => HttpError::Unreadable(self.http.without_secrets(&error.to_string(), &token)).into(),
+            other => other.into(),
         })
     }
 
     /// A stop may cut a peek short; any other request is waited for, because its answer tells what was marked.
-    fn send(&self, request: RecordRequest, token: &SecretString) -> Result<Vec<u8>> {
-        let call = self.http.json(request.name(), &self.url, &request, token);
+    fn send(&self, request: RecordRequest<'_>, token: &SecretString) -> Result<Vec<u8>> {
+        let call = self.http.json(request.name(), &self.url, &request, token)?;
         if request.mark_as_read { Ok(call.send()?) } else { call.send_until(&self.stop) }
     }
 
     /// Adds what to do about it.
-    fn explain(&self, request: RecordRequest, error: anyhow::Error) -> anyhow::Error {
+    fn explain(&self, request: RecordRequest<'_>, error: anyhow::Error) -> anyhow::Error {
         let Some(cause) = error.downcast_ref::<HttpError>() else { return error };
         let stream = &self.stream_id;
         let remedy = match cause {
@@ -164,36 +181,48 @@ impl Api {
 }
 
 impl Queue for Api {
-    fn peek(&mut self, count: usize) -> Result<Page> {
+    fn peek(&mut self, count: usize) -> Result<Peeked> {
         let stop = self.stop.clone();
-        retrying(self.max_retries, "peek", &stop, || self.request(RecordRequest::unread(count, false)))
+        retrying(self.max_retries, "peek", &stop, || {
+            Ok(Peeked::new(self.request(RecordRequest::unread(count, false))?)?)
+        })
+    }
+
+    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
+        let stop = self.stop.clone();
+        retrying(self.max_retries, "look back", &stop, || self.request(RecordRequest::since(timestamp, count)))
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
-        let lost = match self.request(RecordRequest::unread(delivered.count(), true)) {
-            Ok(page) if !page.is_empty() => {
-                self.lost_marks.reset();
-                return Ok(Marked::Answered(page));
+        match self.request(RecordRequest::unread(delivered.count(), true)) {
+            Ok(page) => {
+                if page.is_empty() {
+                    // Others were faster, or the service does not do what it is asked for: do not go round for ever.
+                    let nothing = HttpError::Unreadable("the service has marked no record".to_owned());
+                    self.lost_marks.wait("mark", nothing.into(), &self.stop)?;
+                } else {
+                    self.lost_marks.reset();
+                }
+                Ok(Marked::Answered(page))
             }
-            // Somebody else was faster, or the service does not do what it is asked for: do not go round for ever.
-            Ok(_) => anyhow!(HttpError::Unreadable("the service has marked no record".to_owned())),
-            Err(error) => match error.downcast::<NoPage>() {
-                Ok(unreadable) => anyhow!(HttpError::Unreadable(unreadable.to_string())),
-                Err(error) => error,
-            },
-        };
-        self.lost_marks.wait("mark", lost, &self.stop)?;
-        Ok(Marked::Unknown)
+            Err(error) => {
+                // No page at all is a lost answer too: the mark has been applied.
+                let lost = match error.downcast::<NoPage>() {
+                    Ok(no_page) => HttpError::Unreadable(no_page.to_string()).into(),
+                    Err(error) => error,
+                };
+                self.lost_marks.wait("mark", lost, &self.stop)?;
+                Ok(Marked::Unknown)
+            }
+        }
     }
 
     fn take(&mut self, count: usize) -> Result<Page> {
         let stop = self.stop.clone();
         retrying(self.max_retries, "mark", &stop, || {
             let page = self.request(RecordRequest::unread(count, true));
-            if page.is_err() {
-                warn!(
-                    "the answer is lost: what it may have marked as read does not come again (`acknowledge` is `read`)"
-                );
+            if page.as_ref().err().and_then(|error| error.downcast_ref()).is_some_and(HttpError::may_be_served) {
+                warn!("what this request has marked as read, if it was served, is lost (`acknowledge` is `read`)");
             }
             page
         })

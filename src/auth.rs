@@ -92,7 +92,7 @@ impl TokenSource {
             ("client_secret", self.client_secret.expose_secret()),
             ("scope", &self.scope),
         ];
-        let call = self.http.form("token", &self.url, &fields, &self.client_secret);
+        let call = self.http.form("token", &self.url, &fields)?;
         let answer = call.send_until(&self.stop).map_err(|error| self.explain(error))?;
         let token = read(&answer, asked).context("fetch an access token: check `authUrl`")?;
         debug!("new access token");

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::config::Invalid;
+use crate::config::{Invalid, read_text};
 use crate::singer::Stream;
 
 /// The fields that make a record's identity.
@@ -131,7 +131,7 @@ impl Entry {
 /// [`Invalid`] when it is no catalog, knows no stream or selects several: a tap reads one.
 pub fn load(path: &Path) -> Result<Option<Stream>, Invalid> {
     let invalid = |problem: String| Invalid::new(format!("catalog {}: {problem}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| invalid(format!("read the file: {error}")))?;
+    let text = read_text(path).map_err(|error| invalid(format!("{error:#}")))?;
     let catalog: Catalog = serde_json::from_str(&text)
         .map_err(|error| invalid(format!("no Singer catalog ({error}); make one with --discover")))?;
     if catalog.streams.is_empty() {

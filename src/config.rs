@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use log::warn;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
@@ -22,6 +24,9 @@ const OTHER_VARIABLES: [&str; 2] = ["LOGLEVEL", "LIVE_CONFIG"];
 
 /// Keys that Singer configurations share and that mean nothing here.
 const SINGER_KEYS: [&str; 4] = ["start_date", "end_date", "disable_collection", "metrics_log_level"];
+
+/// The most records that a setting lets a request ask for.
+pub const MOST_RECORDS: usize = 100_000;
 
 /// What a setting holds.
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +82,9 @@ static SETTINGS: [Setting; 17] = [
     Setting::required("clientId"),
     Setting::required("clientSecret"),
     Setting::optional("streamName", Kind::Text, "records"),
-    Setting::optional("acknowledge", Kind::Choice(&["write", "commit", "read"]), "write").not_yet(&["commit"]),
-    Setting::optional("pageSize", integer(1, 100_000), "1000"),
-    Setting::optional("maxPending", integer(1, 100_000), "10000"),
+    Setting::optional("acknowledge", Kind::Choice(&["write", "commit", "read"]), "write"),
+    Setting::optional("pageSize", integer(1, MOST_RECORDS as u64), "1000"),
+    Setting::optional("maxPending", integer(1, MOST_RECORDS as u64), "10000"),
     Setting::optional("pollIntervalSeconds", integer(0, 86_400), "10"),
     Setting::optional("timestampFormat", Kind::Choice(&["original", "rfc3339"]), "original").not_yet(&["rfc3339"]),
     Setting::optional("payloadFormat", Kind::Choice(&["json", "string"]), "json").not_yet(&["string"]),
@@ -98,10 +103,13 @@ static SETTINGS: [Setting; 17] = [
 ];
 
 /// When a record counts as delivered, and may be marked as read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Acknowledge {
     /// Once it is written to stdout and flushed.
     Write,
+    /// Once the target has committed it, which a STATE that comes back proves.
+    Commit,
     /// As it is read: one request a page, and a crash loses a page.
     Read,
 }
@@ -119,8 +127,11 @@ pub struct Config {
     pub stream_name: String,
     /// `acknowledge`: when a record counts as delivered. Default `write`.
     pub acknowledge: Acknowledge,
-    /// `pageSize`: the most records asked for in one request. 1 to 100,000, default 1,000.
+    /// `pageSize`: in `write` and `read` mode, the most records asked for in one request. 1 to 100,000, default 1,000.
     pub page_size: usize,
+    /// `maxPending`: in `commit` mode, the most records that are out at once and asked for in one request. 1 to 100,000,
+    /// default 10,000.
+    pub max_pending: usize,
     /// `pollIntervalSeconds`: with `--follow`, the pause once the stream is drained. 0 to 86,400, default 10.
     pub poll_interval: Duration,
     /// `apiUrl`: the base of the API, without a slash at its end. Default `https://api.streamduo.com`.
@@ -163,10 +174,12 @@ impl Config {
         let mut given = Map::new();
         for source in sources.iter().map(AsRef::as_ref) {
             if source == Path::new(ENV) {
-                given.extend(from_environment(env::vars()));
+                given.extend(from_environment(env::vars_os()));
             } else {
                 let file = read_object(source).with_context(|| format!("config {}", source.display()));
-                given.extend(file.map_err(|error| Invalid(format!("{error:#}")))?);
+                let file = file.map_err(|error| Invalid(format!("{error:#}")))?;
+                // A null stands for a setting that is not given.
+                given.extend(file.into_iter().filter(|(_, value)| !value.is_null()));
             }
         }
         Config::from_settings(given)
@@ -181,10 +194,12 @@ impl Config {
             client_secret: settings.text("clientSecret").into(),
             stream_name: settings.text("streamName"),
             acknowledge: match settings.text("acknowledge").as_str() {
+                "commit" => Acknowledge::Commit,
                 "read" => Acknowledge::Read,
                 _ => Acknowledge::Write,
             },
             page_size: settings.integer("pageSize"),
+            max_pending: settings.integer("maxPending"),
             poll_interval: Duration::from_secs(settings.integer("pollIntervalSeconds")),
             api_url: settings.url("apiUrl"),
             auth_url: settings.url("authUrl"),
@@ -193,7 +208,7 @@ impl Config {
             max_retries: settings.integer("maxRetries"),
             user_agent: settings.header("userAgent"),
         };
-        for name in ["maxPending", "timestampFormat", "payloadFormat", "payloadSchema"] {
+        for name in ["timestampFormat", "payloadFormat", "payloadSchema"] {
             settings.text(name);
         }
         match settings.problems.as_slice() {
@@ -208,22 +223,31 @@ impl Config {
 /// # Errors
 /// When the file cannot be read, is not JSON or no object.
 pub fn read_object(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).context("read the file")?;
-    // The byte order mark that some Windows editors write (RFC 8259 section 8.1 lets a reader pass over it).
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     // `serde_json` quotes no values in its syntax errors, so no secret leaks here.
-    let value: Value = serde_json::from_str(text).context("not JSON")?;
+    let value: Value = serde_json::from_str(&read_text(path)?).context("not JSON")?;
     match value {
         Value::Object(object) => Ok(object),
         _ => anyhow::bail!("not a JSON object"),
     }
 }
 
+/// Reads a file, without the byte order mark that some editors write (RFC 8259 section 8.1).
+///
+/// # Errors
+/// When the file cannot be read or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).context("read the file")?;
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+}
+
 /// The settings that the environment holds. An empty variable counts as not set; a number may be written as such.
-fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Map<String, Value> {
+fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Map<String, Value> {
     let mut given = Map::new();
     for (variable, value) in variables.filter(|(_, value)| !value.is_empty()) {
-        let Some(rest) = variable.strip_prefix(ENV_PREFIX) else { continue };
+        let Some(variable) = variable.to_str().filter(|variable| variable.starts_with(ENV_PREFIX)) else { continue };
+        let rest = &variable[ENV_PREFIX.len()..];
+        // What is not Unicode cannot be right; how it looks then is good enough for the check to refuse it.
+        let value = value.to_string_lossy().into_owned();
         match SETTINGS.iter().find(|setting| setting.variable() == variable) {
             Some(Setting { name, kind: Kind::Integer { .. }, .. }) => {
                 let value = value.parse::<u64>().map_or(Value::String(value), Value::from);
@@ -234,9 +258,9 @@ fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Map<St
             }
             None if OTHER_VARIABLES.contains(&rest) => {}
             None => {
-                let name =
+                let near =
                     nearest(rest).map_or_else(String::new, |near| format!(": did you mean {}?", near.variable()));
-                warn!("the environment variable {variable} is no setting{name}");
+                warn!("the environment variable {variable} is no setting{near}");
             }
         }
     }
@@ -263,7 +287,7 @@ struct Settings {
 }
 
 impl Settings {
-    /// Warns of every key that is no setting; notes one that looks like a required setting that is missing.
+    /// Warns of every key that is no setting.
     fn name_unknown(&self) {
         let mut unknown = BTreeMap::new();
         for key in self.given.keys().filter(|key| !key.starts_with('_') && !SINGER_KEYS.contains(&key.as_str())) {
@@ -285,7 +309,7 @@ impl Settings {
             unreachable!("{name} is in the table")
         };
         let value = match self.given.get(name) {
-            None | Some(Value::Null) => match setting.default {
+            None => match setting.default {
                 Some(default) => return default.to_owned(),
                 None => {
                     self.problems.push(missing(name, &self.given));
@@ -370,6 +394,9 @@ fn check(setting: &Setting, value: &Value) -> Result<String, String> {
             Err(format!("must be one of {words}, not {found}"))
         }
         (Kind::Text | Kind::Url, Value::String(text)) if text.trim().is_empty() => Err("is empty".to_owned()),
+        (Kind::Text | Kind::Url, Value::String(text)) if text.trim() != text => {
+            Err("has white space at its beginning or end".to_owned())
+        }
         (Kind::Text | Kind::Url, Value::String(text)) => Ok(text.clone()),
         (Kind::Text | Kind::Url, other) => Err(format!("must be a string, not {}", kind_of(other))),
     }
@@ -393,7 +420,7 @@ fn check_url(text: &str) -> Result<Url, String> {
         return Err("must not hold a user name or password: use clientId and clientSecret".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("must end with its path, without `?` or `#`, not {text:?}"));
+        return Err("must end with its path, without `?` or `#`".to_owned());
     }
     match url.scheme() {
         "https" if url.has_host() => Ok(url),
@@ -406,7 +433,7 @@ fn check_url(text: &str) -> Result<Url, String> {
 /// Whether the URL leads to this machine: 127.0.0.0/8, ::1 or localhost (RFC 6761 section 6.3).
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
@@ -473,11 +500,6 @@ mod tests {
     }
 
     #[test]
-    fn null_is_the_default() {
-        assert_eq!(config(json!({"pageSize": null})).unwrap().page_size, 1000);
-    }
-
-    #[test]
     fn numbers_have_bounds() {
         assert_eq!(problem(json!({"pageSize": 0})), "`pageSize` must be a whole number from 1 to 100000, not 0");
         assert_eq!(problem(json!({"pageSize": 2.5})), "`pageSize` must be a whole number from 1 to 100000, not 2.5");
@@ -490,8 +512,8 @@ mod tests {
     #[test]
     fn what_is_not_built_yet_says_so() {
         assert_eq!(
-            problem(json!({"acknowledge": "commit"})),
-            "`acknowledge` cannot be \"commit\" yet: it is not available in this version"
+            problem(json!({"payloadFormat": "string"})),
+            "`payloadFormat` cannot be \"string\" yet: it is not available in this version"
         );
     }
 
@@ -500,7 +522,7 @@ mod tests {
         for url in ["http://127.0.0.1:80", "http://[::1]", "http://localhost:1/x", "https://example.com/api"] {
             assert!(config(json!({"apiUrl": url})).is_ok(), "{url}");
         }
-        for url in ["http://example.com", "http://10.0.0.1", "http://localhost.example.com"] {
+        for url in ["http://example.com", "http://10.0.0.1", "http://localhost.example.com", "http://x.localhost"] {
             assert_eq!(
                 problem(json!({"apiUrl": url})),
                 format!("`apiUrl` must begin with https:// unless it leads to this machine itself, not {url:?}")
@@ -531,7 +553,7 @@ mod tests {
             ("TAP_STREAMDUO_LOGLEVEL", "DEBUG"),
             ("PATH", "/bin"),
         ];
-        let given = from_environment(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let given = from_environment(variables.iter().map(|(name, value)| (name.into(), value.into())));
         assert_eq!(Value::Object(given), json!({"clientSecret": "s", "pageSize": 7, "maxRetries": "many"}));
     }
 

@@ -74,13 +74,27 @@ impl HttpError {
             _ => None,
         }
     }
+
+    /// Whether the service may have done what it was asked for.
+    pub fn may_be_served(&self) -> bool {
+        match self {
+            HttpError::Unreachable { .. } => false,
+            HttpError::TimedOut { .. } | HttpError::CutOff { .. } | HttpError::Unreadable(_) => true,
+            HttpError::Status { status, .. } => *status >= 500,
+        }
+    }
 }
 
 /// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries of its own.
 #[derive(Debug, Clone)]
 pub struct Http {
-    client: Client,
+    /// For this machine itself: a proxy would see what goes there unencrypted.
+    direct: Option<Client>,
+    /// For all other machines.
+    remote: Option<Client>,
     timeout: Duration,
+    /// The client's secret, which must not get into a message if a server sends it back.
+    client_secret: SecretString,
 }
 
 impl Http {
@@ -91,39 +105,68 @@ impl Http {
     pub fn new(config: &Config) -> Result<Http> {
         // Fails where a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(&config.user_agent)
-            .timeout(None)
-            .redirect(Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never());
-        if is_loopback(&config.api_url) && is_loopback(&config.auth_url) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().context("set up HTTPS with the system's certificates")?;
-        Ok(Http { client, timeout: config.request_timeout })
+        let client = |proxied: bool| -> Result<Client> {
+            let builder = Client::builder()
+                .user_agent(&config.user_agent)
+                .timeout(None)
+                .redirect(Policy::none())
+                .referer(false)
+                .retry(reqwest::retry::never());
+            let builder = if proxied { builder } else { builder.no_proxy() };
+            builder.build().context("set up HTTPS with the system's certificates")
+        };
+        let urls = [&config.api_url, &config.auth_url];
+        Ok(Http {
+            direct: urls.iter().any(|url| is_loopback(url)).then(|| client(false)).transpose()?,
+            remote: urls.iter().any(|url| !is_loopback(url)).then(|| client(true)).transpose()?,
+            timeout: config.request_timeout,
+            client_secret: config.client_secret.clone(),
+        })
     }
 
-    /// A POST of a form (`application/x-www-form-urlencoded`) that holds a secret.
-    pub fn form(&self, endpoint: &'static str, url: &Url, fields: &[(&str, &str)], secret: &SecretString) -> Call {
-        self.call(endpoint, url, self.client.post(url.clone()).form(fields), secret)
+    /// A POST of a form (`application/x-www-form-urlencoded`).
+    ///
+    /// # Errors
+    /// When the URL is of no host that the settings name.
+    pub fn form(&self, endpoint: &'static str, url: &Url, fields: &[(&str, &str)]) -> Result<Call> {
+        let request = self.client(url)?.post(url.clone()).form(fields);
+        Ok(self.call(endpoint, url, request, self.client_secret.clone()))
     }
 
     /// A POST of a JSON document, authorized by a bearer token (RFC 6750 section 2.1).
-    pub fn json(&self, endpoint: &'static str, url: &Url, document: &impl Serialize, token: &SecretString) -> Call {
-        let request = self.client.post(url.clone()).bearer_auth(token.expose_secret()).json(document);
-        self.call(endpoint, url, request, token)
+    ///
+    /// # Errors
+    /// When the URL is of no host that the settings name.
+    pub fn json(
+        &self,
+        endpoint: &'static str,
+        url: &Url,
+        document: &impl Serialize,
+        token: &SecretString,
+    ) -> Result<Call> {
+        let request = self.client(url)?.post(url.clone()).bearer_auth(token.expose_secret()).json(document);
+        Ok(self.call(endpoint, url, request, token.clone()))
     }
 
-    fn call(&self, endpoint: &'static str, url: &Url, request: RequestBuilder, secret: &SecretString) -> Call {
+    fn client(&self, url: &Url) -> Result<&Client> {
+        let client = if is_loopback(url) { &self.direct } else { &self.remote };
+        client.as_ref().with_context(|| format!("no client for {}", host(url)))
+    }
+
+    fn call(&self, endpoint: &'static str, url: &Url, request: RequestBuilder, secret: SecretString) -> Call {
         Call {
             endpoint,
             host: host(url),
             // On the request and not on the client: only so it bounds the whole exchange, to the last byte.
             request: request.timeout(self.timeout),
             timeout: self.timeout,
-            secret: secret.clone(),
+            secrets: [self.client_secret.clone(), secret],
         }
+    }
+
+    /// The text without the client's secret and the token, should a server have sent them back.
+    pub fn without_secrets(&self, text: &str, token: &SecretString) -> String {
+        without(&[self.client_secret.clone(), token.clone()], text)
     }
 }
 
@@ -135,7 +178,7 @@ pub struct Call {
     request: RequestBuilder,
     timeout: Duration,
     /// What the answer's text must not reveal if the server sends it back.
-    secret: SecretString,
+    secrets: [SecretString; 2],
 }
 
 impl Call {
@@ -145,7 +188,7 @@ impl Call {
     /// [`HttpError`].
     pub fn send(self) -> Result<Vec<u8>, HttpError> {
         let started = Instant::now();
-        let Call { endpoint, host, request, timeout, secret } = self;
+        let Call { endpoint, host, request, timeout, secrets } = self;
         let failed = |error: reqwest::Error| failure(&host, timeout, error);
         let mut status = None;
         let answer = request.send().map_err(failed).and_then(|response| {
@@ -153,7 +196,7 @@ impl Call {
             if response.status().is_success() {
                 response.bytes().map(Vec::from).map_err(failed)
             } else {
-                Err(refusal(&host, response, &secret))
+                Err(refusal(&host, response, &secrets))
             }
         });
         logging::http_request(endpoint, status, started.elapsed());
@@ -211,28 +254,37 @@ fn innermost(error: &reqwest::Error) -> String {
     logging::one_line(&cause.to_string())
 }
 
-fn refusal(host: &str, response: Response, secret: &SecretString) -> HttpError {
+fn refusal(host: &str, response: Response, secrets: &[SecretString]) -> HttpError {
     let status = response.status().as_u16();
     let retry_after = retry_after(response.headers(), SystemTime::now());
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let mut text = String::new();
+    if let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) {
+        // A query may hold what is nobody's business.
+        let location = location.split(['?', '#']).next().unwrap_or_default();
+        text = format!(", pointing to {}", without(secrets, location));
+    }
     // The status decides; a text that cannot be read adds nothing.
     let body = response.bytes().unwrap_or_default();
-    let mut text = String::new();
-    if let Some(location) = location {
-        text = format!(", pointing to {location}");
-    }
-    let said = String::from_utf8_lossy(&body);
+    let said = without(secrets, &String::from_utf8_lossy(&body));
     let said = logging::one_line(said.trim());
     if !said.is_empty() {
         let end = if said.chars().nth(QUOTED).is_some() { "…" } else { "" };
         text = format!("{text}: {}{end}", said.chars().take(QUOTED).collect::<String>());
     }
-    HttpError::Status { host: host.to_owned(), status, retry_after, text: without(secret, text) }
+    HttpError::Status { host: host.to_owned(), status, retry_after, text }
 }
 
-/// The text without the secret, should a server send it back.
-pub fn without(secret: &SecretString, text: String) -> String {
-    text.replace(secret.expose_secret(), "[secret]")
+/// The text without the secrets, in any of the forms that they are sent in: plain, in a form and in JSON.
+fn without(secrets: &[SecretString], text: &str) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.iter().map(ExposeSecret::expose_secret) {
+        let in_form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let in_json = serde_json::Value::from(secret).to_string();
+        for form in [secret, &in_form, in_json.trim_matches('"')] {
+            text = text.replace(form, "[secret]");
+        }
+    }
+    text
 }
 
 /// How long `Retry-After` asks to wait: seconds, or a date (RFC 9110 section 10.2.3). A date gone by means no wait.
@@ -262,6 +314,13 @@ mod tests {
         assert_eq!(wait("soon"), None);
         assert_eq!(wait("-1"), None);
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_secret_is_taken_out_in_every_form() {
+        let secret = [SecretString::from("pa/s\"s wörd")];
+        let text = "x=pa%2Fs%22s+w%C3%B6rd {\"a\":\"pa/s\\\"s wörd\"} pa/s\"s wörd";
+        assert_eq!(without(&secret, text), "x=[secret] {\"a\":\"[secret]\"} [secret]");
     }
 
     #[test]

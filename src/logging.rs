@@ -128,7 +128,7 @@ impl Meter {
     pub fn wrote(&mut self, count: usize) {
         self.written += count;
         self.unreported += count;
-        if self.reported.elapsed() >= PROGRESS_INTERVAL {
+        if self.unreported > 0 && self.reported.elapsed() >= PROGRESS_INTERVAL {
             self.report();
         }
     }

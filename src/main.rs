@@ -40,7 +40,7 @@ use log::{info, warn};
 
 use crate::api::Api;
 use crate::cli::Args;
-use crate::config::Config;
+use crate::config::{Acknowledge, Config, Invalid};
 use crate::exit::Exit;
 use crate::http::Http;
 use crate::logging::Meter;
@@ -75,6 +75,12 @@ fn discover(args: &Args) -> Result<()> {
 /// Reads the stream.
 fn sync(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
+    if args.follow && config.acknowledge == Acknowledge::Commit {
+        return Err(Invalid::new(
+            "--follow does not go with `acknowledge` `commit` yet: run the tap from cron instead",
+        )
+        .into());
+    }
     let state = State::load(args.state.as_deref())?;
     let stream = match args.catalog() {
         None => catalog::default_stream(&config.stream_name)?,
@@ -92,5 +98,5 @@ fn sync(args: &Args) -> Result<()> {
     info!("reading the unread records of stream {} from {}", config.stream_id, config.api_url);
     let meter = Meter::start(&stream.name);
     let pause = args.follow.then_some(config.poll_interval);
-    poll::run(&config, api, out, &state.bookmarked(&stream.name, &config), pause, &stop, meter)
+    poll::run(&config, api, out, state.of_stream(&stream.name, &config), pause, stop, meter)
 }

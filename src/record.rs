@@ -1,16 +1,20 @@
 //! A page of records as the service sent it, who its records are, and the proof that they were delivered.
 //!
 //! A record is never rebuilt: [`Page`] keeps the answer's bytes and where each record lies in them.
-//! [`Delivered`] can only come from [`Page::deliver`], which writes and flushes, and a mark takes one by value: so
-//! marking what was not delivered does not compile.
+//!
+//! [`Delivered`] is what a mark takes, by value. There are two ways to get one: [`Peeked::deliver`], which writes and flushes
+//! a page that a peek has shown, and [`Committed::delivered`], which goes by the digest of a STATE that came back. So marking
+//! what was not delivered does not compile.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 /// Where records are delivered.
 pub trait Sink {
@@ -25,6 +29,12 @@ pub trait Sink {
     /// # Errors
     /// When it cannot be handed over.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// Takes the STATE that covers everything before it, and hands over all of it.
+    ///
+    /// # Errors
+    /// When it cannot be handed over.
+    fn state(&mut self, value: &Value) -> io::Result<()>;
 }
 
 /// What tells a record from every other: its id, and the time stamp that tells the versions of one id apart.
@@ -36,24 +46,25 @@ pub struct Identity {
     pub timestamp: String,
 }
 
-/// Why an answer is no page.
+/// Why an answer is no page. No message quotes what may be a record: records are private.
 #[derive(Debug, thiserror::Error)]
 pub enum NoPage {
     /// The text is cut off or no JSON at all: another try may bring a better one.
     #[error("the answer is not JSON: {0}{1}")]
     NotJson(serde_json::Error, String),
     /// JSON, but not what a record-request answers: another try brings the same.
-    #[error("the answer is not an array of records{0}")]
+    #[error("the answer is not an array of records but {0}")]
     NotRecords(String),
     /// A record without one of the fields that make its identity.
-    #[error("record {0} of the answer has no readable identity: {1}")]
-    NoIdentity(usize, serde_json::Error),
+    #[error("record {0} of the answer has no identity: {1}")]
+    NoIdentity(usize, String),
 }
 
 /// A record's place in the answer, and who it is.
 #[derive(Debug)]
 struct Entry {
-    identity: Identity,
+    /// `None` where the record lacks one of the fields.
+    identity: Option<Identity>,
     text: Range<usize>,
 }
 
@@ -66,36 +77,32 @@ pub struct Page {
 
 /// The fields of a record that the tap reads; all others pass unread.
 #[derive(Deserialize)]
-#[serde(expecting = "a record")]
 struct Wire<'a> {
     #[serde(borrow, rename = "recordId")]
-    record_id: Cow<'a, str>,
+    record_id: &'a RawValue,
     #[serde(borrow, rename = "recordTimeStampISO")]
-    timestamp: Cow<'a, str>,
+    timestamp: &'a RawValue,
 }
 
 impl Page {
-    /// Reads the answer to a record-request.
+    /// Reads the answer to a record-request. A record whose identity cannot be told is kept: it can still be written.
     ///
     /// # Errors
-    /// [`NoPage`] when the answer is no JSON array of records with an identity.
+    /// [`NoPage`] when the answer is no JSON array.
     pub fn parse(answer: Vec<u8>) -> Result<Page, NoPage> {
         let texts: Vec<&RawValue> = serde_json::from_slice(&answer).map_err(|error| {
             if error.is_data() {
-                NoPage::NotRecords(excerpt(&answer))
+                NoPage::NotRecords(outline(&answer))
             } else {
                 NoPage::NotJson(error, excerpt(&answer))
             }
         })?;
-        let mut entries = Vec::with_capacity(texts.len());
-        for (index, text) in texts.iter().map(|text| text.get()).enumerate() {
-            let wire: Wire<'_> = serde_json::from_str(text).map_err(|error| NoPage::NoIdentity(index + 1, error))?;
+        let place = |text: &str| {
             let start = text.as_ptr().addr() - answer.as_ptr().addr();
-            entries.push(Entry {
-                identity: Identity { record_id: wire.record_id.into_owned(), timestamp: wire.timestamp.into_owned() },
-                text: start..start + text.len(),
-            });
-        }
+            start..start + text.len()
+        };
+        let entries =
+            texts.iter().map(|text| Entry { identity: identity(text.get()), text: place(text.get()) }).collect();
         Ok(Page { answer, entries })
     }
 
@@ -111,25 +118,91 @@ impl Page {
 
     /// Who the records are, in the order of the answer.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
-        self.entries.iter().map(|entry| &entry.identity)
+        self.entries.iter().filter_map(|entry| entry.identity.as_ref())
     }
 
-    /// Writes every record that is not among `known`, flushes, and only then says so.
+    /// The places of the records that are not known to be delivered.
+    fn undelivered(&self, known: impl Fn(&Identity) -> bool) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| !entry.identity.as_ref().is_some_and(&known))
+    }
+
+    /// The ids of the records that are not known to be delivered, as far as they have one.
+    pub fn ids_undelivered(&self, known: impl Fn(&Identity) -> bool) -> Vec<&str> {
+        self.undelivered(known)
+            .map(|entry| entry.identity.as_ref().map_or("without an id", |identity| &identity.record_id))
+            .collect()
+    }
+
+    /// Writes every record that is not known to be delivered, and flushes. Returns how many.
     ///
     /// # Errors
-    /// When the sink takes a record or the flush not; nothing may be marked then.
-    pub fn deliver(&self, known: &HashSet<Identity>, sink: &mut impl Sink) -> io::Result<Delivered> {
+    /// When the sink does not take a record, or the flush.
+    pub fn write(&self, known: impl Fn(&Identity) -> bool, sink: &mut impl Sink) -> io::Result<usize> {
         let mut written = 0;
-        for entry in self.entries.iter().filter(|entry| !known.contains(&entry.identity)) {
+        for entry in self.undelivered(known) {
             sink.record(&on_one_line(&self.answer[entry.text.clone()]))?;
             written += 1;
         }
         sink.flush()?;
-        Ok(Delivered { count: self.entries.len(), written })
+        Ok(written)
+    }
+
+    /// The records of the page that the service has as read (`readStatus` is a string, and a boolean may be met).
+    pub fn already_read(mut self) -> Page {
+        #[derive(Deserialize)]
+        struct Status<'a> {
+            #[serde(borrow, rename = "readStatus")]
+            read: &'a RawValue,
+        }
+        let answer = &self.answer;
+        self.entries.retain(|entry| {
+            serde_json::from_slice(&answer[entry.text.clone()])
+                .is_ok_and(|Status { read }| matches!(read.get(), "true" | "\"true\""))
+        });
+        self
     }
 }
 
-/// The proof that every record of a page has been written and flushed. To mark takes one by value.
+/// A page that a peek has shown: nothing in it is marked yet, and every record has an identity.
+#[derive(Debug)]
+pub struct Peeked(Page);
+
+impl Peeked {
+    /// Takes the answer to a peek.
+    ///
+    /// # Errors
+    /// [`NoPage`] when a record has no identity: it could not be told from others.
+    pub fn new(page: Page) -> Result<Peeked, NoPage> {
+        match page.entries.iter().position(|entry| entry.identity.is_none()) {
+            None => Ok(Peeked(page)),
+            Some(index) => {
+                let text = &page.answer[page.entries[index].text.clone()];
+                Err(NoPage::NoIdentity(index + 1, what_lacks(text)))
+            }
+        }
+    }
+
+    /// Writes every record that is not among `written`, flushes, and only then adds them and says so.
+    ///
+    /// # Errors
+    /// When the sink does not take a record, or the flush; nothing may be marked then.
+    pub fn deliver(self, written: &mut Written, sink: &mut impl Sink) -> io::Result<Delivered> {
+        let delivered =
+            Delivered { count: self.len(), written: self.0.write(|identity| written.knows(identity), sink)? };
+        written.unmarked.extend(self.0.entries.into_iter().filter_map(|entry| entry.identity));
+        Ok(delivered)
+    }
+}
+
+impl Deref for Peeked {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        &self.0
+    }
+}
+
+/// The proof that every record of a page has been written and flushed, or committed. To mark takes one by value.
 #[derive(Debug)]
 #[must_use = "a delivered page is to be marked as read"]
 pub struct Delivered {
@@ -138,7 +211,7 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    /// How many records the page holds: all of them are delivered, now or before.
+    /// How many records: all of them are delivered, now or before.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -149,15 +222,140 @@ impl Delivered {
     }
 }
 
-/// The record's text as it came, or without the white space between its tokens where that holds a line break
-/// (a line break within a JSON string is always escaped, RFC 8259 section 7).
-fn on_one_line(text: &[u8]) -> Cow<'_, [u8]> {
-    if !text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
-        return Cow::Borrowed(text);
+/// The records that a run has written and flushed, as long as the service may show them again.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Not known to be marked.
+    unmarked: HashSet<Identity>,
+    /// Marked, by the last answer to a mark.
+    marked: HashSet<Identity>,
+}
+
+impl Written {
+    /// Whether this run has written the record.
+    pub fn knows(&self, identity: &Identity) -> bool {
+        self.unmarked.contains(identity) || self.marked.contains(identity)
     }
-    let mut line = Vec::with_capacity(text.len());
+
+    /// How many records may still be unread for the service.
+    pub fn unmarked(&self) -> usize {
+        self.unmarked.len()
+    }
+
+    /// The records of this answer are marked. They are remembered until the next answer, lest a peek still shows them.
+    pub fn mark(&mut self, answer: &Page) {
+        self.marked = answer.identities().cloned().collect();
+        self.unmarked.retain(|identity| !self.marked.contains(identity));
+    }
+
+    /// Whether the page shows a record that the last answer to a mark has shown as well.
+    pub fn is_marked_in(&self, page: &Page) -> bool {
+        page.identities().any(|identity| self.marked.contains(identity))
+    }
+
+    /// Forgets what the page does not show; returns how many records.
+    pub fn keep_shown(&mut self, page: &Page) -> usize {
+        let shown: HashSet<&Identity> = page.identities().collect();
+        let before = self.unmarked.len();
+        self.unmarked.retain(|identity| shown.contains(identity));
+        before - self.unmarked.len()
+    }
+}
+
+/// Which records a STATE covers: so many of the oldest unread ones, and who they are. However many they are, it stays small.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covered {
+    /// How many.
+    pub count: usize,
+    /// SHA-256 over their identities, in order, in hexadecimal: of each text its length (8 bytes, little-endian) and its
+    /// bytes (UTF-8), `recordId` first.
+    pub digest: String,
+}
+
+impl Covered {
+    /// What a STATE written now covers: the page, and nothing else.
+    pub fn by(page: &Page) -> Covered {
+        let mut digest = Sha256::new();
+        for Identity { record_id, timestamp } in page.identities() {
+            for text in [record_id, timestamp] {
+                digest.update((text.len() as u64).to_le_bytes());
+                digest.update(text);
+            }
+        }
+        let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Covered { count: page.len(), digest }
+    }
+}
+
+/// Records that the target has committed, for a STATE that covers them came back, and that are not known to be marked.
+#[derive(Debug)]
+pub struct Committed(HashSet<Identity>);
+
+impl Committed {
+    /// The records of a page, if they are the ones that the STATE covers.
+    pub fn prove(page: &Peeked, covered: &Covered) -> Option<Committed> {
+        (Covered::by(page) == *covered).then(|| Committed(page.identities().cloned().collect()))
+    }
+
+    /// The records at the beginning of a page that are committed, if there are any.
+    pub fn delivered(&self, page: &Peeked) -> Option<Delivered> {
+        let count = page.identities().take_while(|identity| self.knows(identity)).count();
+        (count > 0).then_some(Delivered { count, written: 0 })
+    }
+
+    /// Whether the record is committed.
+    pub fn knows(&self, identity: &Identity) -> bool {
+        self.0.contains(identity)
+    }
+
+    /// How many are left to mark.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The records of this answer are marked.
+    pub fn mark(&mut self, answer: &Page) {
+        for identity in answer.identities() {
+            self.0.remove(identity);
+        }
+    }
+}
+
+/// Who the record is, if it says so in strings. A string that is no Unicode text (a lone surrogate, which JSON can write)
+/// stands for itself as it is written.
+fn identity(record: &str) -> Option<Identity> {
+    let text = |value: &RawValue| {
+        let written = value.get();
+        written.starts_with('"').then(|| serde_json::from_str(written).unwrap_or_else(|_| written.to_owned()))
+    };
+    let wire: Wire<'_> = serde_json::from_str(record).ok()?;
+    Some(Identity { record_id: text(wire.record_id)?, timestamp: text(wire.timestamp)? })
+}
+
+/// Why a record has no identity, without quoting it.
+fn what_lacks(record: &[u8]) -> String {
+    let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(record) else {
+        return "it is no object".to_owned();
+    };
+    for name in ["recordId", "recordTimeStampISO"] {
+        match fields.get(name) {
+            None => return format!("`{name}` is missing"),
+            Some(Value::String(_)) => {}
+            Some(_) => return format!("`{name}` is not a string"),
+        }
+    }
+    "a field is there twice".to_owned()
+}
+
+/// The text as it came, or without the white space between its tokens where that holds a line break
+/// (a line break within a JSON string is always escaped, RFC 8259 section 7).
+pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
+    if !json.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return Cow::Borrowed(json);
+    }
+    let mut line = Vec::with_capacity(json.len());
     let (mut in_string, mut escaped) = (false, false);
-    for &byte in text {
+    for &byte in json {
         if in_string {
             in_string = escaped || byte != b'"';
             escaped = byte == b'\\' && !escaped;
@@ -171,12 +369,23 @@ fn on_one_line(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(line)
 }
 
-/// The beginning of an answer, to quote behind an error; nothing where it may hold records: those are private.
+/// What an answer is that is JSON and no array: never its values, which may be records.
+fn outline(answer: &[u8]) -> String {
+    match serde_json::from_slice(answer) {
+        Ok(Value::Object(object)) => {
+            let keys: Vec<_> = object.keys().take(5).map(|key| format!("{key:?}")).collect();
+            format!("an object with the keys [{}]", keys.join(", "))
+        }
+        _ => "another value".to_owned(),
+    }
+}
+
+/// The beginning of a text that is no JSON, to quote behind an error; nothing where it may be the beginning of records.
 fn excerpt(answer: &[u8]) -> String {
     const LONGEST: usize = 200;
     let text = String::from_utf8_lossy(answer);
     let text = text.trim();
-    if text.is_empty() || text.starts_with('[') {
+    if text.is_empty() || text.starts_with(['[', '{']) {
         return String::new();
     }
     let cut = if text.chars().nth(LONGEST).is_some() { "…" } else { "" };
@@ -204,14 +413,30 @@ mod tests {
             self.flushed = self.lines.len();
             Ok(())
         }
+
+        fn state(&mut self, _value: &Value) -> io::Result<()> {
+            unreachable!("a page writes no STATE")
+        }
+    }
+
+    fn peeked(answer: &str) -> Peeked {
+        Peeked::new(Page::parse(answer.into()).unwrap()).unwrap()
+    }
+
+    fn page(identities: &[(&str, &str)]) -> Peeked {
+        let records: Vec<_> = identities
+            .iter()
+            .map(|(id, stamp)| format!(r#"{{"recordId":"{id}","recordTimeStampISO":"{stamp}"}}"#))
+            .collect();
+        peeked(&format!("[{}]", records.join(",")))
     }
 
     fn deliver(answer: &str) -> Vec<String> {
         let mut sink = Memory::default();
-        let page = Page::parse(answer.into()).unwrap();
-        let delivered = page.deliver(&HashSet::new(), &mut sink).unwrap();
-        assert_eq!((delivered.count(), delivered.written()), (page.len(), page.len()));
-        assert_eq!(sink.flushed, sink.lines.len());
+        let page = peeked(answer);
+        let count = page.len();
+        assert_eq!(page.deliver(&mut Written::default(), &mut sink).unwrap().count(), count);
+        assert_eq!((sink.flushed, sink.lines.len()), (count, count));
         sink.lines
     }
 
@@ -228,29 +453,45 @@ mod tests {
     }
 
     #[test]
-    fn a_known_record_is_not_written_again_but_counts_as_delivered() {
-        let page = Page::parse(
-            br#"[{"recordId":"a","recordTimeStampISO":"1"},{"recordId":"a","recordTimeStampISO":"2"}]"#.to_vec(),
-        )
-        .unwrap();
-        let known = HashSet::from([Identity { record_id: "a".into(), timestamp: "1".into() }]);
+    fn a_written_record_is_not_written_again_but_counts_as_delivered() {
+        let mut written = Written::default();
         let mut sink = Memory::default();
-        let delivered = page.deliver(&known, &mut sink).unwrap();
-        assert_eq!(sink.lines, [r#"{"recordId":"a","recordTimeStampISO":"2"}"#]);
-        assert_eq!((delivered.count(), delivered.written()), (2, 1));
+        let _ = page(&[("a", "1")]).deliver(&mut written, &mut sink).unwrap();
+        let delivered = page(&[("a", "1"), ("a", "2")]).deliver(&mut written, &mut sink).unwrap();
+        assert_eq!((delivered.count(), delivered.written(), sink.lines.len(), written.unmarked()), (2, 1, 2, 2));
+        written.mark(&page(&[("a", "1")]));
+        assert_eq!(written.unmarked(), 1);
+        assert!(written.is_marked_in(&page(&[("b", "1"), ("a", "1")])));
+        assert!(!written.is_marked_in(&page(&[("a", "2")])));
+        assert_eq!(written.keep_shown(&page(&[])), 1);
     }
 
     #[test]
-    fn what_is_no_page_is_told_apart() {
-        let error = |answer: &str| Page::parse(answer.into()).unwrap_err().to_string();
+    fn an_id_that_is_no_unicode_text_stands_for_itself() {
+        let page = peeked(r#"[{"recordId":"\ud800","recordTimeStampISO":"\u0074"}]"#);
+        let identity = Identity { record_id: r#""\ud800""#.to_owned(), timestamp: "t".to_owned() };
+        assert_eq!(page.identities().collect::<Vec<_>>(), [&identity]);
+    }
+
+    #[test]
+    fn what_is_no_page_is_told_apart_and_not_quoted() {
+        let error = |answer: &str| Page::parse(answer.into()).and_then(Peeked::new).unwrap_err().to_string();
         assert_eq!(error("<html>"), r#"the answer is not JSON: expected value at line 1 column 1: "<html>""#);
         assert_eq!(error(r#"[{"recordId":"#), "the answer is not JSON: EOF while parsing a value at line 1 column 13");
-        assert_eq!(error(r#"{"message":"x"}"#), r#"the answer is not an array of records: "{\"message\":\"x\"}""#);
         assert_eq!(
-            error(r#"[{"recordId":"a","recordTimeStampISO":"t"},{"recordId":"a"}]"#),
-            "record 2 of the answer has no readable identity: missing field `recordTimeStampISO` at line 1 column 16"
+            error(r#"{"records":["private"],"n":1}"#),
+            r#"the answer is not an array of records but an object with the keys ["records", "n"]"#
         );
-        assert!(matches!(Page::parse(b"[7]".to_vec()), Err(NoPage::NoIdentity(1, ..))));
+        assert_eq!(error(r#""private""#), "the answer is not an array of records but another value");
+        let no_identity = |record: &str| error(&format!(r#"[{{"recordId":"a","recordTimeStampISO":"t"}},{record}]"#));
+        for (record, problem) in [
+            (r#"{"recordId":"private"}"#, "`recordTimeStampISO` is missing"),
+            (r#"{"recordTimeStampISO":"t","recordId":null}"#, "`recordId` is not a string"),
+            (r#"{"recordTimeStampISO":"t","recordId":"a","recordId":"b"}"#, "a field is there twice"),
+            (r#""private""#, "it is no object"),
+        ] {
+            assert_eq!(no_identity(record), format!("record 2 of the answer has no identity: {problem}"));
+        }
         assert!(matches!(Page::parse(b"[\"\xff\"]".to_vec()), Err(NoPage::NotJson(..))));
     }
 
@@ -259,5 +500,39 @@ mod tests {
         assert_eq!(excerpt(b" abc \n"), ": \"abc\"");
         assert_eq!(excerpt("é".repeat(5000).as_bytes()), format!(": {:?}…", "é".repeat(200)));
         assert_eq!(excerpt(b" [{\"dataPayload\":"), "");
+    }
+
+    #[test]
+    fn a_digest_tells_who_and_in_which_order() {
+        let covered = Covered::by(&page(&[("a", "1"), ("b", "2")]));
+        // printf '\1\0\0\0\0\0\0\0a\1\0\0\0\0\0\0\0001\1\0\0\0\0\0\0\0b\1\0\0\0\0\0\0\0002' | sha256sum
+        assert_eq!(covered.digest, "8f3b38fadbc769fb2596a15bffac27cf871aaa64dbda44357b76882c2c1299d9");
+        assert!(Committed::prove(&page(&[("a", "1"), ("b", "2")]), &covered).is_some());
+        for other in [&[("b", "2"), ("a", "1")][..], &[("a", "1")], &[("a1", ""), ("b", "2")], &[]] {
+            assert!(Committed::prove(&page(other), &covered).is_none(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_committed_at_the_beginning_of_a_page_counts_as_delivered() {
+        let known = page(&[("a", "1"), ("b", "2")]);
+        let mut committed = Committed::prove(&known, &Covered::by(&known)).unwrap();
+        let count = |committed: &Committed, page: &Peeked| committed.delivered(page).map(|delivered| delivered.count());
+        assert_eq!(count(&committed, &known), Some(2));
+        assert_eq!(count(&committed, &page(&[("a", "1"), ("c", "1"), ("b", "2")])), Some(1));
+        assert_eq!(count(&committed, &page(&[("c", "1"), ("a", "1")])), None);
+        committed.mark(&page(&[("a", "1")]));
+        assert_eq!((count(&committed, &known), committed.len()), (None, 1));
+    }
+
+    #[test]
+    fn read_records_are_told_by_their_status() {
+        let answer = r#"[{"recordId":"a","recordTimeStampISO":"t","readStatus":"true"},
+            {"recordId":"b","recordTimeStampISO":"t","readStatus":true},
+            {"recordId":"c","recordTimeStampISO":"t","readStatus":"false"},
+            {"recordId":"d","recordTimeStampISO":"t","readStatus":null},
+            {"recordId":"e","recordTimeStampISO":"t"}]"#;
+        let read = Page::parse(answer.into()).unwrap().already_read();
+        assert_eq!(read.identities().map(|identity| identity.record_id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     }
 }

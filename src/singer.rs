@@ -4,14 +4,14 @@
 //! not before: a run that fails at its first request has written nothing.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::record::Sink;
+use crate::record::{Sink, on_one_line};
 
 /// How much is gathered before it is written: what a pipe holds (Linux, pipe(7)).
 const BUFFER: usize = 64 * 1024;
@@ -21,7 +21,7 @@ const BUFFER: usize = 64 * 1024;
 pub struct Stream {
     /// The stream's name.
     pub name: String,
-    /// Its JSON schema, passed on as it was written.
+    /// Its JSON schema, passed on as it was written, on one line.
     pub schema: Box<RawValue>,
     /// The fields that tell its records apart.
     pub key_properties: Vec<String>,
@@ -38,8 +38,8 @@ enum Message<'a> {
 ///
 /// # Errors
 /// Never: a JSON value can be written as JSON.
-pub fn state_message(value: &Value) -> Result<String> {
-    Ok(serde_json::to_string(&Message::State { value })?)
+pub fn state_message(value: &Value) -> serde_json::Result<String> {
+    serde_json::to_string(&Message::State { value })
 }
 
 /// Writes the messages of one stream.
@@ -59,25 +59,15 @@ impl<W: Write> Writer<W> {
     /// When the stream's schema cannot be written as JSON.
     pub fn new(out: W, stream: &Stream) -> Result<Writer<W>> {
         let Stream { name, schema, key_properties } = stream;
-        let schema = serde_json::to_string(&Message::Schema { stream: name, schema, key_properties })? + "\n";
+        let schema = serde_json::to_string(&Message::Schema { stream: name, schema, key_properties })?;
+        let mut schema = on_one_line(schema.as_bytes()).into_owned();
+        schema.push(b'\n');
         let name = serde_json::to_string(name)?;
         Ok(Writer {
             out: BufWriter::with_capacity(BUFFER, out),
-            schema: Some(schema.into_bytes()),
+            schema: Some(schema),
             record_start: format!(r#"{{"type":"RECORD","stream":{name},"record":"#).into_bytes(),
         })
-    }
-
-    /// Writes a STATE message and hands it over.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn state(&mut self, value: &Value) -> Result<()> {
-        let line = state_message(value)? + "\n";
-        self.begin()
-            .and_then(|()| self.out.write_all(line.as_bytes()))
-            .and_then(|()| self.out.flush())
-            .context(UNWRITTEN)
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -99,11 +89,23 @@ impl<W: Write> Sink for Writer<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+
+    fn state(&mut self, value: &Value) -> io::Result<()> {
+        self.begin()?;
+        writeln!(self.out, "{}", state_message(value)?)?;
+        self.out.flush()
+    }
 }
 
-/// The context of an error on stdout.
-pub const UNWRITTEN: &str = "write to stdout: the target has ended, or its disk is full; what was not delivered stays \
-                             unread: mend the target and run again";
+/// Says what a failed write to stdout means.
+pub fn unwritten(error: io::Error) -> anyhow::Error {
+    let problem = match error.kind() {
+        ErrorKind::BrokenPipe => "the target has ended: look at its own error",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk behind stdout is full: make room",
+        _ => "cannot write to stdout",
+    };
+    anyhow::Error::new(error).context(format!("{problem}; what was not delivered stays unread, so run again then"))
+}
 
 /// The process's stdout, as a file of its own: `std::io::stdout` counts a write to a closed descriptor as done.
 ///
@@ -151,7 +153,7 @@ fn is_stand_in(file: &File) -> bool {
 /// When it cannot be written.
 pub fn print(text: &str) -> Result<()> {
     let mut out = stdout()?;
-    writeln!(out, "{text}").context("write to stdout")
+    writeln!(out, "{text}").map_err(unwritten)
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@ use serde_json::{Value, json};
 
 use crate::tap::{SCHEMA, Tap, bare_command};
 
-fn discovered() -> Value {
+fn discovered_text() -> String {
     let output = bare_command().arg("--discover").output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
-    serde_json::from_slice(&output.stdout).unwrap()
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn discovered() -> Value {
+    serde_json::from_str(&discovered_text()).unwrap()
 }
 
 #[test]
@@ -44,15 +48,15 @@ fn discover_names_the_stream_as_the_config_does_and_makes_no_request() {
     assert!(tap.sandbox.journal().is_empty());
 }
 
-fn with_catalog(tap: Tap, option: &str, catalog: &Value) -> Tap {
-    let path = tap.file("catalog.json", &catalog.to_string());
+fn with_catalog(tap: Tap, option: &str, catalog: &str) -> Tap {
+    let path = tap.file("catalog.json", catalog);
     tap.args(&[option, path.to_str().unwrap()])
 }
 
 #[test]
 fn a_discovered_catalog_changes_nothing() {
     for option in ["--catalog", "--properties", "-p"] {
-        let tap = with_catalog(Tap::on(2), option, &discovered());
+        let tap = with_catalog(Tap::on(2), option, &discovered_text());
         assert_eq!(tap.run().stdout, tap.messages(&tap.records()), "{option}");
     }
 }
@@ -62,7 +66,7 @@ fn the_catalog_names_the_stream_and_its_schema() {
     let mut catalog = discovered();
     catalog["streams"][0]["stream"] = json!("cars");
     catalog["streams"][0]["schema"]["properties"]["dataPayload"] = json!({"type": "object"});
-    let tap = with_catalog(Tap::on(2), "--catalog", &catalog);
+    let tap = with_catalog(Tap::on(2), "--catalog", &catalog.to_string());
     let payload = r#"{"type":["null","object","array","string","number","boolean"],"additionalProperties":true}"#;
     let expected = tap.messages(&tap.records()).replace(r#""records""#, r#""cars""#);
     assert_eq!(tap.run().stdout, expected.replace(payload, r#"{"type":"object"}"#));
@@ -72,7 +76,7 @@ fn the_catalog_names_the_stream_and_its_schema() {
 fn a_stream_that_is_not_selected_is_not_read() {
     let mut catalog = discovered();
     catalog["streams"][0]["metadata"][0]["metadata"]["selected"] = json!(false);
-    let tap = with_catalog(Tap::on(2), "--catalog", &catalog);
+    let tap = with_catalog(Tap::on(2), "--catalog", &catalog.to_string());
     let run = tap.run();
     assert_eq!((run.code, run.stdout.as_str()), (0, "{\"type\":\"STATE\",\"value\":{}}\n"));
     assert_eq!(run.stderr, "INFO the stream is not selected: nothing is read\n");
@@ -87,7 +91,7 @@ fn the_vendors_catalog_is_read_with_a_schema_that_fits() {
             "record_id": {"type": ["null", "string"]}, "dataPayload": {"type": ["null", "string"]}
         }}
     }]});
-    let tap = with_catalog(Tap::on(2), "--catalog", &catalog);
+    let tap = with_catalog(Tap::on(2), "--catalog", &catalog.to_string());
     let run = tap.run();
     assert_eq!((run.code, run.stdout), (0, tap.messages(&tap.records())));
     assert_eq!(

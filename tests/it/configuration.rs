@@ -110,7 +110,7 @@ fn without_a_config_the_two_ways_to_give_one_are_named() {
 
 #[test]
 fn a_stream_id_is_an_id_and_nothing_else() {
-    for id in ["a/b", "a?b", "a#b", "a b", " a", "a\n", "..", "a%2fb", "a\\b"] {
+    for id in ["a/b", "a?b", "a#b", "a b", "a\u{7}b", "..", "a%2fb", "a\\b"] {
         let tap = Tap::on(1).set("streamId", id);
         tap.run().refused(
             &tap,
@@ -160,7 +160,6 @@ fn a_file_and_the_environment_add_up() {
 #[test]
 fn what_is_not_available_yet_says_so() {
     for (name, word) in [
-        ("acknowledge", "commit"),
         ("timestampFormat", "rfc3339"),
         ("payloadFormat", "string"),
         ("payloadSchema", "registered"),
@@ -194,4 +193,39 @@ fn a_byte_order_mark_is_passed_over() {
     let mut command = bare_command();
     command.arg("-c").arg(path);
     assert_eq!(tap.run_command(command).stdout, tap.messages(&tap.records()));
+}
+
+#[test]
+fn white_space_that_was_copied_along_is_noticed() {
+    let tap = Tap::on(1).set("clientSecret", "hunter2\n").set("streamId", " x");
+    tap.run().refused(
+        &tap,
+        2,
+        &format!(
+            "{UNUSABLE}`streamId` has white space at its beginning or end; `clientSecret` has white space at its beginning \
+             or end"
+        ),
+    );
+}
+
+#[test]
+fn a_null_stands_for_a_setting_that_is_not_given() {
+    let tap = Tap::on(1);
+    let nulls = tap.file("nulls.json", r#"{"clientSecret": null, "pageSize": null}"#);
+    let mut command = tap.command();
+    command.arg("-c").arg(nulls);
+    assert_eq!(tap.run_command(command).stdout, tap.messages(&tap.records()));
+}
+
+#[test]
+fn an_environment_that_is_not_unicode_is_no_trouble() {
+    use std::os::unix::ffi::OsStrExt;
+    let tap = Tap::on(1).args(&["-c", "ENV"]);
+    let mut command = tap.command();
+    command.env("OTHER", std::ffi::OsStr::from_bytes(b"\xff"));
+    assert_eq!(tap.run_command(command).code, 0);
+    let mut command = tap.command();
+    command.env("TAP_STREAMDUO_ACKNOWLEDGE", std::ffi::OsStr::from_bytes(b"\xff"));
+    let problem = "`acknowledge` must be one of \"write\", \"commit\", \"read\", not \"\u{fffd}\"";
+    assert_eq!(tap.run_command(command).last_words(), format!("CRITICAL {UNUSABLE}{problem}"));
 }

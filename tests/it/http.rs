@@ -1,7 +1,5 @@
 //! A service in trouble: what passes by itself is waited for, and given up in the end.
 
-use std::net::TcpListener;
-
 use serde_json::json;
 use streamduo_sandbox::{Endpoint, Rule};
 
@@ -109,7 +107,8 @@ fn a_service_that_is_down_for_good_ends_the_run() {
 
 #[test]
 fn a_server_that_is_not_there_is_named() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // tcpmux: nobody serves it.
+    let free = "127.0.0.1:1";
     let tap = Tap::on(1).set("authUrl", format!("http://{free}/oauth2/token"));
     tap.run().refused(
         &tap,
@@ -207,9 +206,27 @@ fn a_service_that_marks_nothing_is_not_asked_for_ever() {
 }
 
 #[test]
-fn a_proxy_is_not_asked_for_loopback() {
+fn a_proxy_never_sees_what_is_for_this_machine() {
     let tap = Tap::on(1).env("http_proxy", "http://127.0.0.1:1").env("ALL_PROXY", "http://127.0.0.1:1");
     assert_eq!(tap.run().stdout, tap.messages(&tap.records()));
+    // The token is fetched directly even when the API is far away; only then the proxy is asked for it, and is not there.
+    let tap = tap.set("apiUrl", "https://api.example.com").env("https_proxy", "http://127.0.0.1:1");
+    let run = tap.run();
+    assert_eq!((run.code, tap.sandbox.count(Endpoint::Token)), (1, 2));
+    let fatal = "CRITICAL check `apiUrl`, the network and the proxy: cannot reach api.example.com: ";
+    assert!(run.last_words().starts_with(fatal), "{}", run.stderr);
+}
+
+#[test]
+fn a_service_that_answers_marks_and_does_not_apply_them_is_not_believed_for_ever() {
+    let tap = Tap::on(4).set("pageSize", 2);
+    let page: Vec<_> = tap.records().iter().take(2).map(|record| record.json.clone()).collect();
+    tap.sandbox.script(Rule::on(Endpoint::Mark).every().json(format!("[{}]", page.join(","))));
+    let run = tap.run();
+    let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read";
+    assert_eq!((run.code, run.last_words()), (1, fatal));
+    assert_eq!(run.stdout, format!("{}{}", crate::tap::SCHEMA, crate::tap::record_lines(&tap.records()[..2])));
+    assert_eq!(tap.sandbox.count(Endpoint::Mark), 1);
 }
 
 #[test]

@@ -46,16 +46,13 @@ fn a_damaged_state_is_refused() {
     for (text, problem) in [
         ("{\"bookmarks\": {", "not JSON: EOF while parsing an object at line 1 column 15"),
         ("[]", "not a JSON object"),
+        (r#"{"type":"STATE"}"#, "a STATE message without a value"),
     ] {
         let path = tap.file("state.json", text);
         let mut command = tap.command();
         command.arg("-s").arg(path);
         let run = tap.run_command(command);
-        run.refused(
-            &tap,
-            2,
-            &format!("state DIR/state.json: {problem}; give the last STATE of an earlier run, or none"),
-        );
+        run.refused(&tap, 2, &format!("state DIR/state.json: {problem}"));
     }
     assert!(tap.sandbox.journal().is_empty());
 }

@@ -7,8 +7,7 @@ use streamduo_sandbox::Endpoint;
 
 use crate::tap::Tap;
 
-const UNWRITTEN: &str = "CRITICAL write to stdout: the target has ended, or its disk is full; what was not delivered \
-                         stays unread: mend the target and run again: ";
+const UNREAD: &str = "what was not delivered stays unread, so run again then";
 
 #[test]
 fn a_full_disk_ends_the_run_and_marks_nothing() {
@@ -17,7 +16,10 @@ fn a_full_disk_ends_the_run_and_marks_nothing() {
     let output = tap.command().stdout(full).output().unwrap();
     let stderr = tap.tidy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(stderr.lines().last().unwrap(), format!("{UNWRITTEN}No space left on device (os error 28)"));
+    assert_eq!(
+        stderr.lines().last().unwrap(),
+        format!("CRITICAL the disk behind stdout is full: make room; {UNREAD}: No space left on device (os error 28)")
+    );
     assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 0));
 }
 
@@ -29,7 +31,10 @@ fn a_target_that_has_ended_ends_the_run_and_marks_nothing() {
     let output = tap.command().stdout(writer).output().unwrap();
     let stderr = tap.tidy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(stderr.lines().last().unwrap(), format!("{UNWRITTEN}Broken pipe (os error 32)"));
+    assert_eq!(
+        stderr.lines().last().unwrap(),
+        format!("CRITICAL the target has ended: look at its own error; {UNREAD}: Broken pipe (os error 32)")
+    );
     assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 0));
 }
 
@@ -66,7 +71,10 @@ fn a_stdout_that_is_open_to_read_only_marks_nothing() {
     let tap = Tap::on(3);
     let (code, stderr) = with_stdout(&tap, "1</dev/null");
     assert_eq!(code, Some(1));
-    assert_eq!(stderr.lines().last().unwrap(), format!("{UNWRITTEN}Bad file descriptor (os error 9)"));
+    assert_eq!(
+        stderr.lines().last().unwrap(),
+        format!("CRITICAL cannot write to stdout; {UNREAD}: Bad file descriptor (os error 9)")
+    );
     assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 0));
 }
 

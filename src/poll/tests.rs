@@ -1,0 +1,483 @@
+//! The loop against every interleaving of what a service, other consumers, a target and a power cut can do.
+//!
+//! A scripted service keeps the read status as StreamDuo does. After each run everything that the tap has marked must have
+//! been delivered: flushed in `write` mode, committed by the target in `commit` mode. What the service's own design leaves open
+//! (see [`Service::gap`]) is told apart explicitly.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{anyhow, bail};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::state::State;
+
+/// What others do to the stream before a request is served.
+#[derive(Debug, Clone)]
+enum Event {
+    /// A record arrives at this place among the records there are (the end, or earlier: a late one), at the time stamp of
+    /// its neighbour or at one of its own.
+    Arrival { place: prop::sample::Index, same_stamp: bool },
+    /// Another consumer marks so many of the oldest unread.
+    ForeignMark(usize),
+}
+
+/// How a request ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Answer {
+    Comes,
+    /// Lost on its way back: a mark has been applied.
+    Lost,
+    /// The request never arrived: nothing has been applied.
+    NotSent,
+    /// The tap is killed while it waits.
+    Killed,
+    /// The tap is killed before the request has arrived.
+    KilledBefore,
+}
+
+#[derive(Debug, Clone)]
+struct Call {
+    before: Vec<Event>,
+    cap: Option<usize>,
+    answer: Answer,
+}
+
+/// One run of the tap: what becomes of its requests, and of what it writes.
+#[derive(Debug, Clone)]
+struct Script {
+    calls: Vec<Call>,
+    /// stdout breaks after so many records.
+    stdout_breaks: Option<usize>,
+    /// The target commits what came before this STATE, for each STATE; all where there are no more.
+    commits: Vec<bool>,
+}
+
+/// A record of the service.
+#[derive(Debug, Clone)]
+struct Stored {
+    identity: Identity,
+    read: bool,
+}
+
+/// The stream, and what is known of each record.
+#[derive(Debug, Default)]
+struct Service {
+    /// In time order.
+    records: Vec<Stored>,
+    arrived: usize,
+    marked_by_others: BTreeSet<Identity>,
+    marked_by_tap: BTreeSet<Identity>,
+    /// Records that the tap's mark hit although they had not been delivered, because they slipped in between peek and mark.
+    /// Where its answer came, they have to be delivered by the end of the run; where it did not, they are the gap that the
+    /// service's way of marking leaves.
+    slipped_in: BTreeSet<Identity>,
+    gap: BTreeSet<Identity>,
+    /// Whether nothing has happened since the last peek: then no record can have slipped in.
+    undisturbed: bool,
+    /// Records that the tap's mark hit although they had not been delivered, and nothing excuses it.
+    lost: BTreeSet<Identity>,
+}
+
+impl Service {
+    fn of(count: usize) -> Service {
+        let mut service = Service::default();
+        for _ in 0..count {
+            service.arrive(service.records.len(), false);
+        }
+        service
+    }
+
+    fn arrive(&mut self, place: usize, same_stamp: bool) {
+        self.arrived += 1;
+        // A fraction between those of the neighbours keeps time stamps in order.
+        let stamp = |index: usize| self.records.get(index).map(|record| record.identity.timestamp.clone());
+        let before = place.checked_sub(1).and_then(stamp);
+        let timestamp = match (before, stamp(place)) {
+            (Some(before), _) if same_stamp => before,
+            (Some(before), None) => format!("{:08}", before[..8].parse::<usize>().unwrap() + 1),
+            (Some(before), Some(_)) => format!("{before}5"),
+            (None, Some(after)) => format!("{:08}", after[..8].parse::<usize>().unwrap() - 1),
+            (None, None) => "50000000".to_owned(),
+        };
+        let identity = Identity { record_id: self.arrived.to_string(), timestamp };
+        self.records.insert(place, Stored { identity, read: false });
+    }
+
+    fn happen(&mut self, event: &Event) {
+        self.undisturbed = false;
+        match event {
+            Event::Arrival { place, same_stamp } => self.arrive(place.index(self.records.len() + 1), *same_stamp),
+            Event::ForeignMark(count) => {
+                let marked = self.mark(*count);
+                self.marked_by_others.extend(marked);
+            }
+        }
+    }
+
+    fn unread(&self, count: usize) -> Vec<Stored> {
+        self.records.iter().filter(|record| !record.read).take(count).cloned().collect()
+    }
+
+    fn mark(&mut self, count: usize) -> Vec<Identity> {
+        let unread = self.records.iter_mut().filter(|record| !record.read);
+        unread
+            .take(count)
+            .map(|record| {
+                record.read = true;
+                record.identity.clone()
+            })
+            .collect()
+    }
+}
+
+fn page(records: &[Stored]) -> Page {
+    let texts: Vec<_> = records
+        .iter()
+        .map(|Stored { identity, read }| {
+            let Identity { record_id, timestamp } = identity;
+            json!({"recordId": record_id, "recordTimeStampISO": timestamp, "readStatus": read.to_string()}).to_string()
+        })
+        .collect();
+    Page::parse(format!("[{}]", texts.join(",")).into()).unwrap()
+}
+
+/// What was written, and what became of it.
+#[derive(Debug, Default)]
+struct Output {
+    /// Every record flushed, with repetitions: what a pipe has taken.
+    flushed: Vec<Identity>,
+    /// Every record that the target has committed.
+    committed: BTreeSet<Identity>,
+    /// What the target has read and not committed yet.
+    pending: Vec<Identity>,
+    /// The last STATE that the target has printed.
+    state: Option<Value>,
+}
+
+type Shared<T> = Rc<RefCell<T>>;
+
+/// The service as one run of the tap meets it.
+struct FakeQueue {
+    service: Shared<Service>,
+    output: Shared<Output>,
+    calls: VecDeque<Call>,
+    mode: Acknowledge,
+    failures: Shared<usize>,
+}
+
+impl FakeQueue {
+    fn next(&mut self, count: usize) -> (usize, Answer) {
+        let Some(call) = self.calls.pop_front() else { return (count, Answer::Comes) };
+        for event in &call.before {
+            self.service.borrow_mut().happen(event);
+        }
+        if call.answer != Answer::Comes {
+            *self.failures.borrow_mut() += 1;
+        }
+        (count.min(call.cap.unwrap_or(count)), call.answer)
+    }
+
+    fn look(&mut self, count: usize, look: impl Fn(&Service, usize) -> Vec<Stored>) -> Result<Page> {
+        match self.next(count) {
+            (count, Answer::Comes) => Ok(page(&look(&self.service.borrow(), count))),
+            _ => bail!("the run ends in a peek"),
+        }
+    }
+}
+
+impl Queue for FakeQueue {
+    fn peek(&mut self, count: usize) -> Result<Peeked> {
+        let page = self.look(count, Service::unread)?;
+        self.service.borrow_mut().undisturbed = true;
+        Ok(Peeked::new(page)?)
+    }
+
+    fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
+        let (count, answer) = self.next(delivered.count());
+        match answer {
+            Answer::NotSent => return Ok(Marked::Unknown),
+            Answer::KilledBefore => bail!("killed"),
+            Answer::Comes | Answer::Lost | Answer::Killed => {}
+        }
+        let service = &mut *self.service.borrow_mut();
+        let marked = service.mark(count);
+        let output = self.output.borrow();
+        for identity in &marked {
+            let delivered = match self.mode {
+                Acknowledge::Commit => output.committed.contains(identity),
+                _ => output.flushed.contains(identity),
+            };
+            if !delivered {
+                let place = match answer {
+                    _ if service.undisturbed => &mut service.lost,
+                    Answer::Comes => &mut service.slipped_in,
+                    _ => &mut service.gap,
+                };
+                place.insert(identity.clone());
+            }
+            service.marked_by_tap.insert(identity.clone());
+        }
+        match answer {
+            Answer::Comes => {
+                let marked: Vec<_> = marked.into_iter().map(|identity| Stored { identity, read: false }).collect();
+                Ok(Marked::Answered(page(&marked)))
+            }
+            Answer::Lost => Ok(Marked::Unknown),
+            _ => bail!("killed"),
+        }
+    }
+
+    fn take(&mut self, _count: usize) -> Result<Page> {
+        Err(anyhow!("`read` mode promises nothing"))
+    }
+
+    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
+        self.look(count, |service, count| {
+            let after = |record: &&Stored| record.identity.timestamp.as_str() > timestamp;
+            service.records.iter().filter(after).take(count).cloned().collect()
+        })
+    }
+}
+
+/// stdout, and the target behind it.
+struct FakeTarget {
+    output: Shared<Output>,
+    buffer: Vec<Identity>,
+    breaks_after: Option<usize>,
+    commits: VecDeque<bool>,
+}
+
+impl Sink for FakeTarget {
+    fn record(&mut self, json: &[u8]) -> io::Result<()> {
+        if let Some(left) = &mut self.breaks_after {
+            *left = left.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+        }
+        let record = Page::parse([b"[", json, b"]"].concat()).unwrap();
+        self.buffer.extend(record.identities().cloned());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut output = self.output.borrow_mut();
+        output.flushed.extend(self.buffer.iter().cloned());
+        output.pending.append(&mut self.buffer);
+        Ok(())
+    }
+
+    fn state(&mut self, value: &Value) -> io::Result<()> {
+        self.flush()?;
+        let mut output = self.output.borrow_mut();
+        if self.commits.pop_front().unwrap_or(true) {
+            let pending = std::mem::take(&mut output.pending);
+            output.committed.extend(pending);
+            output.state = Some(value.clone());
+        }
+        Ok(())
+    }
+}
+
+/// A service, an output, and the runs on them.
+struct World {
+    service: Shared<Service>,
+    output: Shared<Output>,
+    config: Config,
+    failures: Shared<usize>,
+    /// Whether a run ended before it had written what it knew to be marked.
+    broke: bool,
+}
+
+impl World {
+    fn new(records: usize, mode: &str, page_size: usize) -> World {
+        World {
+            service: Rc::new(RefCell::new(Service::of(records))),
+            output: Rc::default(),
+            config: config(mode, page_size),
+            failures: Rc::default(),
+            broke: false,
+        }
+    }
+
+    /// Runs the tap to its end and checks the promise.
+    fn run(&mut self, script: &Script) -> Result<(), TestCaseError> {
+        // What a target that ended had not committed is gone with it.
+        self.output.borrow_mut().pending.clear();
+        let state = match &self.output.borrow().state {
+            Some(value) => State::from_value(value.clone()),
+            None => State::default(),
+        };
+        let queue = FakeQueue {
+            service: Rc::clone(&self.service),
+            output: Rc::clone(&self.output),
+            calls: script.calls.iter().cloned().collect(),
+            mode: self.config.acknowledge,
+            failures: Rc::clone(&self.failures),
+        };
+        let target = FakeTarget {
+            output: Rc::clone(&self.output),
+            buffer: Vec::new(),
+            breaks_after: script.stdout_breaks,
+            commits: script.commits.iter().copied().collect(),
+        };
+        let state = state.of_stream("records", &self.config);
+        let end = run(&self.config, queue, target, state, None, Shutdown::default(), Meter::start("records"));
+        if end.is_err() {
+            *self.failures.borrow_mut() += 1;
+            self.broke = true;
+        }
+        self.check(end.is_ok())
+    }
+
+    fn delivered(&self) -> BTreeSet<Identity> {
+        let output = self.output.borrow();
+        match self.config.acknowledge {
+            Acknowledge::Commit => output.committed.clone(),
+            _ => output.flushed.iter().cloned().collect(),
+        }
+    }
+
+    /// Whatever the tap has marked is delivered.
+    fn check(&self, ended_well: bool) -> Result<(), TestCaseError> {
+        let mut service = self.service.borrow_mut();
+        let delivered = self.delivered();
+        let flushed: BTreeSet<_> = self.output.borrow().flushed.iter().cloned().collect();
+        prop_assert!(service.lost.is_empty(), "marked before they were delivered: {:?}", service.lost);
+        for identity in &service.marked_by_tap {
+            let excused = service.gap.contains(identity) || service.slipped_in.contains(identity);
+            prop_assert!(delivered.contains(identity) || excused, "{identity:?} is marked and was never delivered");
+        }
+        let slipped_in = std::mem::take(&mut service.slipped_in);
+        for identity in slipped_in {
+            // A tap that lives on writes them at once. One whose stdout breaks, or whose target never commits, cannot.
+            let written = flushed.contains(&identity);
+            prop_assert!(written || !ended_well, "{identity:?} slipped in and was not written");
+            if !delivered.contains(&identity) {
+                service.gap.insert(identity);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs without trouble until nothing is unread; then everything is delivered.
+    fn finish(&mut self) -> Result<(), TestCaseError> {
+        let calm = Script { calls: Vec::new(), stdout_breaks: None, commits: Vec::new() };
+        for _ in 0..100 {
+            self.run(&calm)?;
+            if self.service.borrow().unread(1).is_empty() {
+                break;
+            }
+        }
+        let service = self.service.borrow();
+        prop_assert!(service.unread(1).is_empty(), "the stream is never drained");
+        let delivered = self.delivered();
+        for Stored { identity, .. } in &service.records {
+            let excused = service.gap.contains(identity) || service.marked_by_others.contains(identity);
+            prop_assert!(delivered.contains(identity) || excused, "{identity:?} was lost");
+        }
+        Ok(())
+    }
+
+    /// How often a record came again.
+    fn duplicates(&self) -> usize {
+        let mut times: BTreeMap<&Identity, usize> = BTreeMap::new();
+        let output = self.output.borrow();
+        for identity in &output.flushed {
+            *times.entry(identity).or_default() += 1;
+        }
+        times.values().map(|times| times - 1).sum()
+    }
+}
+
+fn config(mode: &str, page_size: usize) -> Config {
+    let settings = json!({
+        "streamId": "s", "clientId": "c", "clientSecret": "x", "acknowledge": mode, "pageSize": page_size,
+        "maxPending": page_size
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), settings.to_string()).unwrap();
+    Config::load(&[Path::new(file.path())]).unwrap()
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => (any::<prop::sample::Index>(), any::<bool>())
+            .prop_map(|(place, same_stamp)| Event::Arrival { place, same_stamp }),
+        1 => (1..4usize).prop_map(Event::ForeignMark),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        8 => Just(Answer::Comes),
+        2 => Just(Answer::Lost),
+        2 => Just(Answer::NotSent),
+        1 => Just(Answer::Killed),
+        1 => Just(Answer::KilledBefore),
+    ]
+}
+
+fn call(answer: impl Strategy<Value = Answer>) -> impl Strategy<Value = Call> {
+    (prop::collection::vec(event(), 0..3), prop::option::weighted(0.2, 1..5usize), answer)
+        .prop_map(|(before, cap, answer)| Call { before, cap, answer })
+}
+
+fn script() -> impl Strategy<Value = Script> {
+    (
+        prop::collection::vec(call(answer()), 0..8),
+        prop::option::weighted(0.3, 0..10usize),
+        prop::collection::vec(any::<bool>(), 0..4),
+    )
+        .prop_map(|(calls, stdout_breaks, commits)| Script { calls, stdout_breaks, commits })
+}
+
+/// Whatever happens but failures: late records, other consumers, capped pages.
+fn calm_script() -> impl Strategy<Value = Script> {
+    prop::collection::vec(call(Just(Answer::Comes)), 0..12).prop_map(|calls| Script {
+        calls,
+        stdout_breaks: None,
+        commits: Vec::new(),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_that_is_marked_is_lost_in_write_mode(
+        records in 0..20usize, page_size in 1..8usize, scripts in prop::collection::vec(script(), 1..5)
+    ) {
+        let mut world = World::new(records, "write", page_size);
+        for script in &scripts {
+            world.run(script)?;
+        }
+        world.finish()?;
+        let failures = *world.failures.borrow();
+        prop_assert!(world.duplicates() <= failures * 2 * page_size, "{} for {failures}", world.duplicates());
+    }
+
+    #[test]
+    fn nothing_that_is_marked_is_lost_in_commit_mode(
+        records in 0..20usize, max_pending in 1..8usize, scripts in prop::collection::vec(script(), 1..5)
+    ) {
+        let mut world = World::new(records, "commit", max_pending);
+        for script in &scripts {
+            world.run(script)?;
+        }
+        world.finish()?;
+    }
+
+    #[test]
+    fn a_run_without_failures_writes_every_record_once(
+        records in 0..20usize, page_size in 1..8usize, script in calm_script()
+    ) {
+        let mut world = World::new(records, "write", page_size);
+        world.run(&script)?;
+        world.finish()?;
+        prop_assert_eq!(world.duplicates(), 0);
+    }
+}
