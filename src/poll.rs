@@ -185,7 +185,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
                 self.deliver_marked(&answer, |identity| committed.knows(identity))?;
                 committed.mark(&answer);
             }
-            if committed.len() == 0 {
+            if committed.is_empty() {
                 break;
             }
             page = self.queue.peek(committed.len())?;
@@ -244,6 +244,9 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         let known = |identity: &Identity| self.written.knows(identity) || committed(identity);
         match answer.write(known, &mut self.out) {
             Ok(new) => {
+                if new > 0 && self.acknowledge != Acknowledge::Read {
+                    info!("{new} records slipped in between peek and mark, and were written at once");
+                }
                 self.count(new);
                 Ok(())
             }

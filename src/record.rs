@@ -313,6 +313,11 @@ impl Committed {
         self.0.len()
     }
 
+    /// Whether all are marked.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The records of this answer are marked.
     pub fn mark(&mut self, answer: &Page) {
         for identity in answer.identities() {

@@ -101,7 +101,9 @@ impl<W: Write> Sink for Writer<W> {
 pub fn unwritten(error: io::Error) -> anyhow::Error {
     let problem = match error.kind() {
         ErrorKind::BrokenPipe => "the target has ended: look at its own error",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk behind stdout is full: make room",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "the disk behind stdout is full: make room"
+        }
         _ => "cannot write to stdout",
     };
     anyhow::Error::new(error).context(format!("{problem}; what was not delivered stays unread, so run again then"))

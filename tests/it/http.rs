@@ -168,22 +168,6 @@ fn a_token_that_has_expired_is_renewed_before_it_is_used() {
 }
 
 #[test]
-fn a_lost_answer_to_a_mark_is_not_repeated_blindly() {
-    for fault in [
-        Rule::on(Endpoint::Mark).call(1).applied().close(),
-        Rule::on(Endpoint::Mark).call(1).applied().status(500),
-        Rule::on(Endpoint::Mark).call(1).close(),
-        Rule::on(Endpoint::Mark).call(1).not_json(),
-    ] {
-        let tap = Tap::on(5).set("pageSize", 2).set("maxRetries", 1);
-        tap.sandbox.script(fault);
-        let run = tap.run();
-        assert_eq!((run.code, run.stdout.as_str()), (0, tap.messages(&tap.records()).as_str()));
-        assert_eq!(tap.unread(), []);
-    }
-}
-
-#[test]
 fn marks_that_are_lost_for_ever_end_the_run() {
     let tap = Tap::on(2).set("maxRetries", 2);
     tap.sandbox.script(Rule::on(Endpoint::Mark).every().status(503).header("retry-after", "0"));

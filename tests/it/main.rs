@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod catalog;
+mod commit;
 mod configuration;
 mod documents;
 mod following;
@@ -11,6 +12,8 @@ mod live;
 mod logs;
 mod reading;
 mod refusals;
+mod soak;
 mod state;
 mod stdout;
+mod survival;
 mod tap;

@@ -111,8 +111,11 @@ impl Tap {
 
     /// Starts it, to be talked to.
     pub fn start(&self) -> Running {
-        let mut child =
-            self.command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        self.start_command(self.command())
+    }
+
+    pub fn start_command(&self, mut command: Command) -> Running {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Running { child, stdout }
     }
@@ -190,12 +193,49 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Closes the reading end of its stdout.
+    pub fn drop_reader(self) -> Dying {
+        Dying { child: self.child }
+    }
+
+    /// Kills it, and returns what it had written.
+    pub fn kill(self) -> String {
+        self.signal(Signal::KILL);
+        self.rest()
+    }
+
+    /// Waits for its end, however it ends; returns what was written and not read before.
+    pub fn rest(mut self) -> String {
+        let mut stdout = String::new();
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.child.wait().unwrap();
+        stdout
+    }
+
     /// Waits for its end; stdout is what was not read before.
     pub fn end(mut self, tap: &Tap) -> Run {
         let mut stdout = String::new();
         self.stdout.read_to_string(&mut stdout).unwrap();
         let output = self.child.wait_with_output().unwrap();
         Run { code: output.status.code().unwrap(), stdout, stderr: tap.tidy(&output.stderr) }
+    }
+}
+
+/// A tap whose target has stopped reading.
+pub struct Dying {
+    child: Child,
+}
+
+impl Dying {
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end: the exit code and stderr.
+    pub fn end(self, tap: &Tap) -> (i32, String) {
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.code().unwrap(), tap.tidy(&output.stderr))
     }
 }
 

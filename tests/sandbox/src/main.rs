@@ -1,4 +1,7 @@
-//! The sandbox as a program: `serve` for trying things by hand, `run` for one command against a sandbox of its own.
+//! The sandbox as a program: `serve` for trying things by hand, `run` for one command against a sandbox of its own, and
+//! `target` for a target that crashes.
+
+mod target;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -40,6 +43,8 @@ enum Action {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Be a Singer target that commits in batches, prints the STATE lines it has committed, and crashes at random
+    Target(target::Target),
 }
 
 #[derive(Args)]
@@ -62,6 +67,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().action {
         Action::Serve { port, sample } => serve(port, &sample),
         Action::Run { sample, command } => run(&sample, &command),
+        Action::Target(target) => target.run().map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         tell(&format!("sandbox: {error:#}"));

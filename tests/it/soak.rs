@@ -1,0 +1,190 @@
+//! Random faults, kills and targets that end, for as long as `TAP_STREAMDUO_SOAK_SECONDS` says; not run without it.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, io, thread};
+
+use fastrand::Rng;
+use rustix::process::Signal;
+use serde_json::Value;
+use streamduo_sandbox::{Endpoint, Identity, Rule};
+
+use crate::tap::{Running, Tap};
+
+/// Streams that are read at the same time: most of the time each waits for a retry.
+const STREAMS: usize = 12;
+
+#[derive(Default)]
+struct Tally {
+    streams: AtomicUsize,
+    runs: AtomicUsize,
+    faults: AtomicUsize,
+    kills: AtomicUsize,
+    records: AtomicUsize,
+    duplicates: AtomicUsize,
+}
+
+#[test]
+fn nothing_is_lost_in_a_soak() {
+    let Some(seconds) = env::var("TAP_STREAMDUO_SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok()) else {
+        return;
+    };
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let seed = env::var("TAP_STREAMDUO_SOAK_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
+    let tally = Tally::default();
+    thread::scope(|scope| {
+        for stream in 0..STREAMS {
+            let tally = &tally;
+            scope.spawn(move || {
+                let mut random = Rng::with_seed(seed.wrapping_add(stream as u64));
+                while Instant::now() < end {
+                    Soak::new(&mut random).run(&mut random, tally);
+                }
+            });
+        }
+    });
+    let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+    writeln!(
+        io::stderr(),
+        "soak, seed {seed}: {} streams drained in {} runs with {} faults and {} kills; {} records, {} duplicates, none lost",
+        of(&tally.streams),
+        of(&tally.runs),
+        of(&tally.faults),
+        of(&tally.kills),
+        of(&tally.records),
+        of(&tally.duplicates)
+    )
+    .unwrap();
+}
+
+/// A stream, its tap, and what the target behind it has.
+struct Soak {
+    tap: Tap,
+    commits: bool,
+    /// What counts as delivered: in `commit` mode what the target has committed, else what was written.
+    delivered: Vec<Identity>,
+    state: Option<Value>,
+}
+
+impl Soak {
+    fn new(random: &mut Rng) -> Soak {
+        let commits = random.bool();
+        let tap = Tap::on(random.usize(1..400))
+            .set("acknowledge", if commits { "commit" } else { "write" })
+            .set("pageSize", random.usize(1..150))
+            .set("maxPending", random.usize(1..300))
+            .set("maxRetries", random.usize(0..4))
+            .set("requestTimeoutSeconds", 2);
+        Soak { tap, commits, delivered: Vec::new(), state: None }
+    }
+
+    /// Runs the tap with faults, again and again, and then in peace until the stream is drained.
+    fn run(&mut self, random: &mut Rng, tally: &Tally) {
+        for _ in 0..random.usize(1..8) {
+            self.script(random, tally);
+            self.one_run(random, true, tally);
+        }
+        while !self.tap.unread().is_empty() {
+            self.one_run(random, false, tally);
+        }
+        let distinct: BTreeSet<_> = self.delivered.iter().collect();
+        for record in self.tap.records() {
+            assert!(distinct.contains(&record.identity), "{:?} was lost", record.identity);
+        }
+        tally.streams.fetch_add(1, Ordering::Relaxed);
+        tally.records.fetch_add(distinct.len(), Ordering::Relaxed);
+        tally.duplicates.fetch_add(self.delivered.len() - distinct.len(), Ordering::Relaxed);
+    }
+
+    /// A few faults among the next requests. Records arrive only before a peek: one that slips in between peek and mark may
+    /// be lost when the answer is, which is the gap that the service's way of marking leaves.
+    fn script(&self, random: &mut Rng, tally: &Tally) {
+        for _ in 0..random.usize(1..4) {
+            let endpoint = *random.choice(&[Endpoint::Peek, Endpoint::Mark, Endpoint::Mark, Endpoint::Token]).unwrap();
+            let rule = Rule::on(endpoint).call(self.tap.sandbox.count(endpoint) + random.usize(1..4));
+            let rule = if random.bool() { rule.applied() } else { rule };
+            let rule = match random.usize(..9) {
+                0 => rule.close(),
+                1 => rule.cut(),
+                2 => rule.cut_chunked(),
+                3 => rule.not_json(),
+                4 => rule.status(503).header("retry-after", "0"),
+                5 => rule.status(429).header("retry-after", "0"),
+                6 => rule.hold(),
+                7 => rule.cap(random.usize(1..50)),
+                _ => rule.revoke_token(),
+            };
+            self.tap.sandbox.script(rule);
+            tally.faults.fetch_add(1, Ordering::Relaxed);
+        }
+        if random.bool() {
+            let stream = self.tap.stream.clone();
+            let late = format!("late-{}", random.u64(..));
+            let call = self.tap.sandbox.count(Endpoint::Peek) + random.usize(1..4);
+            self.tap.sandbox.script(Rule::on(Endpoint::Peek).call(call).before(move |service| {
+                service.write_as(&stream, &late, "2001-01-01T00:00:00-05:00[America/New_York]", "1");
+            }));
+        }
+    }
+
+    fn one_run(&mut self, random: &mut Rng, disturbed: bool, tally: &Tally) {
+        tally.runs.fetch_add(1, Ordering::Relaxed);
+        let mut command = self.tap.command();
+        if let Some(state) = &self.state {
+            command.arg("--state").arg(self.tap.file("state.json", &state.to_string()));
+        }
+        let mut running = self.tap.start_command(command);
+        let ends_after = (disturbed && random.bool()).then(|| random.usize(..300));
+        if ends_after.is_some() {
+            tally.kills.fetch_add(1, Ordering::Relaxed);
+        }
+        self.load(&mut running, ends_after, random);
+        match random.usize(..3) {
+            0 if ends_after.is_some() => running.signal(Signal::TERM),
+            _ if ends_after.is_some() => running.signal(Signal::KILL),
+            _ => {}
+        }
+        // What the pipe still holds is written, though a target that has ended commits it no more.
+        let rest = running.rest();
+        if !self.commits {
+            rest.lines().for_each(|line| self.delivered.extend(record(line)));
+        }
+        let delivered: BTreeSet<_> = self.delivered.iter().collect();
+        for identity in self.tap.read() {
+            assert!(delivered.contains(&identity), "{identity:?} is read and was not delivered");
+        }
+    }
+
+    /// The target: reads so many lines, and commits at a STATE if it feels like it.
+    fn load(&mut self, running: &mut Running, lines: Option<usize>, random: &mut Rng) {
+        let mut waiting = Vec::new();
+        for _ in 0..lines.unwrap_or(usize::MAX) {
+            let line = running.line();
+            if line.is_empty() {
+                return;
+            }
+            waiting.extend(record(&line));
+            let state = serde_json::from_str::<Value>(&line).ok().filter(|message| message["type"] == "STATE");
+            if !self.commits {
+                self.delivered.append(&mut waiting);
+            } else if let Some(state) = state
+                && (lines.is_none() || random.bool())
+            {
+                self.delivered.append(&mut waiting);
+                self.state = Some(state["value"].clone());
+            }
+        }
+    }
+}
+
+/// The identity of a RECORD message; a line that a kill has cut is none.
+fn record(line: &str) -> Option<Identity> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let text = |name: &str| Some(message["record"][name].as_str()?.to_owned());
+    Some(Identity { record_id: text("recordId")?, timestamp: text("recordTimeStampISO")? })
+}
