@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, anyhow};
 use log::warn;
 use secrecy::SecretString;
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::auth::TokenSource;
@@ -80,14 +81,40 @@ impl<'a> RecordRequest<'a> {
         }
     }
 
+    fn last(record_count: usize) -> RecordRequest<'a> {
+        RecordRequest { read_record_request_type: "LAST_N", ..RecordRequest::unread(record_count, false) }
+    }
+
     /// What a log line calls it.
     fn name(self) -> &'static str {
-        match (self.mark_as_read, self.record_time_stamp_iso) {
-            (true, _) => "mark",
-            (false, None) => "peek",
-            (false, Some(_)) => "look back",
+        match (self.read_record_request_type, self.mark_as_read) {
+            ("UNREAD", true) => "mark",
+            ("UNREAD", false) => "peek",
+            ("LAST_N", _) => "sample",
+            _ => "look back",
         }
     }
+}
+
+/// The scope that reading a stream's description needs; reading records does not.
+const MANAGE_STREAMS: &str = "https://api.streamduo.com/manage:streams";
+
+/// A schema that is registered for a stream.
+#[derive(Debug, Deserialize)]
+pub struct Schema {
+    /// `JSON`, `AVRO` or `GREAT_EXPECTATIONS`.
+    #[serde(rename = "schemaType")]
+    pub kind: String,
+    /// The schema itself, a string that holds JSON.
+    #[serde(rename = "schema")]
+    pub text: String,
+}
+
+/// What is read of a stream's description.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StreamDescription {
+    active_schema_id: Option<String>,
 }
 
 /// One stream of the service.
@@ -95,7 +122,11 @@ impl<'a> RecordRequest<'a> {
 pub struct Api {
     http: Http,
     tokens: TokenSource,
+    /// Tokens to read the stream's own description with.
+    managing: TokenSource,
     stream_id: String,
+    base: Url,
+    /// Where record-requests go.
     url: Url,
     max_retries: usize,
     /// The marks in a row whose answers were lost.
@@ -109,16 +140,13 @@ impl Api {
     /// # Errors
     /// When `apiUrl` cannot take a path.
     pub fn new(config: &Config, http: Http, stop: Shutdown) -> Result<Api> {
-        let mut url = config.api_url.clone();
-        url.path_segments_mut()
-            .map_err(|()| anyhow!("`apiUrl` cannot take a path: {}", config.api_url))?
-            .pop_if_empty()
-            .extend(["stream", &config.stream_id, "record-request"]);
         Ok(Api {
-            tokens: TokenSource::new(config, http.clone(), stop.clone()),
+            tokens: TokenSource::new(config, &config.scope, http.clone(), stop.clone()),
+            managing: TokenSource::new(config, MANAGE_STREAMS, http.clone(), stop.clone()),
             http,
             stream_id: config.stream_id.clone(),
-            url,
+            url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
+            base: config.api_url.clone(),
             max_retries: config.max_retries,
             lost_marks: Retry::new(config.max_retries),
             stop,
@@ -141,6 +169,40 @@ impl Api {
             NoPage::NotJson(..) => HttpError::Unreadable(self.http.without_secrets(&error.to_string(), &token)).into(),
             other => other.into(),
         })
+    }
+
+    /// The last records, read or not, without marking them.
+    ///
+    /// # Errors
+    /// When the service keeps failing or refuses.
+    pub fn last(&mut self, count: usize) -> Result<Page> {
+        let stop = self.stop.clone();
+        retrying(self.max_retries, "sample", &stop, || self.request(RecordRequest::last(count)))
+    }
+
+    /// The stream's active schema, if it has one.
+    ///
+    /// # Errors
+    /// When it cannot be read: the client may lack the right to.
+    pub fn active_schema(&mut self) -> Result<Option<Schema>> {
+        let token = self.managing.bearer()?;
+        let description: StreamDescription = self.get("stream", &self.url_of(&["stream", &self.stream_id])?, &token)?;
+        let Some(id) = description.active_schema_id else { return Ok(None) };
+        let token = self.tokens.bearer()?;
+        let url = self.url_of(&["streams", &self.stream_id, "schemas", &id, ""])?;
+        Ok(Some(self.get("schema", &url, &token)?))
+    }
+
+    fn get<T: DeserializeOwned>(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Result<T> {
+        retrying(self.max_retries, endpoint, &self.stop, || {
+            let answer = self.http.get(endpoint, url, token)?.send_until(&self.stop)?;
+            Ok(serde_json::from_slice(&answer)
+                .map_err(|error| HttpError::Unreadable(format!("the {endpoint} cannot be read: {error}")))?)
+        })
+    }
+
+    fn url_of(&self, path: &[&str]) -> Result<Url> {
+        url_of(&self.base, path)
     }
 
     /// A stop may cut a peek short; any other request is waited for, because its answer tells what was marked.
@@ -178,6 +240,13 @@ impl Api {
         };
         error.context(remedy)
     }
+}
+
+/// The URL of a path below the API's base.
+fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
+    let mut url = base.clone();
+    url.path_segments_mut().map_err(|()| anyhow!("`apiUrl` cannot take a path: {base}"))?.pop_if_empty().extend(path);
+    Ok(url)
 }
 
 impl Queue for Api {

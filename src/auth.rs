@@ -43,20 +43,23 @@ pub struct TokenSource {
     client_id: String,
     client_secret: SecretString,
     scope: String,
+    /// Whether the scope is the one that the settings name.
+    scope_is_set: bool,
     max_retries: usize,
     stop: Shutdown,
     token: Option<Token>,
 }
 
 impl TokenSource {
-    /// A source for the client of these settings.
-    pub fn new(config: &Config, http: Http, stop: Shutdown) -> TokenSource {
+    /// A source of tokens with this scope, for the client of these settings.
+    pub fn new(config: &Config, scope: &str, http: Http, stop: Shutdown) -> TokenSource {
         TokenSource {
             http,
             url: config.auth_url.clone(),
             client_id: config.client_id.clone(),
             client_secret: config.client_secret.clone(),
-            scope: config.scope.clone(),
+            scope: scope.to_owned(),
+            scope_is_set: scope == config.scope,
             max_retries: config.max_retries,
             stop,
             token: None,
@@ -104,7 +107,8 @@ impl TokenSource {
         let remedy = match cause {
             HttpError::Status { status: 400 | 401 | 403, text, .. } => {
                 if text.contains("invalid_scope") {
-                    format!("this client may not have the scope {:?}: check `scope`", self.scope)
+                    let remedy = if self.scope_is_set { ": check `scope`" } else { "" };
+                    format!("this client may not have the scope {:?}{remedy}", self.scope)
                 } else {
                     format!(
                         "the credentials of client {:?} are refused: check `clientId` and `clientSecret`",

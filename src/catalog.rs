@@ -3,54 +3,29 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, Result};
 use log::warn;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::config::{Invalid, read_text};
+use crate::config::{Config, Invalid, read_text};
+use crate::schema;
+use crate::selection::{Metadata, Selection};
+use crate::shape::{Shape, TIMESTAMP};
 use crate::singer::Stream;
 
 /// The fields that make a record's identity.
-pub const KEY_PROPERTIES: [&str; 2] = ["recordId", "recordTimeStampISO"];
+const KEY_PROPERTIES: [&str; 2] = ["recordId", TIMESTAMP];
 
-/// The schema of a StreamDuo record, every field under its own name.
-///
-/// `recordTimeStampISO` has no `format`: an RFC 9557 time stamp with its zone in brackets is no RFC 3339 `date-time`, and
-/// SQL targets fail on it.
-fn schema() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "recordId": {"type": "string"},
-            "streamId": {"type": ["null", "string"]},
-            "recordTimeStampISO": {"type": "string"},
-            "readStatus": {"type": ["null", "string", "boolean"]},
-            "dataPayload": {
-                "type": ["null", "object", "array", "string", "number", "boolean"],
-                "additionalProperties": true
-            }
-        },
-        "additionalProperties": true
-    })
-}
-
-/// The catalog of the one stream there is, as `--discover` prints it.
-pub fn discover(stream_name: &str) -> Value {
-    let schema = schema();
+/// The catalog of the one stream there is, as `--discover` prints it, with metadata for every field: Meltano takes a field
+/// without for one that cannot be deselected.
+pub fn discover(stream_name: &str, schema: &Value) -> Value {
     let mut metadata = vec![json!({
         "breadcrumb": [],
         "metadata": {"inclusion": "available", "selected-by-default": true, "table-key-properties": KEY_PROPERTIES}
     })];
-    for field in schema["properties"].as_object().into_iter().flat_map(|properties| properties.keys()) {
-        let about = if KEY_PROPERTIES.contains(&field.as_str()) {
-            json!({"inclusion": "automatic"})
-        } else {
-            json!({"inclusion": "available", "selected-by-default": true})
-        };
-        metadata.push(json!({"breadcrumb": ["properties", field], "metadata": about}));
-    }
+    describe(schema, &mut Vec::new(), &mut metadata);
     json!({"streams": [{
         "tap_stream_id": stream_name,
         "stream": stream_name,
@@ -60,14 +35,41 @@ pub fn discover(stream_name: &str) -> Value {
     }]})
 }
 
-/// The stream of this name, with the schema that fits every record.
+/// Appends the metadata of a schema's properties, and of theirs.
+fn describe<'a>(schema: &'a Value, breadcrumb: &mut Vec<&'a str>, metadata: &mut Vec<Value>) {
+    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        breadcrumb.extend(["properties", name]);
+        let about = if breadcrumb.len() == 2 && KEY_PROPERTIES.contains(&name.as_str()) {
+            json!({"inclusion": "automatic"})
+        } else {
+            json!({"inclusion": "available", "selected-by-default": true})
+        };
+        metadata.push(json!({"breadcrumb": breadcrumb, "metadata": about}));
+        describe(property, breadcrumb, metadata);
+        breadcrumb.truncate(breadcrumb.len() - 2);
+    }
+    if let Some(items) = schema.get("items") {
+        breadcrumb.push("items");
+        describe(items, breadcrumb, metadata);
+        breadcrumb.pop();
+    }
+}
+
+/// The stream of the configuration, with all its fields. `schema` is that of its records.
 ///
 /// # Errors
-/// Never: the schema is a constant that is JSON.
-pub fn default_stream(name: &str) -> anyhow::Result<Stream> {
-    let schema = RawValue::from_string(schema().to_string()).context("write the schema")?;
-    let key_properties = KEY_PROPERTIES.map(str::to_owned).to_vec();
-    Ok(Stream { name: name.to_owned(), schema, key_properties })
+/// Never: a JSON value can be written as JSON.
+pub fn whole_stream(config: &Config, schema: &Value) -> Result<Stream> {
+    Ok(Stream {
+        name: config.stream_name.clone(),
+        schema: RawValue::from_string(schema.to_string()).context("write the schema")?,
+        key_properties: KEY_PROPERTIES.map(str::to_owned).to_vec(),
+        shape: Shape {
+            selection: Selection::default(),
+            timestamp: config.timestamp_format,
+            payload: config.payload_format,
+        },
+    })
 }
 
 #[derive(Deserialize)]
@@ -80,25 +82,11 @@ struct Catalog {
 struct Entry {
     stream: Option<String>,
     tap_stream_id: Option<String>,
-    schema: Option<Box<RawValue>>,
+    schema: Option<Value>,
     selected: Option<bool>,
+    key_properties: Option<Vec<String>>,
     #[serde(default)]
     metadata: Vec<Metadata>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    breadcrumb: Vec<String>,
-    metadata: Value,
-}
-
-/// The part of a schema that is looked at.
-#[derive(Deserialize)]
-struct SchemaOutline {
-    #[serde(default)]
-    properties: serde_json::Map<String, Value>,
-    selected: Option<bool>,
 }
 
 impl Entry {
@@ -106,63 +94,99 @@ impl Entry {
         self.stream.as_deref().or(self.tap_stream_id.as_deref()).filter(|name| !name.is_empty())
     }
 
-    fn outline(&self) -> Option<SchemaOutline> {
-        self.schema.as_ref().and_then(|schema| serde_json::from_str(schema.get()).ok())
+    /// What is said of the stream as a whole.
+    fn root(&self) -> Option<&Metadata> {
+        self.metadata.iter().find(|entry| entry.breadcrumb.is_empty())
     }
 
-    /// `selected` over `selected-by-default`; an entry that says neither is selected.
+    fn properties(&self) -> Option<&Map<String, Value>> {
+        self.schema.as_ref()?.get("properties")?.as_object()
+    }
+
+    /// An entry that says nothing is selected.
     fn is_selected(&self) -> bool {
-        let root = self.metadata.iter().find(|entry| entry.breadcrumb.is_empty()).map(|entry| &entry.metadata);
-        let said = |key: &str| root.and_then(|root| root.get(key)).and_then(Value::as_bool);
-        if root.and_then(|root| root.get("inclusion")).and_then(Value::as_str) == Some("unsupported") {
-            return false;
-        }
-        said("selected")
-            .or(self.selected)
-            .or_else(|| self.outline().and_then(|schema| schema.selected))
-            .or_else(|| said("selected-by-default"))
-            .unwrap_or(true)
+        let in_schema = || self.schema.as_ref()?.get("selected")?.as_bool();
+        let said = self.root().and_then(|root| root.metadata.get("selected")?.as_bool());
+        let unsupported = self.root().is_some_and(|root| root.metadata.get("inclusion") == Some(&json!("unsupported")));
+        !unsupported
+            && said
+                .or(self.selected)
+                .or_else(in_schema)
+                .or_else(|| self.root().and_then(Metadata::selected))
+                .unwrap_or(true)
+    }
+
+    /// The key properties of the entry, in either of their places; its own where its schema has them all.
+    fn key_properties(&self) -> Vec<String> {
+        let in_root = || serde_json::from_value(self.root()?.metadata.get("table-key-properties")?.clone()).ok();
+        let known = |names: &Vec<String>| {
+            !names.is_empty()
+                && names.iter().all(|name| self.properties().is_some_and(|known| known.contains_key(name)))
+        };
+        self.key_properties
+            .clone()
+            .filter(known)
+            .or_else(|| in_root().filter(known))
+            .unwrap_or_else(|| KEY_PROPERTIES.map(str::to_owned).to_vec())
     }
 }
 
-/// Reads a catalog: the stream to read, or `None` where it is not selected.
+/// Reads a catalog: the stream to read, or `None` where it is not selected. `own_schema` is asked for where the catalog's
+/// schema does not fit this tap's records.
 ///
 /// # Errors
 /// [`Invalid`] when it is no catalog, knows no stream or selects several: a tap reads one.
-pub fn load(path: &Path) -> Result<Option<Stream>, Invalid> {
-    let invalid = |problem: String| Invalid::new(format!("catalog {}: {problem}", path.display()));
-    let text = read_text(path).map_err(|error| invalid(format!("{error:#}")))?;
+pub fn load(path: &Path, config: &Config, own_schema: impl FnOnce() -> Result<Value>) -> Result<Option<Stream>> {
+    let Some(entry) =
+        selected(path).map_err(|problem| Invalid::new(format!("catalog {}: {problem}", path.display())))?
+    else {
+        return Ok(None);
+    };
+    let key_properties = entry.key_properties();
+    let fits =
+        entry.properties().is_some_and(|properties| KEY_PROPERTIES.iter().all(|key| properties.contains_key(*key)));
+    let mut schema = match &entry.schema {
+        Some(schema) if fits => schema.clone(),
+        Some(_) => {
+            let missing = KEY_PROPERTIES.join(" and ");
+            warn!(
+                "catalog {}: its schema lacks the key properties {missing}, so the tap's own is used",
+                path.display()
+            );
+            own_schema()?
+        }
+        None => own_schema()?,
+    };
+    let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
+    let selection = Selection::new(&entry.metadata, &keys);
+    selection.cut_schema(&mut schema);
+    schema::shape(&mut schema, config);
+    let mut stream = whole_stream(config, &schema)?;
+    if let Some(name) = entry.name() {
+        name.clone_into(&mut stream.name);
+    }
+    stream.key_properties = key_properties;
+    stream.shape.selection = selection;
+    Ok(Some(stream))
+}
+
+/// The one entry that is selected, if any is.
+fn selected(path: &Path) -> Result<Option<Entry>, String> {
+    let text = read_text(path).map_err(|error| format!("{error:#}"))?;
     let catalog: Catalog = serde_json::from_str(&text)
-        .map_err(|error| invalid(format!("no Singer catalog ({error}); make one with --discover")))?;
+        .map_err(|error| format!("no Singer catalog ({error}); make one with --discover"))?;
     if catalog.streams.is_empty() {
-        return Err(invalid("it holds no stream; make one with --discover".to_owned()));
+        return Err("it holds no stream; make one with --discover".to_owned());
     }
     let mut selected = catalog.streams.into_iter().filter(Entry::is_selected);
     let Some(entry) = selected.next() else { return Ok(None) };
+    let Some(name) = entry.name() else { return Err("its stream has no name; make one with --discover".to_owned()) };
     let others: Vec<_> = selected.map(|entry| format!("{:?}", entry.name().unwrap_or_default())).collect();
     if !others.is_empty() {
-        let first = entry.name().unwrap_or_default();
-        return Err(invalid(format!(
-            "it selects {first:?} and {}: a run reads one stream, so deselect the others",
-            others.join(", ")
-        )));
+        let others = others.join(", ");
+        return Err(format!("it selects {name:?} and {others}: a run reads one stream, so deselect the others"));
     }
-    let Some(name) = entry.name() else {
-        return Err(invalid("its stream has no name; make one with --discover".to_owned()));
-    };
-    let mut stream = default_stream(name).map_err(|error| invalid(format!("{error:#}")))?;
-    let fits =
-        entry.outline().is_some_and(|schema| KEY_PROPERTIES.iter().all(|key| schema.properties.contains_key(*key)));
-    match entry.schema {
-        Some(schema) if fits => stream.schema = schema,
-        Some(_) => warn!(
-            "catalog {}: its schema lacks the key properties {}, so the tap's own is used",
-            path.display(),
-            KEY_PROPERTIES.join(" and ")
-        ),
-        None => {}
-    }
-    Ok(Some(stream))
+    Ok(Some(entry))
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, ValueEnum};
+use clap_complete::Shell;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -41,12 +42,61 @@ pub struct Args {
     #[arg(short, long)]
     pub discover: bool,
 
+    /// Try the settings: fetch a token and peek at one record, mark nothing, print no record
+    #[arg(long, conflicts_with = "discover")]
+    pub test: bool,
+
+    /// Print what the tap is, what it can and which settings it has
+    #[arg(long)]
+    pub about: bool,
+
+    /// How --about prints it
+    #[arg(long, value_enum, default_value_t, requires = "about")]
+    pub format: Format,
+
+    /// Print the completions for a shell
+    #[arg(long, value_name = "SHELL", hide = true)]
+    pub completions: Option<Shell>,
+
+    /// Print the man page
+    #[arg(long, hide = true)]
+    pub man: bool,
+
     /// Keep polling for new records once the stream is drained, until a signal ends it
     #[arg(long)]
     pub follow: bool,
 }
 
+/// How `--about` prints what it says.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum Format {
+    /// For reading
+    #[default]
+    Text,
+    /// As the Singer SDK has it
+    Json,
+    /// For a README
+    Markdown,
+}
+
 impl Args {
+    /// The man page, in roff.
+    ///
+    /// # Errors
+    /// Never: it is made in memory.
+    pub fn man_page() -> std::io::Result<String> {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Args::command()).render(&mut page)?;
+        Ok(String::from_utf8_lossy(&page).into_owned())
+    }
+
+    /// The completions for a shell.
+    pub fn completions_for(shell: Shell) -> String {
+        let mut completions = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut completions);
+        String::from_utf8_lossy(&completions).into_owned()
+    }
+
     /// The catalog's file, under either of its names.
     pub fn catalog(&self) -> Option<&PathBuf> {
         self.catalog.as_ref().or(self.properties.as_ref())
@@ -56,7 +106,6 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -15,8 +15,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use crate::config::{Config, is_loopback};
+use crate::config::Config;
 use crate::logging;
+use crate::settings::is_loopback;
 use crate::shutdown::{NOTICE, Shutdown};
 
 /// How much of a refusal's text is quoted, in characters.
@@ -145,6 +146,15 @@ impl Http {
         token: &SecretString,
     ) -> Result<Call> {
         let request = self.client(url)?.post(url.clone()).bearer_auth(token.expose_secret()).json(document);
+        Ok(self.call(endpoint, url, request, token.clone()))
+    }
+
+    /// A GET, authorized by a bearer token.
+    ///
+    /// # Errors
+    /// When the URL is of no host that the settings name.
+    pub fn get(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Result<Call> {
+        let request = self.client(url)?.get(url.clone()).bearer_auth(token.expose_secret());
         Ok(self.call(endpoint, url, request, token.clone()))
     }
 

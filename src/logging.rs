@@ -1,14 +1,21 @@
-//! Log lines on stderr as singer-python writes them (`INFO message`), and its METRIC lines.
+//! Log lines on stderr as singer-python writes them (`INFO message`), and its METRIC lines; or, where the Singer SDK's log
+//! configuration asks for it, as the SDK's structured JSON, so that Meltano keeps levels and metrics apart.
 //!
 //! One line an event, whatever a message holds: control characters are replaced by spaces.
 
-use std::env;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, fs, process};
 
 use log::{Level, LevelFilter, Record, debug, info, warn};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+/// The tap's name.
+const NAME: &str = env!("CARGO_PKG_NAME");
+
+/// What a metric's message begins with.
+const METRIC: &str = "METRIC: ";
 
 /// The target of a fatal error's line; it is written at whatever level was chosen.
 const FATAL: &str = "fatal";
@@ -25,7 +32,10 @@ pub fn init() {
         .iter()
         .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (*name, value)));
     let mut builder = env_logger::Builder::new();
-    builder.format(|out, record| writeln!(out, "{}", line(record)));
+    let structured = asks_for_structure();
+    builder.format(move |out, record| {
+        writeln!(out, "{}", if structured { structured_line(record) } else { line(record) })
+    });
     let mut unknown = None;
     match &chosen {
         // RUST_LOG may name modules, as in `RUST_LOG=tap_streamduo=debug,hyper=info`.
@@ -56,13 +66,47 @@ fn level(name: &str) -> Option<LevelFilter> {
     }
 }
 
-fn line(record: &Record<'_>) -> String {
-    let level = match record.level() {
+/// Whether `SINGER_SDK_LOG_CONFIG` names a log configuration that formats with the SDK's `StructuredFormatter`, as Meltano's
+/// does. Only that is looked for: the rest of such a file is Python's.
+fn asks_for_structure() -> bool {
+    let file = env::var_os("SINGER_SDK_LOG_CONFIG").and_then(|path| fs::read_to_string(path).ok());
+    file.is_some_and(|text| text.contains("singer_sdk.logging.StructuredFormatter"))
+}
+
+/// The level's name in Python.
+fn level_name(record: &Record<'_>) -> &'static str {
+    match record.level() {
         Level::Error if record.target() == FATAL => "CRITICAL",
         Level::Warn => "WARNING",
         other => other.as_str(),
-    };
-    format!("{level} {}", one_line(&record.args().to_string()))
+    }
+}
+
+fn line(record: &Record<'_>) -> String {
+    format!("{} {}", level_name(record), one_line(&record.args().to_string()))
+}
+
+/// The line as `singer_sdk.logging.StructuredFormatter` writes it.
+fn structured_line(record: &Record<'_>) -> String {
+    let message = one_line(&record.args().to_string());
+    let metric: Option<Value> = message.strip_prefix(METRIC).and_then(|metric| serde_json::from_str(metric).ok());
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut line = json!({
+        "level": level_name(record).to_ascii_lowercase(),
+        "pid": process::id(),
+        "logger_name": NAME,
+        "ts": since_1970.as_secs_f64(),
+        "thread_name": "MainThread",
+        "app_name": NAME,
+        "stream_name": null,
+        "message": message,
+        "extra": {},
+    });
+    if let Some(metric) = metric {
+        line["message"] = json!("METRIC");
+        line["metric_info"] = metric;
+    }
+    line.to_string()
 }
 
 /// The text with every control character replaced by a space, so that it cannot break out of its line.
@@ -88,7 +132,7 @@ struct Metric<'a> {
 impl Metric<'_> {
     fn text(&self) -> String {
         // A metric is made of plain strings and numbers: it always serializes.
-        format!("METRIC: {}", serde_json::to_string(self).unwrap_or_default())
+        format!("{METRIC}{}", serde_json::to_string(self).unwrap_or_default())
     }
 }
 

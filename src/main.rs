@@ -13,10 +13,12 @@
 //! cli     config    http    auth           api    record  singer    record       api      poll: the loop over them
 //! ```
 //!
-//! Beside them: [`catalog`] and [`state`] (files that come in and go out), [`retry`] (what passes by itself),
-//! [`shutdown`] (signals), [`logging`] (stderr) and [`exit`] (exit codes). A module imports only from those before it in
-//! this flow; only this file knows them all.
+//! Beside them: [`settings`] (the table of settings), [`catalog`], [`schema`], [`selection`] and [`shape`] (what a record
+//! looks like when it is written), [`state`], [`retry`] (what passes by itself), [`shutdown`] (signals), [`logging`]
+//! (stderr), [`about`] and [`exit`] (exit codes). A module imports only from those before it in this flow; only this file
+//! knows them all.
 
+mod about;
 mod api;
 mod auth;
 mod catalog;
@@ -28,6 +30,10 @@ mod logging;
 mod poll;
 mod record;
 mod retry;
+mod schema;
+mod selection;
+mod settings;
+mod shape;
 mod shutdown;
 mod singer;
 mod state;
@@ -38,7 +44,7 @@ use anyhow::Result;
 use clap::Parser;
 use log::{info, warn};
 
-use crate::api::Api;
+use crate::api::{Api, Queue};
 use crate::cli::Args;
 use crate::config::{Acknowledge, Config, Invalid};
 use crate::exit::Exit;
@@ -51,7 +57,7 @@ use crate::state::State;
 fn main() -> ExitCode {
     let args = Args::parse();
     logging::init();
-    let exit = match if args.discover { discover(&args) } else { sync(&args) } {
+    let exit = match run(&args) {
         Ok(()) => Exit::Success,
         Err(error) => {
             match error.downcast_ref::<Stopped>() {
@@ -66,10 +72,35 @@ fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-/// Prints the catalog.
+fn run(args: &Args) -> Result<()> {
+    match args {
+        Args { completions: Some(shell), .. } => singer::print(&Args::completions_for(*shell)),
+        Args { man: true, .. } => singer::print(&Args::man_page()?),
+        Args { about: true, .. } => singer::print(&about::text(args.format)),
+        Args { discover: true, .. } => discover(args),
+        Args { test: true, .. } => test(args),
+        _ => sync(args),
+    }
+}
+
+/// Prints the catalog. Only a schema that is registered or sampled needs the service.
 fn discover(args: &Args) -> Result<()> {
-    let name = if args.config.is_empty() { "records".to_owned() } else { Config::load(&args.config)?.stream_name };
-    singer::print(&format!("{:#}", catalog::discover(&name)))
+    if args.config.is_empty() {
+        return singer::print(&format!("{:#}", catalog::discover("records", &schema::record(&schema::any()))));
+    }
+    let config = Config::load(&args.config)?;
+    let mut api = connect(&config, &Shutdown::install()?)?;
+    let schema = own_schema(&config, &mut api)?;
+    singer::print(&format!("{:#}", catalog::discover(&config.stream_name, &schema)))
+}
+
+/// Says whether the stream can be read with these settings.
+fn test(args: &Args) -> Result<()> {
+    let config = Config::load(&args.config)?;
+    let mut api = connect(&config, &Shutdown::install()?)?;
+    let unread = if api.peek(1)?.is_empty() { "no unread record" } else { "unread records" };
+    info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
+    Ok(())
 }
 
 /// Reads the stream.
@@ -82,21 +113,31 @@ fn sync(args: &Args) -> Result<()> {
         .into());
     }
     let state = State::load(args.state.as_deref())?;
-    let stream = match args.catalog() {
-        None => catalog::default_stream(&config.stream_name)?,
-        Some(path) => match catalog::load(path)? {
-            Some(stream) => stream,
-            None => {
-                info!("the stream is not selected: nothing is read");
-                return singer::print(&singer::state_message(&state.unchanged())?);
-            }
-        },
-    };
+    let stdout = singer::stdout()?;
     let stop = Shutdown::install()?;
-    let out = Writer::new(singer::stdout()?, &stream)?;
-    let api = Api::new(&config, Http::new(&config)?, stop.clone())?;
+    let mut api = connect(&config, &stop)?;
+    let stream = match args.catalog() {
+        None => Some(catalog::whole_stream(&config, &own_schema(&config, &mut api)?)?),
+        Some(path) => catalog::load(path, &config, || own_schema(&config, &mut api))?,
+    };
+    let Some(stream) = stream else {
+        info!("the stream is not selected: nothing is read");
+        return singer::print(&singer::state_message(&state.unchanged())?);
+    };
     info!("reading the unread records of stream {} from {}", config.stream_id, config.api_url);
     let meter = Meter::start(&stream.name);
+    let state = state.of_stream(&stream.name, &config);
     let pause = args.follow.then_some(config.poll_interval);
-    poll::run(&config, api, out, state.of_stream(&stream.name, &config), pause, stop, meter)
+    poll::run(&config, api, Writer::new(stdout, stream)?, state, pause, stop, meter)
+}
+
+fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {
+    Api::new(config, Http::new(config)?, stop.clone())
+}
+
+/// The schema of the stream's records as the settings make it.
+fn own_schema(config: &Config, api: &mut Api) -> Result<serde_json::Value> {
+    let mut schema = schema::record(&schema::payload(config, api)?);
+    schema::shape(&mut schema, config);
+    Ok(schema)
 }

@@ -116,6 +116,11 @@ impl Page {
         self.entries.is_empty()
     }
 
+    /// The records as they were sent, in the order of the answer.
+    pub fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().map(|entry| &self.answer[entry.text.clone()])
+    }
+
     /// Who the records are, in the order of the answer.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
         self.entries.iter().filter_map(|entry| entry.identity.as_ref())

@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::record::{Sink, on_one_line};
+use crate::shape::Shape;
 
 /// How much is gathered before it is written: what a pipe holds (Linux, pipe(7)).
 const BUFFER: usize = 64 * 1024;
@@ -25,6 +26,8 @@ pub struct Stream {
     pub schema: Box<RawValue>,
     /// The fields that tell its records apart.
     pub key_properties: Vec<String>,
+    /// What is done to its records.
+    pub shape: Shape,
 }
 
 #[derive(Serialize)]
@@ -50,6 +53,7 @@ pub struct Writer<W: Write> {
     schema: Option<Vec<u8>>,
     /// A RECORD message up to its record.
     record_start: Vec<u8>,
+    shape: Shape,
 }
 
 impl<W: Write> Writer<W> {
@@ -57,16 +61,21 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// When the stream's schema cannot be written as JSON.
-    pub fn new(out: W, stream: &Stream) -> Result<Writer<W>> {
-        let Stream { name, schema, key_properties } = stream;
-        let schema = serde_json::to_string(&Message::Schema { stream: name, schema, key_properties })?;
+    pub fn new(out: W, stream: Stream) -> Result<Writer<W>> {
+        let Stream { name, schema, key_properties, shape } = stream;
+        let schema = serde_json::to_string(&Message::Schema {
+            stream: &name,
+            schema: &schema,
+            key_properties: &key_properties,
+        })?;
         let mut schema = on_one_line(schema.as_bytes()).into_owned();
         schema.push(b'\n');
-        let name = serde_json::to_string(name)?;
+        let name = serde_json::to_string(&name)?;
         Ok(Writer {
             out: BufWriter::with_capacity(BUFFER, out),
             schema: Some(schema),
             record_start: format!(r#"{{"type":"RECORD","stream":{name},"record":"#).into_bytes(),
+            shape,
         })
     }
 
@@ -80,9 +89,10 @@ impl<W: Write> Writer<W> {
 
 impl<W: Write> Sink for Writer<W> {
     fn record(&mut self, json: &[u8]) -> io::Result<()> {
+        let json = self.shape.apply(json)?;
         self.begin()?;
         self.out.write_all(&self.record_start)?;
-        self.out.write_all(json)?;
+        self.out.write_all(&json)?;
         self.out.write_all(b"}\n")
     }
 
@@ -104,6 +114,7 @@ pub fn unwritten(error: io::Error) -> anyhow::Error {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             "the disk behind stdout is full: make room"
         }
+        ErrorKind::InvalidData => "a record cannot be written as the settings ask",
         _ => "cannot write to stdout",
     };
     anyhow::Error::new(error).context(format!("{problem}; what was not delivered stays unread, so run again then"))
@@ -155,7 +166,7 @@ fn is_stand_in(file: &File) -> bool {
 /// When it cannot be written.
 pub fn print(text: &str) -> Result<()> {
     let mut out = stdout()?;
-    writeln!(out, "{text}").map_err(unwritten)
+    writeln!(out, "{text}").context("write to stdout")
 }
 
 #[cfg(test)]
@@ -165,9 +176,14 @@ mod tests {
 
     fn written(write: impl FnOnce(&mut Writer<&mut Vec<u8>>)) -> String {
         let schema = RawValue::from_string(r#"{"type": "object", "n": 1.0}"#.to_owned()).unwrap();
-        let stream = Stream { name: "a \"b\"".to_owned(), schema, key_properties: vec!["id".to_owned()] };
+        let stream = Stream {
+            name: "a \"b\"".to_owned(),
+            schema,
+            key_properties: vec!["id".to_owned()],
+            shape: Shape::default(),
+        };
         let mut out = Vec::new();
-        let mut writer = Writer::new(&mut out, &stream).unwrap();
+        let mut writer = Writer::new(&mut out, stream).unwrap();
         write(&mut writer);
         drop(writer);
         String::from_utf8(out).unwrap()

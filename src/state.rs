@@ -10,8 +10,9 @@ use log::{info, warn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Acknowledge, Config, Invalid, MOST_RECORDS, read_object};
+use crate::config::{Acknowledge, Config, Invalid, read_object};
 use crate::record::Covered;
+use crate::settings::MOST_RECORDS;
 
 /// The state that a run begins with, whichever streams it is of.
 #[derive(Debug, Default)]

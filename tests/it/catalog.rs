@@ -125,3 +125,90 @@ fn a_catalog_that_is_none_is_named() {
     tap.run_command(command).refused(&tap, 2, missing);
     assert!(tap.sandbox.journal().is_empty());
 }
+
+/// A discovered catalog in which these fields are not selected.
+fn without(fields: &[&str]) -> Value {
+    let mut catalog = discovered();
+    for entry in catalog["streams"][0]["metadata"].as_array_mut().unwrap() {
+        if entry["breadcrumb"].as_array().unwrap().last().is_some_and(|name| fields.contains(&name.as_str().unwrap())) {
+            entry["metadata"]["selected"] = json!(false);
+        }
+    }
+    catalog
+}
+
+#[test]
+fn a_deselected_field_is_gone_from_schema_and_record_and_the_rest_is_untouched() {
+    let tap = Tap::on(0);
+    let record = tap.sandbox.write(&tap.stream, r#"{ "n" : 10.00, "e":1e400 }"#);
+    // The key stays whatever the catalog says.
+    let tap = with_catalog(tap, "--catalog", &without(&["streamId", "readStatus", "recordId"]).to_string());
+    let run = tap.run();
+    let schema = SCHEMA
+        .replace(r#""streamId":{"type":["null","string"]},"#, "")
+        .replace(r#""readStatus":{"type":["null","string","boolean"]},"#, "");
+    let identity = &record.identity;
+    let written = format!(
+        r#"{{"type":"RECORD","stream":"records","record":{{"recordId":"{}","recordTimeStampISO":"{}","dataPayload":{}}}}}"#,
+        identity.record_id, identity.timestamp, record.payload
+    );
+    assert_eq!((run.code, run.stdout), (0, format!("{schema}{written}\n{}", tap.state_line("write"))));
+    assert_eq!(tap.unread(), []);
+}
+
+#[test]
+fn nested_fields_of_the_payload_are_discovered_and_can_be_deselected() {
+    let tap = Tap::on(3).set("payloadSchema", "sampled");
+    let mut command = tap.command();
+    command.arg("--discover");
+    let mut catalog: Value = serde_json::from_str(&tap.run_command(command).stdout).unwrap();
+    let way =
+        |names: &[&str]| -> Value { names.iter().flat_map(|name| ["properties", *name]).collect::<Vec<_>>().into() };
+    let price = way(&["dataPayload", "carData", "Price"]);
+    let metadata = catalog["streams"][0]["metadata"].as_array_mut().unwrap();
+    let ways: Vec<_> = metadata.iter().map(|entry| entry["breadcrumb"].clone()).collect();
+    assert!(ways.contains(&price) && ways.contains(&way(&["dataPayload", "carData"])), "{ways:?}");
+    let entry = metadata.iter_mut().find(|entry| entry["breadcrumb"] == price).unwrap();
+    assert_eq!(entry["metadata"], json!({"inclusion": "available", "selected-by-default": true}));
+    entry["metadata"]["selected"] = json!(false);
+
+    let plain = tap.run_command({
+        let mut command = tap.command();
+        command.arg("--catalog").arg(tap.file("all.json", &catalog.to_string()));
+        command
+    });
+    let messages: Vec<Value> = plain.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(messages.len(), 5);
+    assert!(!plain.stdout.contains("Price"), "{}", plain.stdout);
+    let cars: Vec<_> =
+        messages[1..4].iter().map(|message| &message["record"]["dataPayload"]["carData"]["Make"]).collect();
+    assert!(cars.iter().all(|make| make.is_string()), "{cars:?}");
+}
+
+#[test]
+fn a_deselected_payload_takes_its_fields_along() {
+    let tap = with_catalog(Tap::on(1), "--catalog", &without(&["dataPayload"]).to_string());
+    let run = tap.run();
+    assert_eq!(run.code, 0);
+    assert!(!run.stdout.contains("dataPayload") && !run.stdout.contains("carData"), "{}", run.stdout);
+}
+
+#[test]
+fn key_properties_of_the_catalogs_own_are_used_and_stay_selected() {
+    for place in ["entry", "metadata"] {
+        let mut catalog = without(&["streamId"]);
+        let entry = &mut catalog["streams"][0];
+        if place == "entry" {
+            entry["key_properties"] = json!(["streamId", "recordId"]);
+        } else {
+            entry["key_properties"] = json!([]);
+            entry["metadata"][0]["metadata"]["table-key-properties"] = json!(["streamId", "recordId"]);
+        }
+        let tap = with_catalog(Tap::on(1), "--catalog", &catalog.to_string());
+        let expected = tap.messages(&tap.records()).replace(
+            r#""key_properties":["recordId","recordTimeStampISO"]"#,
+            r#""key_properties":["streamId","recordId"]"#,
+        );
+        assert_eq!(tap.run().stdout, expected, "{place}");
+    }
+}

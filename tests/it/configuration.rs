@@ -158,20 +158,6 @@ fn a_file_and_the_environment_add_up() {
 }
 
 #[test]
-fn what_is_not_available_yet_says_so() {
-    for (name, word) in [
-        ("timestampFormat", "rfc3339"),
-        ("payloadFormat", "string"),
-        ("payloadSchema", "registered"),
-        ("payloadSchema", "sampled"),
-    ] {
-        let tap = Tap::on(1).set(name, word);
-        let problem = format!("{UNUSABLE}`{name}` cannot be {word:?} yet: it is not available in this version");
-        tap.run().refused(&tap, 2, &problem);
-    }
-}
-
-#[test]
 fn a_wrong_argument_is_a_usage_error() {
     let tap = Tap::on(1);
     for wrong in [&["--frobnicate"][..], &["--catalog", "a", "--properties", "b"], &["stray"]] {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod about;
 mod catalog;
 mod commit;
 mod configuration;
@@ -12,6 +13,7 @@ mod live;
 mod logs;
 mod reading;
 mod refusals;
+mod shapes;
 mod soak;
 mod state;
 mod stdout;

@@ -1,0 +1,344 @@
+//! The schema of a record, and of its payload as far as it is known.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use log::{info, warn};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::api::Api;
+use crate::config::{Config, PayloadFormat, PayloadSchema, TimestampFormat};
+use crate::record::Page;
+use crate::selection::Fields;
+use crate::shape::{PAYLOAD, TIMESTAMP};
+use crate::shutdown::Stopped;
+
+/// How many of the last records `sampled` looks at.
+const SAMPLE: usize = 100;
+
+/// How deep a schema goes; below it everything fits.
+const DEEPEST: usize = 16;
+
+/// All types of JSON but `integer`, which is a `number`.
+const ANY: [&str; 6] = ["null", "object", "array", "string", "number", "boolean"];
+
+/// The schema of a StreamDuo record, every field under its own name.
+///
+/// `recordTimeStampISO` has no `format`: an RFC 9557 time stamp with its zone in brackets is no RFC 3339 `date-time`, and
+/// SQL targets fail on it.
+pub fn record(payload: &Value) -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "recordId": {"type": "string"},
+            "streamId": {"type": ["null", "string"]},
+            TIMESTAMP: {"type": "string"},
+            "readStatus": {"type": ["null", "string", "boolean"]},
+            PAYLOAD: payload,
+        },
+        "additionalProperties": true
+    })
+}
+
+/// The schema of a payload that may be anything.
+pub fn any() -> Value {
+    json!({"type": ANY, "additionalProperties": true})
+}
+
+/// Changes a record's schema to what the settings make of its records.
+pub fn shape(schema: &mut Value, config: &Config) {
+    let Some(Value::Object(properties)) = schema.get_mut("properties") else { return };
+    let mut set = |name: &str, value: Value| {
+        if let Some(property) = properties.get_mut(name) {
+            *property = value;
+        }
+    };
+    if config.timestamp_format == TimestampFormat::Rfc3339 {
+        set(TIMESTAMP, json!({"type": "string", "format": "date-time"}));
+    }
+    if config.payload_format == PayloadFormat::String {
+        set(PAYLOAD, json!({"type": ["null", "string"]}));
+    }
+}
+
+/// The schema of the stream's payloads that the settings ask for. What cannot be had falls back to [`any`], and says so.
+///
+/// # Errors
+/// When the service fails, or a stop is asked for.
+pub fn payload(config: &Config, api: &mut Api) -> Result<Value> {
+    if config.payload_format == PayloadFormat::String {
+        return Ok(any());
+    }
+    match config.payload_schema {
+        PayloadSchema::Any => Ok(any()),
+        PayloadSchema::Registered => registered(api),
+        PayloadSchema::Sampled => sampled(&api.last(SAMPLE)?),
+    }
+}
+
+fn registered(api: &mut Api) -> Result<Value> {
+    let problem = match api.active_schema() {
+        Ok(Some(schema)) if schema.kind == "JSON" => match serde_json::from_str(&schema.text) {
+            Ok(text) => return Ok(nullable(skeleton(&text, &text, 0))),
+            Err(error) => format!("it is not JSON ({error})"),
+        },
+        Ok(Some(schema)) => format!("it is an {} schema", schema.kind),
+        Ok(None) => "the stream has none".to_owned(),
+        Err(error) if error.is::<Stopped>() => return Err(error),
+        Err(error) => format!("{error:#}"),
+    };
+    warn!("no registered schema to use, so that the payload may be anything: {problem}");
+    Ok(any())
+}
+
+fn sampled(page: &Page) -> Result<Value> {
+    #[derive(Deserialize)]
+    struct Wire<'a> {
+        #[serde(borrow, rename = "dataPayload")]
+        payload: &'a RawValue,
+    }
+    let mut schema = Map::new();
+    let mut seen = 0;
+    for record in page.texts() {
+        if let Ok(Wire { payload }) = serde_json::from_slice(record) {
+            merge(&mut schema, of(payload, 0));
+            seen += 1;
+        }
+    }
+    if seen == 0 {
+        warn!("no records to sample, so that the payload may be anything");
+        return Ok(any());
+    }
+    info!("the payload's schema is that of the last {seen} records");
+    Ok(nullable(schema))
+}
+
+/// The types of one value, nested.
+fn of(value: &RawValue, depth: usize) -> Map<String, Value> {
+    let text = value.get();
+    let mut schema = Map::new();
+    if depth == DEEPEST {
+        schema.insert("type".to_owned(), json!(ANY));
+        return schema;
+    }
+    let kind = match text.as_bytes().first() {
+        Some(b'{') => {
+            let Fields(fields) = serde_json::from_str(text).unwrap_or(Fields(Vec::new()));
+            let mut properties = Map::new();
+            for (name, _, value) in fields {
+                merge_at(&mut properties, &name, of(value, depth + 1));
+            }
+            schema.insert("properties".to_owned(), Value::Object(properties));
+            "object"
+        }
+        Some(b'[') => {
+            for item in serde_json::from_str::<Vec<&RawValue>>(text).unwrap_or_default() {
+                merge_at(&mut schema, "items", of(item, depth + 1));
+            }
+            "array"
+        }
+        Some(b'"') => "string",
+        Some(b't' | b'f') => "boolean",
+        Some(b'n') => "null",
+        // A number that no 64-bit column can hold as an integer is none.
+        _ if text.parse::<i64>().is_ok() => "integer",
+        _ => "number",
+    };
+    schema.insert("type".to_owned(), json!([kind]));
+    schema
+}
+
+/// A registered schema reduced to types, properties and items. Local references are resolved.
+fn skeleton(schema: &Value, root: &Value, depth: usize) -> Map<String, Value> {
+    let mut out = Map::new();
+    let Value::Object(schema) = schema else { return anything() };
+    if depth == DEEPEST {
+        return anything();
+    }
+    if let Some(reference) = schema.get("$ref") {
+        return match reference.as_str().and_then(|text| text.strip_prefix('#')).and_then(|way| root.pointer(way)) {
+            Some(target) => skeleton(target, root, depth + 1),
+            None => anything(),
+        };
+    }
+    for word in ["anyOf", "oneOf", "allOf"] {
+        for part in schema.get(word).and_then(Value::as_array).into_iter().flatten() {
+            merge(&mut out, skeleton(part, root, depth + 1));
+        }
+    }
+    let mut own = Map::new();
+    match schema.get("type") {
+        Some(Value::String(kind)) => drop(own.insert("type".to_owned(), json!([kind]))),
+        Some(Value::Array(kinds)) => drop(own.insert("type".to_owned(), json!(kinds))),
+        _ if schema.contains_key("properties") => drop(own.insert("type".to_owned(), json!(["object"]))),
+        _ if schema.contains_key("items") => drop(own.insert("type".to_owned(), json!(["array"]))),
+        _ => {
+            let values = schema.get("enum").and_then(Value::as_array).into_iter().flatten().chain(schema.get("const"));
+            for value in values.filter_map(|value| serde_json::value::to_raw_value(value).ok()) {
+                merge(&mut own, of(&value, depth));
+            }
+        }
+    }
+    if let Some(Value::Object(properties)) = schema.get("properties") {
+        let properties: Map<_, _> = properties
+            .iter()
+            .map(|(name, property)| (name.clone(), Value::Object(skeleton(property, root, depth + 1))))
+            .collect();
+        own.insert("properties".to_owned(), Value::Object(properties));
+    }
+    if let Some(items @ Value::Object(_)) = schema.get("items") {
+        own.insert("items".to_owned(), Value::Object(skeleton(items, root, depth + 1)));
+    }
+    merge(&mut out, own);
+    if out.contains_key("type") { out } else { anything() }
+}
+
+fn anything() -> Map<String, Value> {
+    Map::from_iter([("type".to_owned(), json!(ANY))])
+}
+
+/// Merges a schema into the one that is there under a name, if there is one.
+fn merge_at(schemas: &mut Map<String, Value>, name: &str, schema: Map<String, Value>) {
+    match schemas.get_mut(name) {
+        Some(Value::Object(there)) => merge(there, schema),
+        _ => drop(schemas.insert(name.to_owned(), Value::Object(schema))),
+    }
+}
+
+/// Makes a schema fit what another one fits too.
+fn merge(into: &mut Map<String, Value>, other: Map<String, Value>) {
+    for (key, value) in other {
+        match (key.as_str(), into.get_mut(&key), value) {
+            ("type", Some(Value::Array(types)), Value::Array(more)) => {
+                types.extend(more);
+            }
+            ("properties", Some(Value::Object(properties)), Value::Object(more)) => {
+                for (name, property) in more {
+                    if let Value::Object(property) = property {
+                        merge_at(properties, &name, property);
+                    }
+                }
+            }
+            ("items", Some(Value::Object(items)), Value::Object(more)) => merge(items, more),
+            (_, _, value) => drop(into.insert(key, value)),
+        }
+    }
+}
+
+/// The schema with its types in order and each once, null among them, and room for properties that it does not know.
+fn nullable(mut schema: Map<String, Value>) -> Value {
+    let types: BTreeSet<String> = schema
+        .get("type")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|kind| kind.as_str().map(str::to_owned))
+        .collect();
+    let integer = types.contains("integer") && !types.contains("number");
+    let known = ANY.iter().copied().filter(|kind| *kind == "null" || types.contains(*kind));
+    let types: Vec<_> = known.chain(integer.then_some("integer")).collect();
+    let mut out = Map::from_iter([("type".to_owned(), json!(types))]);
+    if let Some(Value::Object(properties)) = schema.remove("properties") {
+        let properties: Map<_, _> = properties.into_iter().map(|(name, property)| (name, nested(property))).collect();
+        if !properties.is_empty() {
+            out.insert("properties".to_owned(), Value::Object(properties));
+        }
+    }
+    if let Some(items) = schema.remove("items") {
+        out.insert("items".to_owned(), nested(items));
+    }
+    if types.contains(&"object") {
+        out.insert("additionalProperties".to_owned(), json!(true));
+    }
+    Value::Object(out)
+}
+
+fn nested(schema: Value) -> Value {
+    match schema {
+        Value::Object(schema) => nullable(schema),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_records(payloads: &[&str]) -> Value {
+        let records: Vec<_> = payloads.iter().map(|payload| format!(r#"{{"dataPayload":{payload}}}"#)).collect();
+        sampled(&Page::parse(format!("[{}]", records.join(",")).into()).unwrap()).unwrap()
+    }
+
+    fn reduced(schema: Value) -> Value {
+        nullable(skeleton(&schema, &schema, 0))
+    }
+
+    #[test]
+    fn a_sample_is_the_union_of_its_types() {
+        assert_eq!(
+            of_records(&[
+                r#"{"make":"Toyota","price":10.00,"doors":4,"tags":["a",1],"big":123456789012345678901234567890}"#,
+                r#"{"make":null,"price":7,"doors":2,"tags":[],"owner":{"name":"x"}}"#,
+                r#"{"owner":{"age":7},"huge":1e400}"#,
+            ]),
+            json!({"type": ["null", "object"], "properties": {
+                "make": {"type": ["null", "string"]},
+                "price": {"type": ["null", "number"]},
+                "doors": {"type": ["null", "integer"]},
+                "tags": {"type": ["null", "array"], "items": {"type": ["null", "string", "integer"]}},
+                "big": {"type": ["null", "number"]},
+                "owner": {"type": ["null", "object"], "properties": {
+                    "name": {"type": ["null", "string"]}, "age": {"type": ["null", "integer"]}
+                }, "additionalProperties": true},
+                "huge": {"type": ["null", "number"]}
+            }, "additionalProperties": true})
+        );
+        assert_eq!(of_records(&["7", "\"x\"", "null"]), json!({"type": ["null", "string", "integer"]}));
+        assert_eq!(of_records(&[]), any());
+    }
+
+    #[test]
+    fn a_payload_may_be_as_deep_as_it_likes() {
+        let deep = format!("{}7{}", "[".repeat(5000), "]".repeat(5000));
+        let schema = of_records(&[&deep]).to_string();
+        assert_eq!(schema.matches("items").count(), DEEPEST);
+    }
+
+    #[test]
+    fn a_registered_schema_is_reduced_to_its_skeleton() {
+        let schema = json!({
+            "$id": "https://example.com/object.json", "type": "object", "required": ["make"],
+            "properties": {
+                "make": {"type": "string", "minLength": 1, "format": "email"},
+                "doors": {"type": ["integer", "null"]},
+                "owner": {"$ref": "#/definitions/owner"},
+                "tags": {"items": {"type": "string"}},
+                "state": {"enum": ["new", "used", 7]},
+                "either": {"anyOf": [{"type": "string"}, {"type": "object", "properties": {"a": {"type": "number"}}}]},
+                "free": {},
+                "elsewhere": {"$ref": "https://example.com/other.json"},
+                "open": true
+            },
+            "definitions": {"owner": {"properties": {"name": {"type": "string"}, "boss": {"$ref": "#/definitions/owner"}}}}
+        });
+        let mut reduced = reduced(schema);
+        let owner = reduced["properties"].as_object_mut().unwrap().remove("owner").unwrap();
+        assert_eq!(owner["properties"]["boss"]["properties"]["name"], json!({"type": ["null", "string"]}));
+        let open = json!({"type": ANY, "additionalProperties": true});
+        assert_eq!(
+            reduced,
+            json!({"type": ["null", "object"], "properties": {
+                "make": {"type": ["null", "string"]},
+                "doors": {"type": ["null", "integer"]},
+                "tags": {"type": ["null", "array"], "items": {"type": ["null", "string"]}},
+                "state": {"type": ["null", "string", "integer"]},
+                "either": {"type": ["null", "object", "string"], "properties": {
+                    "a": {"type": ["null", "number"]}
+                }, "additionalProperties": true},
+                "free": open, "elsewhere": open, "open": open
+            }, "additionalProperties": true})
+        );
+    }
+}

@@ -1,0 +1,272 @@
+//! Which fields are selected: a deselected one is gone from RECORD and SCHEMA, and everything else passes byte for byte.
+//! Source: singer-python's `metadata.py` and the Singer SDK's `singer_sdk/_singerlib/catalog.py`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// An entry of a catalog's metadata.
+#[derive(Debug, Deserialize)]
+pub struct Metadata {
+    /// The way to the field in the schema, such as `["properties", "dataPayload"]`; empty for the stream itself.
+    #[serde(default)]
+    pub breadcrumb: Vec<String>,
+    /// What is said of it.
+    pub metadata: Value,
+}
+
+impl Metadata {
+    /// Whether it is selected: `automatic` always, `unsupported` never, and `selected` over `selected-by-default`; `None`
+    /// where nothing is said.
+    pub fn selected(&self) -> Option<bool> {
+        let said = |key: &str| self.metadata.get(key).and_then(Value::as_bool);
+        match self.metadata.get("inclusion").and_then(Value::as_str) {
+            Some("automatic") => Some(true),
+            Some("unsupported") => Some(false),
+            _ => said("selected").or_else(|| said("selected-by-default")),
+        }
+    }
+}
+
+/// The fields of a value that are not selected.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// The value itself is not selected; then nothing in it is.
+    dropped: bool,
+    properties: BTreeMap<String, Selection>,
+    items: Option<Box<Selection>>,
+}
+
+impl Selection {
+    /// What the metadata deselects; the fields at the top named in `always` stay whatever it says.
+    pub fn new(metadata: &[Metadata], always: &[&str]) -> Selection {
+        let mut root = Selection::default();
+        for entry in metadata.iter().filter(|entry| entry.selected() == Some(false)) {
+            if let Some(node) = root.node(&entry.breadcrumb) {
+                node.dropped = true;
+            }
+        }
+        // The stream as a whole is selected, or it would not be read.
+        root.dropped = false;
+        for name in always {
+            root.properties.remove(*name);
+        }
+        root
+    }
+
+    fn node(&mut self, breadcrumb: &[String]) -> Option<&mut Selection> {
+        match breadcrumb {
+            [] => Some(self),
+            [step, name, rest @ ..] if step == "properties" => {
+                self.properties.entry(name.clone()).or_default().node(rest)
+            }
+            [step, rest @ ..] if step == "items" => self.items.get_or_insert_default().node(rest),
+            _ => None,
+        }
+    }
+
+    /// Whether everything is selected.
+    pub fn is_all(&self) -> bool {
+        !self.dropped
+            && self.properties.values().all(Selection::is_all)
+            && self.items.as_ref().is_none_or(|items| items.is_all())
+    }
+
+    /// What is said of a field.
+    pub fn of(&self, name: &str) -> Option<&Selection> {
+        self.properties.get(name)
+    }
+
+    /// Whether the value is not selected.
+    pub fn is_dropped(&self) -> bool {
+        self.dropped
+    }
+
+    /// Takes the fields that are not selected out of a JSON schema.
+    pub fn cut_schema(&self, schema: &mut Value) {
+        let dropped = |name: &str| self.of(name).is_some_and(Selection::is_dropped);
+        if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+            properties.retain(|name, _| !dropped(name));
+            for (name, property) in properties {
+                if let Some(selection) = self.of(name) {
+                    selection.cut_schema(property);
+                }
+            }
+        }
+        if let Some(Value::Array(required)) = schema.get_mut("required") {
+            required.retain(|name| !name.as_str().is_some_and(dropped));
+        }
+        if let (Some(items), Some(schema)) = (&self.items, schema.get_mut("items")) {
+            items.cut_schema(schema);
+        }
+    }
+
+    /// Appends a JSON value without the fields that are not selected; what is selected as a whole is not touched.
+    pub fn cut(&self, json: &RawValue, out: &mut Vec<u8>) {
+        match json.get().as_bytes().first() {
+            Some(b'{') if !self.properties.is_empty() => {
+                let Ok(Fields(fields)) = serde_json::from_str(json.get()) else {
+                    return out.extend(json.get().bytes());
+                };
+                out.push(b'{');
+                let mut first = true;
+                for (name, key, value) in fields {
+                    let selection = self.of(&name);
+                    if selection.is_some_and(Selection::is_dropped) {
+                        continue;
+                    }
+                    push_key(&mut first, key, out);
+                    match selection {
+                        Some(selection) => selection.cut(value, out),
+                        None => out.extend(value.get().bytes()),
+                    }
+                }
+                out.push(b'}');
+            }
+            Some(b'[') if self.items.is_some() => {
+                let (Some(items), Ok(values)) = (&self.items, serde_json::from_str::<Vec<&RawValue>>(json.get()))
+                else {
+                    return out.extend(json.get().bytes());
+                };
+                out.push(b'[');
+                for (index, value) in values.into_iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    items.cut(value, out);
+                }
+                out.push(b']');
+            }
+            _ => out.extend(json.get().bytes()),
+        }
+    }
+}
+
+/// Appends a key as it was written, with what goes before and behind it.
+pub fn push_key(first: &mut bool, key: &RawValue, out: &mut Vec<u8>) {
+    if !std::mem::take(first) {
+        out.push(b',');
+    }
+    out.extend(key.get().bytes());
+    out.push(b':');
+}
+
+/// The fields of a JSON object in their order: each name, the name as it is written, and the value.
+pub struct Fields<'a>(pub Vec<(String, &'a RawValue, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                    // A name that is no Unicode text (a lone surrogate) is no name that a schema can have.
+                    let name = serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_owned());
+                    fields.push((name, key, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn selection(metadata: Value) -> Selection {
+        Selection::new(&serde_json::from_value::<Vec<Metadata>>(metadata).unwrap(), &["recordId"])
+    }
+
+    fn cut(selection: &Selection, json: &str) -> String {
+        let mut out = Vec::new();
+        selection.cut(serde_json::from_str(json).unwrap(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn deselected(breadcrumbs: &[&[&str]]) -> Selection {
+        let metadata: Vec<_> =
+            breadcrumbs.iter().map(|way| json!({"breadcrumb": way, "metadata": {"selected": false}})).collect();
+        selection(json!(metadata))
+    }
+
+    #[test]
+    fn selected_wins_over_selected_by_default_and_inclusion_over_both() {
+        for (metadata, selected) in [
+            (json!({"selected": true, "selected-by-default": false}), Some(true)),
+            (json!({"selected": false, "selected-by-default": true}), Some(false)),
+            (json!({"selected-by-default": false}), Some(false)),
+            (json!({"inclusion": "automatic", "selected": false}), Some(true)),
+            (json!({"inclusion": "unsupported", "selected": true}), Some(false)),
+            (json!({"inclusion": "available"}), None),
+        ] {
+            assert_eq!(Metadata { breadcrumb: vec![], metadata: metadata.clone() }.selected(), selected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_passes_byte_for_byte() {
+        let selection = deselected(&[&["properties", "b"], &["properties", "c", "properties", "é"]]);
+        assert!(!selection.is_all());
+        assert_eq!(
+            cut(
+                &selection,
+                r#"{"a": 1.00, "b":{"x":[1]}, "c":{"\u00e9":1, "f": 1e400 , "g\u0301": {"é": [ ] }},"d" : "\u2028"}"#
+            ),
+            r#"{"a":1.00,"c":{"f":1e400,"g\u0301":{"é": [ ] }},"d":"\u2028"}"#
+        );
+    }
+
+    #[test]
+    fn items_of_arrays_are_cut_too() {
+        let selection = deselected(&[&["properties", "a", "items", "properties", "x"]]);
+        assert_eq!(cut(&selection, r#"{"a":[{"x":1,"y":2}, 7, {"x":[]}]}"#), r#"{"a":[{"y":2},7,{}]}"#);
+        assert_eq!(cut(&selection, r#"{"a":"no array"}"#), r#"{"a":"no array"}"#);
+    }
+
+    #[test]
+    fn a_parents_deselection_covers_its_children_and_the_key_stays() {
+        let selection = selection(json!([
+            {"breadcrumb": ["properties", "a"], "metadata": {"selected": false}},
+            {"breadcrumb": ["properties", "a", "properties", "x"], "metadata": {"selected": true}},
+            {"breadcrumb": ["properties", "recordId"], "metadata": {"selected": false}}
+        ]));
+        assert_eq!(cut(&selection, r#"{"recordId":"1","a":{"x":1}}"#), r#"{"recordId":"1"}"#);
+    }
+
+    #[test]
+    fn a_schema_is_cut_like_its_records() {
+        let mut schema = json!({"type": "object", "required": ["a", "b"], "properties": {
+            "a": {"type": "array", "items": {"properties": {"x": {}, "y": {}}}}, "b": {}, "c": {}
+        }});
+        let selection = deselected(&[&["properties", "b"], &["properties", "a", "items", "properties", "x"]]);
+        selection.cut_schema(&mut schema);
+        assert_eq!(
+            schema,
+            json!({"type": "object", "required": ["a"], "properties": {
+                "a": {"type": "array", "items": {"properties": {"y": {}}}}, "c": {}
+            }})
+        );
+    }
+
+    #[test]
+    fn nothing_deselected_is_everything() {
+        assert!(selection(json!([{"breadcrumb": [], "metadata": {"selected": false}}])).is_all());
+        assert!(deselected(&[&["nonsense", "x"]]).is_all());
+    }
+}

@@ -1,0 +1,316 @@
+//! The one table of settings: it checks a configuration, is what `--about` prints, and makes the README's table.
+
+use serde_json::{Map, Value, json};
+use url::{Host, Url};
+
+/// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's form).
+pub const ENV_PREFIX: &str = "TAP_STREAMDUO_";
+
+/// The most records that a setting lets a request ask for.
+pub const MOST_RECORDS: usize = 100_000;
+
+/// What a setting holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Any text but an empty one.
+    Text,
+    /// A text that no log, error or `Debug` shows.
+    Secret,
+    /// A whole number between two bounds.
+    Integer { least: u64, most: u64 },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// An `https://` URL, or an `http://` one towards loopback.
+    Url,
+}
+
+/// A setting's row in the table.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name in a config file.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// The value where none is given; without one the setting is required.
+    pub default: Option<&'static str>,
+    /// What it means, in Markdown.
+    help: &'static str,
+}
+
+const fn required(name: &'static str, kind: Kind, help: &'static str) -> Setting {
+    Setting { name, kind, default: None, help }
+}
+
+const fn optional(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Setting {
+    Setting { name, kind, default: Some(default), help }
+}
+
+const fn integer(least: u64, most: u64) -> Kind {
+    Kind::Integer { least, most }
+}
+
+const RECORDS: Kind = integer(1, MOST_RECORDS as u64);
+
+/// Every setting, in the order in which they are explained.
+pub static SETTINGS: [Setting; 17] = [
+    required("streamId", Kind::Text, "the stream to read"),
+    required("clientId", Kind::Text, "the machine client's id"),
+    required("clientSecret", Kind::Secret, "the machine client's secret"),
+    optional("streamName", Kind::Text, "records", "the name of the Singer stream"),
+    optional(
+        "acknowledge",
+        Kind::Choice(&["write", "commit", "read"]),
+        "write",
+        "when a record counts as delivered, and may be marked as read: `write`: once it is written to stdout and flushed; \
+         `commit`: once the target has committed it; `read`: as it is read",
+    ),
+    optional(
+        "pageSize",
+        RECORDS,
+        "1000",
+        "with `write` and `read`: the most records asked for in one request, 1 to 100,000",
+    ),
+    optional(
+        "maxPending",
+        RECORDS,
+        "10000",
+        "with `commit`: the most records out at once, and in one request, 1 to 100,000",
+    ),
+    optional(
+        "pollIntervalSeconds",
+        integer(0, 86_400),
+        "10",
+        "with `--follow`: the pause once the stream is drained, 0 to 86,400",
+    ),
+    optional(
+        "timestampFormat",
+        Kind::Choice(&["original", "rfc3339"]),
+        "original",
+        "`original`: `recordTimeStampISO` as it is sent; `rfc3339`: in UTC with `Z`, and `format: date-time` in the schema",
+    ),
+    optional(
+        "payloadFormat",
+        Kind::Choice(&["json", "string"]),
+        "json",
+        "`json`: `dataPayload` as it is sent; `string`: its JSON text as one string, for targets that cannot nest",
+    ),
+    optional(
+        "payloadSchema",
+        Kind::Choice(&["any", "registered", "sampled"]),
+        "any",
+        "the schema of `dataPayload`: `any`: fits every record; `registered`: from the stream's active JSON schema; \
+         `sampled`: from its last 100 records",
+    ),
+    optional("apiUrl", Kind::Url, "https://api.streamduo.com", "the API; `http://` only towards this machine itself"),
+    optional(
+        "authUrl",
+        Kind::Url,
+        "https://streamduo-authentication.auth.us-east-1.amazoncognito.com/oauth2/token",
+        "the OAuth 2.0 token endpoint; `http://` only towards this machine itself",
+    ),
+    optional("scope", Kind::Text, "https://api.streamduo.com/read:records", "the OAuth 2.0 scope to ask for"),
+    optional(
+        "requestTimeoutSeconds",
+        integer(1, 3_600),
+        "60",
+        "the most that one request may take, from connect to last byte, 1 to 3,600",
+    ),
+    optional("maxRetries", integer(0, 100), "5", "how many failures of one request in a row are forgiven, 0 to 100"),
+    optional("userAgent", Kind::Text, concat!("tap-streamduo/", env!("CARGO_PKG_VERSION")), "the `User-Agent` header"),
+];
+
+/// The setting of this name.
+pub fn named(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// The setting whose name is most like this one, if any is.
+pub fn nearest(name: &str) -> Option<&'static Setting> {
+    const LIKE: f64 = 0.75;
+    let plain = |name: &str| name.replace(['_', '-', ' ', '.'], "").to_ascii_lowercase();
+    SETTINGS
+        .iter()
+        .map(|setting| (strsim::normalized_damerau_levenshtein(&plain(name), &plain(setting.name)), setting))
+        .filter(|(likeness, _)| *likeness >= LIKE)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, setting)| setting)
+}
+
+impl Setting {
+    /// The name of the environment variable.
+    pub fn variable(&self) -> String {
+        format!("{ENV_PREFIX}{}", self.name.to_ascii_uppercase())
+    }
+
+    /// Checks a value against the setting's kind and returns its text.
+    ///
+    /// # Errors
+    /// What is wrong with it, to be put behind the setting's name.
+    pub fn check(&self, value: &Value) -> Result<String, String> {
+        match (self.kind, value) {
+            (Kind::Integer { least, most }, Value::Number(number)) => match number.as_u64() {
+                Some(number) if (least..=most).contains(&number) => Ok(number.to_string()),
+                _ => Err(format!("must be a whole number from {least} to {most}, not {number}")),
+            },
+            (Kind::Integer { least, most }, other) => {
+                Err(format!("must be a whole number from {least} to {most}, not {}", kind_of(other)))
+            }
+            (Kind::Choice(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(word.clone()),
+            (Kind::Choice(words), other) => {
+                let words = words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
+                let found = other.as_str().map_or_else(|| kind_of(other).to_owned(), |word| format!("{word:?}"));
+                Err(format!("must be one of {words}, not {found}"))
+            }
+            (_, Value::String(text)) if text.trim().is_empty() => Err("is empty".to_owned()),
+            (_, Value::String(text)) if text.trim() != text => {
+                Err("has white space at its beginning or end".to_owned())
+            }
+            (_, Value::String(text)) => Ok(text.clone()),
+            (_, other) => Err(format!("must be a string, not {}", kind_of(other))),
+        }
+    }
+
+    /// The setting's JSON schema, as the Singer SDK's `--about` has it.
+    fn schema(&self) -> Value {
+        let kind = if matches!(self.kind, Kind::Integer { .. }) { "integer" } else { "string" };
+        let mut schema = Map::new();
+        let types = if self.default.is_none() { json!([kind]) } else { json!([kind, "null"]) };
+        schema.insert("type".to_owned(), types);
+        schema.insert("description".to_owned(), json!(self.help));
+        match self.kind {
+            Kind::Integer { least, most } => {
+                schema.insert("minimum".to_owned(), json!(least));
+                schema.insert("maximum".to_owned(), json!(most));
+            }
+            Kind::Choice(words) => {
+                schema.insert("enum".to_owned(), json!(words));
+            }
+            Kind::Secret => {
+                schema.insert("secret".to_owned(), json!(true));
+                schema.insert("writeOnly".to_owned(), json!(true));
+            }
+            Kind::Url => {
+                schema.insert("format".to_owned(), json!("uri"));
+            }
+            Kind::Text => {}
+        }
+        if let Some(default) = self.default {
+            let default = default.parse::<u64>().ok().filter(|_| kind == "integer").map_or(json!(default), Value::from);
+            schema.insert("default".to_owned(), default);
+        }
+        Value::Object(schema)
+    }
+}
+
+/// The JSON schema of a configuration.
+pub fn schema() -> Value {
+    let properties: Map<_, _> = SETTINGS.iter().map(|setting| (setting.name.to_owned(), setting.schema())).collect();
+    let required: Vec<_> =
+        SETTINGS.iter().filter(|setting| setting.default.is_none()).map(|setting| setting.name).collect();
+    json!({"type": "object", "properties": properties, "required": required})
+}
+
+/// The settings as a Markdown table.
+pub fn table() -> String {
+    let row = |setting: &Setting| {
+        let default = setting.default.map_or_else(
+            || "required".to_owned(),
+            |default| format!("`{}`", default.replace(env!("CARGO_PKG_VERSION"), "VERSION")),
+        );
+        format!("| `{}` | {default} | {} |\n", setting.name, setting.help)
+    };
+    SETTINGS
+        .iter()
+        .fold("| setting | default | meaning |\n|---|---|---|\n".to_owned(), |table, setting| table + &row(setting))
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Parses a URL that secrets may be sent to. A URL that carries a password or a query is not quoted.
+///
+/// # Errors
+/// What is wrong with it, to be put behind the setting's name.
+pub fn check_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("is no URL ({error})"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user name or password: use clientId and clientSecret".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must end with its path, without `?` or `#`".to_owned());
+    }
+    match url.scheme() {
+        "https" if url.has_host() => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err(format!("must begin with https:// unless it leads to this machine itself, not {text:?}")),
+        _ => Err(format!("must begin with https://, not {text:?}")),
+    }
+}
+
+/// Whether the URL leads to this machine: 127.0.0.0/8, ::1 or localhost (RFC 6761 section 6.3).
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_valid() {
+        for setting in &SETTINGS {
+            let Some(default) = &setting.schema().get("default").cloned() else { continue };
+            assert!(setting.check(default).is_ok(), "{}", setting.name);
+            assert!(!matches!(setting.kind, Kind::Url) || check_url(default.as_str().unwrap()).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_readme_has_this_table() {
+        assert!(include_str!("../README.md").contains(&format!("\n{}\n", table())), "put this into it:\n{}", table());
+    }
+
+    #[test]
+    fn a_misspelt_key_finds_its_setting() {
+        for (key, name) in
+            [("stream_id", "streamId"), ("clientID", "clientId"), ("page-size", "pageSize"), ("scopes", "scope")]
+        {
+            assert_eq!(nearest(key).unwrap().name, name);
+        }
+        assert!(nearest("database").is_none());
+    }
+
+    #[test]
+    fn http_is_for_loopback_only() {
+        for url in ["http://127.0.0.1:80", "http://[::1]", "http://localhost:1/x", "https://example.com/api"] {
+            assert!(check_url(url).is_ok(), "{url}");
+        }
+        for url in ["http://example.com", "http://10.0.0.1", "http://localhost.example.com", "http://x.localhost"] {
+            assert_eq!(
+                check_url(url).unwrap_err(),
+                format!("must begin with https:// unless it leads to this machine itself, not {url:?}")
+            );
+        }
+        for (url, problem) in [
+            ("ftp://x", "must begin with https://, not \"ftp://x\""),
+            ("nowhere", "is no URL (relative URL without a base)"),
+            ("https://example.com?token=hunter2", "must end with its path, without `?` or `#`"),
+            ("https://me:hunter2@example.com", "must not hold a user name or password: use clientId and clientSecret"),
+        ] {
+            assert_eq!(check_url(url).unwrap_err(), problem);
+        }
+    }
+}

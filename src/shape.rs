@@ -1,0 +1,162 @@
+//! How a record is written: as it came, byte for byte, unless a setting or the selection asks for something else.
+
+use std::borrow::Cow;
+use std::io;
+
+use serde_json::value::RawValue;
+
+use crate::config::{PayloadFormat, TimestampFormat};
+use crate::selection::{Fields, Selection, push_key};
+
+/// The field with a record's time stamp.
+pub const TIMESTAMP: &str = "recordTimeStampISO";
+
+/// The field with what the producer wrote.
+pub const PAYLOAD: &str = "dataPayload";
+
+/// What is done to every record.
+#[derive(Debug, Default)]
+pub struct Shape {
+    /// The fields that are left away.
+    pub selection: Selection,
+    /// How the time stamp is written.
+    pub timestamp: TimestampFormat,
+    /// How the payload is written.
+    pub payload: PayloadFormat,
+}
+
+impl Shape {
+    /// The record as it is to be written.
+    ///
+    /// # Errors
+    /// When `timestampFormat` is `rfc3339` and the record has no time stamp that can be written so.
+    pub fn apply<'a>(&self, record: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+        let as_it_is = self.timestamp == TimestampFormat::Original && self.payload == PayloadFormat::Json;
+        if as_it_is && self.selection.is_all() {
+            return Ok(Cow::Borrowed(record));
+        }
+        let Fields(fields) = serde_json::from_slice(record)?;
+        let mut out = Vec::with_capacity(record.len() + record.len() / 4);
+        let mut first = true;
+        out.push(b'{');
+        for (name, key, value) in fields {
+            let selection = self.selection.of(&name);
+            if selection.is_some_and(Selection::is_dropped) {
+                continue;
+            }
+            push_key(&mut first, key, &mut out);
+            match (name.as_str(), selection) {
+                (TIMESTAMP, _) if self.timestamp == TimestampFormat::Rfc3339 => {
+                    serde_json::to_writer(&mut out, &rfc3339(value)?)?;
+                }
+                (PAYLOAD, selection) if self.payload == PayloadFormat::String => {
+                    text_of(value, selection, &mut out)?;
+                }
+                (_, Some(selection)) => selection.cut(value, &mut out),
+                (_, None) => out.extend(value.get().bytes()),
+            }
+        }
+        out.push(b'}');
+        Ok(Cow::Owned(out))
+    }
+}
+
+/// The time stamp in UTC, with `Z` (RFC 3339 section 5.6). The zone in brackets adds nothing to the instant: the offset
+/// before it tells (RFC 9557 section 3.4).
+fn rfc3339(timestamp: &RawValue) -> io::Result<String> {
+    let unreadable = |problem: String| {
+        let remedy = "set `timestampFormat` to `original`";
+        io::Error::new(io::ErrorKind::InvalidData, format!("{TIMESTAMP} {}: {problem}; {remedy}", timestamp.get()))
+    };
+    let text: String = serde_json::from_str(timestamp.get()).map_err(|error| unreadable(error.to_string()))?;
+    let instant: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| unreadable(error.to_string()))?;
+    Ok(instant.to_string())
+}
+
+/// Appends a payload's JSON text as one string; a payload that is null stays null, which is what a column can hold.
+fn text_of(payload: &RawValue, selection: Option<&Selection>, out: &mut Vec<u8>) -> io::Result<()> {
+    if payload.get() == "null" {
+        out.extend(b"null");
+        return Ok(());
+    }
+    let Some(selection) = selection else { return Ok(serde_json::to_writer(out, payload.get())?) };
+    let mut kept = Vec::with_capacity(payload.get().len());
+    selection.cut(payload, &mut kept);
+    Ok(serde_json::to_writer(out, &String::from_utf8_lossy(&kept))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selection::Metadata;
+    use serde_json::json;
+
+    const RECORD: &str = r#"{"recordId":"a", "recordTimeStampISO": "2022-02-01T15:16:23.716848-05:00[America/New_York]", "dataPayload": {"n": 10.00, "s": "é\n"}}"#;
+
+    fn shaped(shape: &Shape, record: &str) -> String {
+        String::from_utf8(shape.apply(record.as_bytes()).unwrap().into_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_record_is_not_touched_without_need() {
+        assert!(matches!(Shape::default().apply(b"not even JSON").unwrap(), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_time_stamp_becomes_utc_to_the_last_digit() {
+        let shape = Shape { timestamp: TimestampFormat::Rfc3339, ..Shape::default() };
+        let written = shaped(&shape, RECORD);
+        assert_eq!(
+            written,
+            r#"{"recordId":"a","recordTimeStampISO":"2022-02-01T20:16:23.716848Z","dataPayload":{"n": 10.00, "s": "é\n"}}"#
+        );
+        for (original, utc) in [
+            ("2022-11-06T01:30:00-04:00[America/New_York]", "2022-11-06T05:30:00Z"),
+            ("2022-11-06T01:30:00-05:00[America/New_York]", "2022-11-06T06:30:00Z"),
+            ("2022-02-01T15:16:23.123456789Z[UTC]", "2022-02-01T15:16:23.123456789Z"),
+            ("2022-02-01T15:16:23+00:00", "2022-02-01T15:16:23Z"),
+            ("2022-02-01T15:16-05:00[Nowhere/Land]", "2022-02-01T20:16:00Z"),
+        ] {
+            let record = json!({"recordTimeStampISO": original}).to_string();
+            assert_eq!(shaped(&shape, &record), json!({"recordTimeStampISO": utc}).to_string());
+        }
+    }
+
+    #[test]
+    fn a_time_stamp_that_is_none_is_an_error_that_names_the_setting() {
+        let shape = Shape { timestamp: TimestampFormat::Rfc3339, ..Shape::default() };
+        for stamp in ["\"yesterday\"", "\"2022-02-01T15:16:23\"", "7"] {
+            let record = format!(r#"{{"recordTimeStampISO":{stamp}}}"#);
+            let error = shape.apply(record.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("recordTimeStampISO {stamp}: ")), "{error}");
+            assert!(error.ends_with("; set `timestampFormat` to `original`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_payload_becomes_its_text() {
+        let shape = Shape { payload: PayloadFormat::String, ..Shape::default() };
+        let written: serde_json::Value = serde_json::from_str(&shaped(&shape, RECORD)).unwrap();
+        assert_eq!(written["dataPayload"], json!(r#"{"n": 10.00, "s": "é\n"}"#));
+        for (payload, text) in [("null", "null"), ("\"x\"", r#""\"x\"""#), ("1e400", r#""1e400""#), ("[ ]", r#""[ ]""#)]
+        {
+            let record = format!(r#"{{"dataPayload":{payload}}}"#);
+            assert_eq!(shaped(&shape, &record), format!(r#"{{"dataPayload":{text}}}"#));
+        }
+    }
+
+    #[test]
+    fn what_is_deselected_is_gone_from_the_text_as_well() {
+        let metadata: Vec<Metadata> = serde_json::from_value(json!([
+            {"breadcrumb": ["properties", "dataPayload", "properties", "s"], "metadata": {"selected": false}},
+            {"breadcrumb": ["properties", "recordTimeStampISO"], "metadata": {"selected": false}}
+        ]))
+        .unwrap();
+        let shape = Shape {
+            selection: Selection::new(&metadata, &[]),
+            payload: PayloadFormat::String,
+            timestamp: TimestampFormat::Rfc3339,
+        };
+        assert_eq!(shaped(&shape, RECORD), r#"{"recordId":"a","dataPayload":"{\"n\":10.00}"}"#);
+    }
+}

@@ -1,0 +1,126 @@
+//! The command line that users of the Singer SDK know: `--about`, `--test`, and structured logs.
+
+use serde_json::{Value, json};
+use streamduo_sandbox::Endpoint;
+
+use crate::tap::{Tap, bare_command};
+
+fn about(format: &str) -> String {
+    let output = bare_command().args(["--about", "--format", format]).output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn about_as_json_has_what_the_sdks_has() {
+    let about: Value = serde_json::from_str(&about("json")).unwrap();
+    assert_eq!((&about["name"], &about["version"]), (&json!("tap-streamduo"), &json!(env!("CARGO_PKG_VERSION"))));
+    assert_eq!(
+        about["capabilities"],
+        json!(["about", "catalog", "discover", "properties", "state", "structured-logging", "test"])
+    );
+    let settings = &about["settings"];
+    assert_eq!(settings["required"], json!(["streamId", "clientId", "clientSecret"]));
+    assert_eq!(settings["properties"].as_object().unwrap().len(), 17);
+    assert_eq!(settings["properties"]["clientSecret"]["secret"], true);
+    assert_eq!(settings["properties"]["pageSize"]["default"], 1000);
+    assert_eq!(settings["properties"]["acknowledge"]["enum"], json!(["write", "commit", "read"]));
+}
+
+#[test]
+fn about_reads_well_too() {
+    assert!(about("text").starts_with("Name: tap-streamduo\nDescription: Singer tap for StreamDuo: "));
+    assert!(about("markdown").contains("\n| `clientSecret` | required | the machine client's secret |\n"));
+    let run = bare_command().args(["--format", "json"]).output().unwrap();
+    assert_eq!(run.status.code(), Some(2));
+}
+
+#[test]
+fn completions_and_the_man_page_are_made() {
+    for (args, beginning) in [
+        (&["--completions", "bash"][..], "_tap__streamduo() {"),
+        (&["--completions", "zsh"], "#compdef tap-streamduo"),
+        (&["--completions", "fish"], "complete -c tap-streamduo"),
+        (&["--man"], ".ie \\n(.g .ds Aq"),
+    ] {
+        let output = bare_command().args(args).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && (text.starts_with(beginning) || text.contains(beginning)),
+            "{args:?}: {text}"
+        );
+        assert!(text.contains("acknowledge") || text.contains("config"), "{args:?}");
+    }
+}
+
+#[test]
+fn test_says_what_it_reached_and_marks_nothing() {
+    for (records, unread) in [(3, "unread records"), (0, "no unread record")] {
+        let tap = Tap::on(records).args(&["--test"]);
+        let run = tap.run();
+        let said = format!("INFO stream STREAM at http://HOST/ can be read: it has {unread}\n");
+        assert_eq!((run.code, run.stdout.as_str(), run.stderr), (0, "", said));
+        let calls: Vec<_> = tap.sandbox.journal().iter().map(|call| (call.endpoint, call.record_count)).collect();
+        assert_eq!(calls, [(Endpoint::Token, None), (Endpoint::Peek, Some(1))]);
+        assert_eq!(tap.read(), []);
+    }
+}
+
+#[test]
+fn test_says_what_is_wrong() {
+    let tap = Tap::on(1).set("clientSecret", "wrong").args(&["--test"]);
+    tap.run().refused(
+        &tap,
+        1,
+        "fetch an access token: the credentials of client \"CLIENT\" are refused: check `clientId` and \
+         `clientSecret`: HOST answers 400: {\"error\":\"invalid_client\"}",
+    );
+}
+
+#[test]
+fn logs_are_the_sdks_json_where_its_configuration_asks_for_it() {
+    let formatter = json!({"formatters": {"structured": {"()": "singer_sdk.logging.StructuredFormatter"}}}).to_string();
+    let tap = Tap::on(2);
+    let config = tap.file("logging.json", &formatter).display().to_string();
+    let tap = tap.env("SINGER_SDK_LOG_CONFIG", &config).set("flavour", "sweet");
+    let mut command = tap.command();
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let mut lines: Vec<Value> = stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &mut lines {
+        let line = line.as_object_mut().unwrap();
+        assert!(line.remove("pid").unwrap().is_u64());
+        assert!(line.remove("ts").unwrap().as_f64().unwrap() > 1.7e9);
+        assert_eq!(line.remove("thread_name"), Some(json!("MainThread")));
+        assert_eq!(
+            (line.remove("logger_name"), line.remove("app_name")),
+            (Some(json!("tap-streamduo")), Some(json!("tap-streamduo")))
+        );
+        assert_eq!((line.remove("stream_name"), line.remove("extra")), (Some(json!(null)), Some(json!({}))));
+    }
+    let levels: Vec<_> = lines.iter().map(|line| line["level"].as_str().unwrap()).collect();
+    assert_eq!(levels, ["warning", "info", "info", "info", "info"]);
+    assert_eq!(
+        lines[3],
+        json!({"level": "info", "message": "METRIC", "metric_info": {
+            "type": "counter", "metric": "record_count", "value": 2, "tags": {"endpoint": "records"}
+        }})
+    );
+    assert_eq!(lines[4]["metric_info"]["metric"], "job_duration");
+}
+
+#[test]
+fn a_fatal_error_is_structured_as_well_and_other_configurations_change_nothing() {
+    let tap = Tap::on(1).set("streamId", "nowhere");
+    let path = tap.file("logging.yml", "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}");
+    let tap = tap.env("SINGER_SDK_LOG_CONFIG", path.to_str().unwrap());
+    let output = tap.command().output().unwrap();
+    let last: Value = serde_json::from_str(String::from_utf8(output.stderr).unwrap().lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "critical");
+    for other in ["formatters: {plain: {format: '%(message)s'}}", ""] {
+        let tap = Tap::on(0);
+        let path = tap.file("logging.yml", other);
+        let tap = tap.env("SINGER_SDK_LOG_CONFIG", path.to_str().unwrap());
+        assert!(tap.run().stderr.starts_with("INFO reading"), "{other}");
+    }
+}
