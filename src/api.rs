@@ -1,5 +1,7 @@
 //! The StreamDuo API, as far as the tap needs it: peek, mark and take.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, anyhow};
 use log::warn;
 use secrecy::SecretString;
@@ -27,6 +29,16 @@ pub trait Queue {
     /// # Errors
     /// When the service refuses, or answers have been lost too often in a row.
     fn mark(&mut self, delivered: Delivered) -> Result<Marked>;
+
+    /// The same as a peek, tried once.
+    ///
+    /// # Errors
+    /// When the service fails or refuses.
+    fn try_peek(&mut self, count: usize) -> Result<Peeked>;
+
+    /// Marks, and peeks at the next records meanwhile, where the way to the service is long enough for that to pay. The peek
+    /// may overtake the mark, and show records that the mark then marks.
+    fn mark_and_peek(&mut self, delivered: Delivered, count: usize) -> (Result<Marked>, Option<Result<Peeked>>);
 
     /// The `count` oldest unread records, marked as read in the same request: what is lost on its way is lost.
     ///
@@ -96,6 +108,15 @@ impl<'a> RecordRequest<'a> {
     }
 }
 
+/// From which round trip on a peek on a second connection saves more than it costs.
+const LONG_WAY: Duration = Duration::from_millis(15);
+
+/// How many round trips tell how long the way is: the shortest counts, for a busy machine makes each of them longer.
+const TRIPS: usize = 3;
+
+/// How far a peek lets the mark go ahead that is sent with it.
+const HEAD_START: Duration = Duration::from_millis(1);
+
 /// The scope that reading a stream's description needs; reading records does not.
 const MANAGE_STREAMS: &str = "https://api.streamduo.com/manage:streams";
 
@@ -129,6 +150,9 @@ pub struct Api {
     /// Where record-requests go.
     url: Url,
     max_retries: usize,
+    /// How many record-requests there were, and how long the shortest took.
+    trips: usize,
+    shortest_trip: Duration,
     /// The marks in a row whose answers were lost.
     lost_marks: Retry,
     stop: Shutdown,
@@ -148,6 +172,8 @@ impl Api {
             url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
             base: config.api_url.clone(),
             max_retries: config.max_retries,
+            trips: 0,
+            shortest_trip: Duration::MAX,
             lost_marks: Retry::new(config.max_retries),
             stop,
         })
@@ -206,9 +232,13 @@ impl Api {
     }
 
     /// A stop may cut a peek short; any other request is waited for, because its answer tells what was marked.
-    fn send(&self, request: RecordRequest<'_>, token: &SecretString) -> Result<Vec<u8>> {
+    fn send(&mut self, request: RecordRequest<'_>, token: &SecretString) -> Result<Vec<u8>> {
+        let started = Instant::now();
         let call = self.http.json(request.name(), &self.url, &request, token)?;
-        if request.mark_as_read { Ok(call.send()?) } else { call.send_until(&self.stop) }
+        let answer = if request.mark_as_read { call.send().map_err(Into::into) } else { call.send_until(&self.stop) };
+        self.trips += 1;
+        self.shortest_trip = self.shortest_trip.min(started.elapsed());
+        answer
     }
 
     /// Adds what to do about it.
@@ -252,9 +282,25 @@ fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
 impl Queue for Api {
     fn peek(&mut self, count: usize) -> Result<Peeked> {
         let stop = self.stop.clone();
-        retrying(self.max_retries, "peek", &stop, || {
-            Ok(Peeked::new(self.request(RecordRequest::unread(count, false))?)?)
-        })
+        retrying(self.max_retries, "peek", &stop, || self.try_peek(count))
+    }
+
+    fn try_peek(&mut self, count: usize) -> Result<Peeked> {
+        Ok(Peeked::new(self.request(RecordRequest::unread(count, false))?)?)
+    }
+
+    fn mark_and_peek(&mut self, delivered: Delivered, count: usize) -> (Result<Marked>, Option<Result<Peeked>>) {
+        if self.trips < TRIPS || self.shortest_trip < LONG_WAY {
+            return (self.mark(delivered), None);
+        }
+        let peek = RecordRequest::unread(count, false);
+        let ahead = self
+            .tokens
+            .bearer()
+            .and_then(|token| self.http.json(peek.name(), &self.url, &peek, &token)?.start(HEAD_START));
+        let marked = self.mark(delivered);
+        let ahead = ahead.and_then(|ahead| ahead.wait(&self.stop));
+        (marked, Some(ahead.and_then(|answer| Ok(Page::parse(answer).and_then(Peeked::new)?))))
     }
 
     fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {

@@ -3,7 +3,7 @@
 //! A request is sent once; whether and when to send it again is for [`crate::retry`] to say. Neither an error nor a log
 //! line holds a URL's query, a header or a secret.
 
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -220,19 +220,48 @@ impl Call {
     /// [`HttpError`] or [`crate::shutdown::Stopped`].
     pub fn send_until(self, stop: &Shutdown) -> Result<Vec<u8>> {
         stop.check()?;
+        self.start(Duration::ZERO)?.wait(stop)
+    }
+
+    /// Sends the request after a pause, in a thread of its own.
+    ///
+    /// # Errors
+    /// When the operating system has no thread for it.
+    pub fn start(self, pause: Duration) -> Result<Pending> {
         let (answered, answer) = mpsc::sync_channel(1);
         let host = self.host.clone();
         // The thread outlives an abandoned request and ends with the process.
         thread::Builder::new()
             .name(self.endpoint.to_owned())
-            .spawn(move || answered.send(self.send()))
+            .spawn(move || {
+                thread::sleep(pause);
+                answered.send(self.send())
+            })
             .context("start a thread")?;
+        Ok(Pending { host, answer })
+    }
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+pub struct Pending {
+    host: String,
+    answer: Receiver<Result<Vec<u8>, HttpError>>,
+}
+
+impl Pending {
+    /// Waits for the whole answer, but no longer than until a stop is asked for.
+    ///
+    /// # Errors
+    /// [`HttpError`] or [`crate::shutdown::Stopped`].
+    pub fn wait(self, stop: &Shutdown) -> Result<Vec<u8>> {
         loop {
-            match answer.recv_timeout(NOTICE) {
+            match self.answer.recv_timeout(NOTICE) {
                 Ok(answer) => return Ok(answer?),
                 Err(RecvTimeoutError::Timeout) => stop.check()?,
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(HttpError::CutOff { host, reason: "the request was given up".to_owned() }.into());
+                    let reason = "the request was given up".to_owned();
+                    return Err(HttpError::CutOff { host: self.host, reason }.into());
                 }
             }
         }

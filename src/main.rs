@@ -13,7 +13,7 @@
 //! cli     config    http    auth           api    record  singer    record       api      poll: the loop over them
 //! ```
 //!
-//! Beside them: [`settings`] (the table of settings), [`catalog`], [`schema`], [`selection`] and [`shape`] (what a record
+//! Beside them: [`settings`] (the table of settings), [`pages`] (how many records to ask for), [`catalog`], [`schema`], [`selection`] and [`shape`] (what a record
 //! looks like when it is written), [`state`], [`retry`] (what passes by itself), [`shutdown`] (signals), [`logging`]
 //! (stderr), [`about`] and [`exit`] (exit codes). A module imports only from those before it in this flow; only this file
 //! knows them all.
@@ -27,6 +27,7 @@ mod config;
 mod exit;
 mod http;
 mod logging;
+mod pages;
 mod poll;
 mod record;
 mod retry;

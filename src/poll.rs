@@ -15,15 +15,12 @@ use crate::api::{Marked, Queue};
 use crate::config::{Acknowledge, Config};
 use crate::http::HttpError;
 use crate::logging::Meter;
+use crate::pages::{KNOWN_PAGE, Pages};
 use crate::record::{Committed, Covered, Delivered, Identity, Page, Peeked, Sink, Written};
 use crate::retry::Retry;
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer;
 use crate::state::StreamState;
-
-/// The page size that the service is known to serve: the vendor's tap always asked for it. A page that is shorter than
-/// this, and than what was asked for, is the last one.
-const KNOWN_PAGE: usize = 100;
 
 /// How many ids of lost records are named.
 const NAMED: usize = 10;
@@ -53,8 +50,12 @@ struct Poll<Q, S> {
     queue: Q,
     out: S,
     acknowledge: Acknowledge,
-    page_size: usize,
     max_pending: usize,
+    pages: Pages,
+    /// A page that was peeked while the one before it was marked, and how many records were asked for.
+    ahead: Option<(usize, Peeked)>,
+    /// Whether to peek ahead.
+    peeks_ahead: bool,
     state: StreamState,
     /// Whether the last message on stdout is the STATE as it is now.
     state_is_told: bool,
@@ -62,8 +63,6 @@ struct Poll<Q, S> {
     meter: Meter,
     /// What this run has written and the service may show again.
     written: Written,
-    /// The size of the largest page so far: what the service serves at least when there is enough.
-    largest_page: usize,
     /// The page whose mark's answer was lost, until the next peek.
     lost: Option<Lost>,
     /// Peeks in a row that showed as unread what an answer had shown as marked.
@@ -83,14 +82,15 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
             queue,
             out,
             acknowledge: config.acknowledge,
-            page_size: config.page_size,
             max_pending: config.max_pending,
+            pages: Pages::up_to(config.page_size),
+            ahead: None,
+            peeks_ahead: true,
             state,
             state_is_told: false,
             stop,
             meter,
             written: Written::default(),
-            largest_page: KNOWN_PAGE,
             lost: None,
             stale: Retry::new(config.max_retries),
         }
@@ -130,27 +130,50 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
     /// `write` mode: peeks a page, delivers it and marks it. Returns whether there may be more.
     fn write_then_mark(&mut self) -> Result<bool> {
         self.stop.check()?;
-        let page = self.queue.peek(self.page_size)?;
-        self.look_back(&page)?;
-        if self.written.is_marked_in(&page) {
-            let stale = "the service shows records as unread that it has answered to be marked as read".to_owned();
-            self.stale.wait("peek", HttpError::Unreadable(stale).into(), &self.stop)?;
-            return Ok(true);
-        }
-        self.stale.reset();
-        let last = self.is_last(&page);
+        let (asked, page) = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => {
+                let (asked, page) = self.peek()?;
+                self.look_back(&page)?;
+                if self.written.is_marked_in(&page) {
+                    self.wait_for_marks()?;
+                    return Ok(true);
+                }
+                self.stale.reset();
+                (asked, page)
+            }
+        };
+        let last = self.pages.learn(asked, page.len());
         self.forget_marked(&page);
         let (first, count) = (page.identities().next().cloned(), page.len());
         let delivered = self.deliver(page)?;
         let Some(first) = first else { return Ok(false) };
+        if delivered.count() == 0 {
+            // It has overtaken the mark before it. Where that happens, peeking ahead is a waste.
+            self.peeks_ahead = false;
+            return Ok(true);
+        }
         // Whoever is stopped may have lost its reader: what it wrote last is better written twice than lost.
         self.stop.check()?;
-        match self.queue.mark(delivered)? {
+        let next = self.pages.size();
+        let (marked, ahead) = if last || !self.peeks_ahead {
+            (self.queue.mark(delivered), None)
+        } else {
+            self.queue.mark_and_peek(delivered, next)
+        };
+        match marked? {
             Marked::Answered(answer) => {
                 self.deliver_marked(&answer, |_| false)?;
                 self.written.mark(&answer);
+                match ahead {
+                    Some(Ok(page)) => self.ahead = Some((next, page)),
+                    Some(Err(error)) if !self.pages.is_proven() && may_be_too_much(&error) => self.pages.shrink(&error),
+                    // Whatever is wrong with it: the next peek will tell, and is tried again.
+                    Some(Err(_)) | None => {}
+                }
                 Ok(!last || self.written.unmarked() > 0)
             }
+            // A page that was peeked meanwhile cannot be told from the one whose mark is unknown.
             Marked::Unknown => {
                 self.lost = Some(Lost { first, count });
                 Ok(true)
@@ -158,13 +181,36 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         }
     }
 
+    /// Peeks a page of the size that seems right, and a smaller one if the service cannot serve that. Returns how many records
+    /// were asked for.
+    fn peek(&mut self) -> Result<(usize, Peeked)> {
+        loop {
+            let size = self.pages.size();
+            if self.pages.is_proven() {
+                return Ok((size, self.queue.peek(size)?));
+            }
+            match self.queue.try_peek(size) {
+                Ok(page) => return Ok((size, page)),
+                Err(error) if may_be_too_much(&error) => self.pages.shrink(&error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The service shows records as unread that it has answered to be marked: waits until it is done, or gives up.
+    fn wait_for_marks(&mut self) -> Result<()> {
+        let stale = "the service shows records as unread that it has answered to be marked as read".to_owned();
+        self.stale.wait("peek", HttpError::Unreadable(stale).into(), &self.stop)
+    }
+
     /// `read` mode: takes a page that is marked as read as it is read, and writes it. Returns whether there may be more.
     fn take(&mut self) -> Result<bool> {
         self.stop.check()?;
-        let page = self.queue.take(self.page_size)?;
-        let more = !self.is_last(&page);
+        let size = self.pages.size();
+        let page = self.queue.take(size)?;
+        let last = self.pages.learn(size, page.len());
         self.deliver_marked(&page, |_| false)?;
-        Ok(more)
+        Ok(!last)
     }
 
     /// `commit` mode: marks the records that the STATE covers, which the target has committed: these and no others.
@@ -285,22 +331,15 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         )
     }
 
-    /// Whether nothing was left behind this page: it is shorter than what was asked for, and than what the service is
-    /// known to serve, should it cap pages.
-    fn is_last(&mut self, page: &Page) -> bool {
-        self.largest_page = self.largest_page.max(page.len());
-        page.len() < self.page_size.min(self.largest_page)
-    }
-
     /// Forgets records that the service does not hold as unread any more.
     ///
     /// Only an empty page shows that for sure: a record that another one does not show may be marked, or may have been pushed
-    /// behind it by records that appeared before it. It is remembered as long as that takes no more memory than two pages.
+    /// behind it by records that appeared before it. It is remembered as long as that takes no more memory than a few pages.
     fn forget_marked(&mut self, page: &Page) {
         if page.is_empty() {
             let marked = self.written.keep_shown(page);
             self.meter.marked(marked);
-        } else if self.written.unmarked() > 2 * self.largest_page {
+        } else if self.written.unmarked() > 4 * self.pages.size().max(KNOWN_PAGE) {
             self.written.keep_shown(page);
         }
     }
@@ -335,6 +374,11 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
 /// Whether the service does not take a request for so many records.
 fn refuses_size(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref().and_then(HttpError::status), Some(400 | 413 | 422))
+}
+
+/// Whether a request may have failed because it asked for too much.
+fn may_be_too_much(error: &anyhow::Error) -> bool {
+    refuses_size(error) || error.downcast_ref().is_some_and(HttpError::may_be_served)
 }
 
 #[cfg(test)]

@@ -192,9 +192,11 @@ impl Peeked {
     /// # Errors
     /// When the sink does not take a record, or the flush; nothing may be marked then.
     pub fn deliver(self, written: &mut Written, sink: &mut impl Sink) -> io::Result<Delivered> {
-        let delivered =
-            Delivered { count: self.len(), written: self.0.write(|identity| written.knows(identity), sink)? };
-        written.unmarked.extend(self.0.entries.into_iter().filter_map(|entry| entry.identity));
+        let new = self.0.write(|identity| written.knows(identity), sink)?;
+        let identities = self.0.entries.into_iter().filter_map(|entry| entry.identity);
+        let unmarked: Vec<_> = identities.filter(|identity| !written.marked.contains(identity)).collect();
+        let delivered = Delivered { count: unmarked.len(), written: new };
+        written.unmarked.extend(unmarked);
         Ok(delivered)
     }
 }
@@ -216,7 +218,7 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    /// How many records: all of them are delivered, now or before.
+    /// How many records there are to mark: all of them are delivered, now or before, and not known to be marked.
     pub fn count(&self) -> usize {
         self.count
     }

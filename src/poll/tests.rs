@@ -46,6 +46,8 @@ struct Call {
     before: Vec<Event>,
     cap: Option<usize>,
     answer: Answer,
+    /// For a mark: whether the peek that is made meanwhile is served before it.
+    overtaken: bool,
 }
 
 /// One run of the tap: what becomes of its requests, and of what it writes.
@@ -78,8 +80,8 @@ struct Service {
     /// service's way of marking leaves.
     slipped_in: BTreeSet<Identity>,
     gap: BTreeSet<Identity>,
-    /// Whether nothing has happened since the last peek: then no record can have slipped in.
-    undisturbed: bool,
+    /// How often somebody else did something.
+    events: usize,
     /// Records that the tap's mark hit although they had not been delivered, and nothing excuses it.
     lost: BTreeSet<Identity>,
 }
@@ -110,7 +112,7 @@ impl Service {
     }
 
     fn happen(&mut self, event: &Event) {
-        self.undisturbed = false;
+        self.events += 1;
         match event {
             Event::Arrival { place, same_stamp } => self.arrive(place.index(self.records.len() + 1), *same_stamp),
             Event::ForeignMark(count) => {
@@ -169,6 +171,8 @@ struct FakeQueue {
     calls: VecDeque<Call>,
     mode: Acknowledge,
     failures: Shared<usize>,
+    /// When the page that is to be marked next was peeked, in events.
+    peeked_at: usize,
 }
 
 impl FakeQueue {
@@ -183,6 +187,12 @@ impl FakeQueue {
         (count.min(call.cap.unwrap_or(count)), call.answer)
     }
 
+    /// The peek that goes with a mark, and when it was served.
+    fn peek_ahead(&self, count: usize) -> (usize, Result<Peeked>) {
+        let service = self.service.borrow();
+        (service.events, Peeked::new(page(&service.unread(count))).map_err(Into::into))
+    }
+
     fn look(&mut self, count: usize, look: impl Fn(&Service, usize) -> Vec<Stored>) -> Result<Page> {
         match self.next(count) {
             (count, Answer::Comes) => Ok(page(&look(&self.service.borrow(), count))),
@@ -194,7 +204,7 @@ impl FakeQueue {
 impl Queue for FakeQueue {
     fn peek(&mut self, count: usize) -> Result<Peeked> {
         let page = self.look(count, Service::unread)?;
-        self.service.borrow_mut().undisturbed = true;
+        self.peeked_at = self.service.borrow().events;
         Ok(Peeked::new(page)?)
     }
 
@@ -215,7 +225,8 @@ impl Queue for FakeQueue {
             };
             if !delivered {
                 let place = match answer {
-                    _ if service.undisturbed => &mut service.lost,
+                    // Nothing has happened since the page was peeked: no record can have slipped in.
+                    _ if service.events == self.peeked_at => &mut service.lost,
                     Answer::Comes => &mut service.slipped_in,
                     _ => &mut service.gap,
                 };
@@ -231,6 +242,19 @@ impl Queue for FakeQueue {
             Answer::Lost => Ok(Marked::Unknown),
             _ => bail!("killed"),
         }
+    }
+
+    fn try_peek(&mut self, count: usize) -> Result<Peeked> {
+        self.peek(count)
+    }
+
+    fn mark_and_peek(&mut self, delivered: Delivered, count: usize) -> (Result<Marked>, Option<Result<Peeked>>) {
+        let overtaken = self.calls.front().is_some_and(|call| call.overtaken);
+        let before = overtaken.then(|| self.peek_ahead(count));
+        let marked = self.mark(delivered);
+        let (peeked_at, ahead) = before.unwrap_or_else(|| self.peek_ahead(count));
+        self.peeked_at = peeked_at;
+        (marked, Some(ahead))
     }
 
     fn take(&mut self, _count: usize) -> Result<Page> {
@@ -317,6 +341,7 @@ impl World {
             calls: script.calls.iter().cloned().collect(),
             mode: self.config.acknowledge,
             failures: Rc::clone(&self.failures),
+            peeked_at: 0,
         };
         let target = FakeTarget {
             output: Rc::clone(&self.output),
@@ -422,8 +447,8 @@ fn answer() -> impl Strategy<Value = Answer> {
 }
 
 fn call(answer: impl Strategy<Value = Answer>) -> impl Strategy<Value = Call> {
-    (prop::collection::vec(event(), 0..3), prop::option::weighted(0.2, 1..5usize), answer)
-        .prop_map(|(before, cap, answer)| Call { before, cap, answer })
+    (prop::collection::vec(event(), 0..3), prop::option::weighted(0.2, 1..5usize), answer, any::<bool>())
+        .prop_map(|(before, cap, answer, overtaken)| Call { before, cap, answer, overtaken })
 }
 
 fn script() -> impl Strategy<Value = Script> {

@@ -1,5 +1,8 @@
 //! The main job: unread records come out once each, in order, as they are, and are marked.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use serde_json::json;
 use streamduo_sandbox::{Endpoint, Rule};
 
@@ -207,8 +210,92 @@ fn a_request_says_who_asks_and_what() {
     assert_eq!(journal[1].path, format!("/stream/{}/record-request", tap.stream));
     let body: serde_json::Value = serde_json::from_str(&journal[1].body).unwrap();
     let expected = json!({
-        "readRecordRequestType": "UNREAD", "recordCount": 1000, "recordId": null, "markAsRead": false,
+        "readRecordRequestType": "UNREAD", "recordCount": 100, "recordId": null, "markAsRead": false,
         "recordTimeStampISO": null
     });
     assert_eq!(body, expected);
+}
+
+/// How many records were asked for, by peeks and marks apart.
+fn asked(tap: &Tap) -> (Vec<u64>, Vec<u64>) {
+    let of = |endpoint| {
+        let journal = tap.sandbox.journal();
+        journal.iter().filter(|call| call.endpoint == endpoint).filter_map(|call| call.record_count).collect()
+    };
+    (of(Endpoint::Peek), of(Endpoint::Mark))
+}
+
+#[test]
+fn pages_grow_as_long_as_they_are_full() {
+    let tap = Tap::on(1700).set("pageSize", 600);
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+    assert_eq!(asked(&tap), (vec![100, 200, 400, 600, 600], vec![100, 200, 400, 600, 400]));
+}
+
+#[test]
+fn a_page_that_is_too_large_for_the_service_is_asked_for_in_halves() {
+    for fault in [
+        Rule::on(Endpoint::Peek).call(3).status(413).body("too large"),
+        Rule::on(Endpoint::Peek).call(3).status(400).body("too many"),
+        Rule::on(Endpoint::Peek).call(3).status(502).body("bad gateway"),
+        Rule::on(Endpoint::Peek).call(3).cut(),
+        Rule::on(Endpoint::Peek).call(3).close(),
+    ] {
+        let tap = Tap::on(900);
+        tap.sandbox.script(fault);
+        let run = tap.run();
+        assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+        assert_eq!(asked(&tap), (vec![100, 200, 400, 200, 200, 200, 200], vec![100, 200, 200, 200, 200]));
+        let told = "INFO 400 records are too many for one request, 200 are asked for from now on: ";
+        assert!(run.stderr.lines().any(|line| line.starts_with(told)), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_silent_cap_is_noticed_and_no_more_is_asked_for() {
+    let tap = Tap::on(650);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().cap(150));
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+    assert_eq!(asked(&tap).0, [100, 200, 200, 150, 150]);
+    let told = "INFO the service shows 150 records at most: no more are asked for";
+    assert!(run.stderr.lines().any(|line| line == told), "{}", run.stderr);
+}
+
+/// A tap on a service that is far away: every answer takes long enough for a peek ahead to pay. `mark` goes before that.
+fn far_away(records: usize, mark: Option<Rule>) -> Tap {
+    let tap = Tap::on(records).set("pageSize", 20);
+    mark.into_iter().for_each(|rule| tap.sandbox.script(rule));
+    for endpoint in [Endpoint::Peek, Endpoint::Mark] {
+        tap.sandbox.script(Rule::on(endpoint).every().delay(Duration::from_millis(20)));
+    }
+    tap
+}
+
+#[test]
+fn the_next_page_is_on_its_way_while_one_is_marked() {
+    // The third mark is not answered before the peek for the fourth page has come.
+    let tap = far_away(110, Some(Rule::on(Endpoint::Mark).call(3).applied().hold()));
+    let running = tap.start();
+    tap.sandbox.wait_held(Endpoint::Mark, 3);
+    tap.sandbox.wait_for(Endpoint::Peek, 4);
+    tap.sandbox.release();
+    let run = running.end(&tap);
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+    let connections: BTreeSet<_> = tap.sandbox.journal().iter().map(|call| call.connection).collect();
+    assert_eq!(connections.len(), 2);
+}
+
+#[test]
+fn a_peek_that_overtakes_its_mark_costs_no_duplicate_and_is_not_repeated() {
+    // The second mark is not applied before the peek that is sent with it has been answered.
+    let tap = far_away(110, Some(Rule::on(Endpoint::Mark).call(2).hold()));
+    let running = tap.start();
+    tap.sandbox.wait_held(Endpoint::Mark, 2);
+    tap.sandbox.wait_answered(Endpoint::Peek, 3);
+    tap.sandbox.release();
+    let run = running.end(&tap);
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+    assert_eq!(asked(&tap), (vec![20; 7], vec![20, 20, 20, 20, 20, 10]));
 }

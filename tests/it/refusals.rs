@@ -54,12 +54,12 @@ fn a_stream_that_this_client_may_not_read() {
 
 #[test]
 fn a_request_that_the_service_takes_for_bad() {
-    let tap = Tap::on(1).set("maxRetries", 5).set("pageSize", 100_000);
+    let tap = Tap::on(1).set("maxRetries", 5);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(400).body("recordCount is too large"));
     tap.run().refused(
         &tap,
         1,
-        "the service refuses to read 100000 records of stream STREAM: check `streamId`, or make `pageSize` smaller: \
+        "the service refuses to read 100 records of stream STREAM: check `streamId`, or make `pageSize` smaller: \
          HOST answers 400: recordCount is too large",
     );
 }

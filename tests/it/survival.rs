@@ -141,10 +141,9 @@ fn kill_9_at_every_kind_of_moment_again_and_again() {
 
 #[test]
 fn a_target_that_dies_inside_a_page() {
-    let tap = Tap::on(2000);
+    let tap = Tap::on_large(150);
     let mut running = tap.start();
     assert_eq!(running.line(), SCHEMA);
-    // A page of 1000 records is more than a pipe holds: the tap is in the middle of it.
     let (code, stderr) = running.drop_reader().end(&tap);
     assert_eq!((code, tap.read()), (1, vec![]), "{stderr}");
     assert!(stderr.contains("CRITICAL the target has ended: look at its own error; "), "{stderr}");
@@ -188,7 +187,7 @@ fn a_target_that_dies_before_a_record_that_slipped_in_is_written_is_told_what_is
 
 #[test]
 fn sigterm_right_after_the_first_record_from_somebody_who_then_stops_reading() {
-    let tap = Tap::on(2000);
+    let tap = Tap::on_large(150);
     let mut running = tap.start();
     let first: String = (0..2).map(|_| running.line()).collect();
     assert_eq!(first, format!("{SCHEMA}{}", record_lines(&tap.records()[..1])));
@@ -200,13 +199,13 @@ fn sigterm_right_after_the_first_record_from_somebody_who_then_stops_reading() {
 
 #[test]
 fn a_signal_while_the_target_does_not_read_ends_the_run_after_the_page_and_marks_nothing() {
-    let tap = Tap::on(2000);
+    let tap = Tap::on_large(150);
     let mut running = tap.start();
     assert_eq!(running.line(), SCHEMA);
     running.signal(Signal::TERM);
     let run = running.end(&tap);
     assert_eq!((run.code, tap.read()), (143, vec![]));
-    assert_eq!(run.stdout, format!("{}{}", record_lines(&tap.records()[..1000]), tap.state_line("write")));
+    assert_eq!(run.stdout, format!("{}{}", record_lines(&tap.records()[..100]), tap.state_line("write")));
 }
 
 #[test]
@@ -345,9 +344,9 @@ fn answers_that_take_their_time() {
 
 #[test]
 fn a_disk_that_fills_up_in_the_middle_of_a_page() {
-    let tap = Tap::on(3000);
+    let tap = Tap::on_large(150);
     let file = tap.path("out.jsonl");
-    // 100 blocks of 512 bytes, as POSIX counts for `ulimit -f`: less than a page of 1000 records.
+    // 100 blocks of 512 bytes, as POSIX counts for `ulimit -f`: less than the first page.
     let command = tap.command();
     let mut shell = std::process::Command::new("/bin/sh");
     shell.arg("-c").arg("trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"");

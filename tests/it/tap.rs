@@ -54,6 +54,16 @@ impl Tap {
         Tap { sandbox, stream, settings, args: Vec::new(), env: Vec::new(), dir: TempDir::new().unwrap() }
     }
 
+    /// A tap on a stream of large records: the first page of a hundred is more than a pipe holds, so that the tap blocks in
+    /// the middle of it when its target does not read.
+    pub fn on_large(records: usize) -> Tap {
+        let tap = Tap::on(0);
+        for n in 0..records {
+            tap.sandbox.write(&tap.stream, &format!("{{\"n\":{n},\"text\":\"{}\"}}", "x".repeat(2000)));
+        }
+        tap
+    }
+
     /// With this setting; `Value::Null` takes it away.
     pub fn set(mut self, name: &str, value: impl Into<Value>) -> Tap {
         let settings = self.settings.as_object_mut().unwrap();
