@@ -17,7 +17,7 @@ use crate::http::HttpError;
 use crate::logging::Meter;
 use crate::pages::{KNOWN_PAGE, Pages};
 use crate::record::{Committed, Covered, Delivered, Identity, Page, Peeked, Sink, Written};
-use crate::retry::Retry;
+use crate::retry::{Retry, transient};
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer;
 use crate::state::StreamState;
@@ -192,6 +192,8 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
             match self.queue.try_peek(size) {
                 Ok(page) => return Ok((size, page)),
                 Err(error) if may_be_too_much(&error) => self.pages.shrink(&error),
+                // It has nothing to do with the size.
+                Err(error) if transient(&error).is_some() => return Ok((size, self.queue.peek(size)?)),
                 Err(error) => return Err(error),
             }
         }

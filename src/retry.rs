@@ -18,15 +18,15 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// The longest `Retry-After` that is waited for. A service that is away for longer is better left to the next run.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// Whether another try may succeed where this one failed.
-fn is_transient(error: &HttpError) -> bool {
-    match error {
+/// The failure, if another try may succeed where this one failed.
+pub fn transient(error: &Error) -> Option<&HttpError> {
+    error.downcast_ref().filter(|error| match error {
         HttpError::Unreachable { .. }
         | HttpError::TimedOut { .. }
         | HttpError::CutOff { .. }
         | HttpError::Unreadable(_) => true,
         HttpError::Status { status, .. } => is_transient_status(*status),
-    }
+    })
 }
 
 /// Request Timeout, Too Early, Too Many Requests, and what a server or gateway in trouble answers (RFC 9110, 8470, 6585).
@@ -67,9 +67,7 @@ impl Retry {
     /// The error itself, when it is none that passes by itself or when it came once too often; then it is final, and
     /// nobody further out takes it for one that passes. [`crate::shutdown::Stopped`] when a stop is asked for.
     pub fn wait(&mut self, what: &str, error: Error, stop: &Shutdown) -> Result<()> {
-        let Some(cause) = error.downcast_ref::<HttpError>().filter(|cause| is_transient(cause)) else {
-            return Err(error);
-        };
+        let Some(cause) = transient(&error) else { return Err(error) };
         self.failures += 1;
         if self.failures > self.most {
             return Err(match self.most {

@@ -253,6 +253,16 @@ fn a_page_that_is_too_large_for_the_service_is_asked_for_in_halves() {
 }
 
 #[test]
+fn a_failure_that_has_nothing_to_do_with_the_size_is_waited_for() {
+    let tap = Tap::on(350).set("maxRetries", 1);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).status(429).header("retry-after", "0"));
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(3).status(429).header("retry-after", "0"));
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+    assert_eq!(asked(&tap), (vec![100, 200, 200, 200, 400], vec![100, 200, 50]));
+}
+
+#[test]
 fn a_silent_cap_is_noticed_and_no_more_is_asked_for() {
     let tap = Tap::on(650);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().cap(150));
