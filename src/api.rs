@@ -247,7 +247,7 @@ impl Api {
         let stream = &self.stream_id;
         let remedy = match cause {
             HttpError::Status { status: 400 | 413 | 422, .. } => format!(
-                "the service refuses to read {} records of stream {stream}: check `streamId`, or make `pageSize` smaller",
+                "the service refuses to read {} records of stream {stream}: check `streamId`, or make `pageSize` (in `commit` mode `maxPending`) smaller",
                 request.record_count
             ),
             HttpError::Status { status: 401, .. } => {
@@ -311,13 +311,7 @@ impl Queue for Api {
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
         match self.request(RecordRequest::unread(delivered.count(), true)) {
             Ok(page) => {
-                if page.is_empty() {
-                    // Others were faster, or the service does not do what it is asked for: do not go round for ever.
-                    let nothing = HttpError::Unreadable("the service has marked no record".to_owned());
-                    self.lost_marks.wait("mark", nothing.into(), &self.stop)?;
-                } else {
-                    self.lost_marks.reset();
-                }
+                self.lost_marks.reset();
                 Ok(Marked::Answered(page))
             }
             Err(error) => {

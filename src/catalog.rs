@@ -172,7 +172,7 @@ pub fn load(path: &Path, config: &Config, own_schema: impl FnOnce() -> Result<Va
 
 /// The one entry that is selected, if any is.
 fn selected(path: &Path) -> Result<Option<Entry>, String> {
-    let text = read_text(path).map_err(|error| format!("{error:#}"))?;
+    let text = read_text(path).map_err(|error| format!("read the file: {error}"))?;
     let catalog: Catalog = serde_json::from_str(&text)
         .map_err(|error| format!("no Singer catalog ({error}); make one with --discover"))?;
     if catalog.streams.is_empty() {

@@ -1,10 +1,10 @@
 //! The configuration of a run: read from JSON files and the environment, and checked as a whole before any request.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
+use std::{env, fs, io};
 
 use anyhow::{Context, Result};
 use log::warn;
@@ -184,9 +184,17 @@ impl Config {
 ///
 /// # Errors
 /// When the file cannot be read, is not JSON or no object.
-pub fn read_object(path: &Path) -> Result<Map<String, Value>> {
+fn read_object(path: &Path) -> Result<Map<String, Value>> {
+    parse_object(&read_text(path).context("read the file")?)
+}
+
+/// Parses a JSON object.
+///
+/// # Errors
+/// When the text is not JSON or no object.
+pub fn parse_object(text: &str) -> Result<Map<String, Value>> {
     // `serde_json` quotes no values in its syntax errors, so no secret leaks here.
-    let value: Value = serde_json::from_str(&read_text(path)?).context("not JSON")?;
+    let value: Value = serde_json::from_str(text).context("not JSON")?;
     match value {
         Value::Object(object) => Ok(object),
         _ => anyhow::bail!("not a JSON object"),
@@ -197,8 +205,8 @@ pub fn read_object(path: &Path) -> Result<Map<String, Value>> {
 ///
 /// # Errors
 /// When the file cannot be read or is not UTF-8.
-pub fn read_text(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).context("read the file")?;
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(path)?;
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 

@@ -2,9 +2,10 @@
 //!
 //! # The promise
 //!
-//! **A record is marked as read only after it has been delivered**: written to stdout and flushed. A crash, a `kill -9`, a
-//! closed pipe, a lost answer or a second tap costs at most duplicates of one page, never a record.
-//! [`record::Delivered`] makes the wrong order a compile error, and [`poll`] is the loop that keeps the promise.
+//! **A record is marked as read only after it has been delivered**: written to stdout and flushed, or committed by the target.
+//! A crash, a `kill -9`, a closed pipe or a lost answer costs duplicates of a page or so, never a record. What the service's
+//! own way of marking leaves open is in the README. [`record::Delivered`] makes the wrong order a compile error, and [`poll`]
+//! is the loop that keeps the promise.
 //!
 //! # The way through the code
 //!
@@ -13,10 +14,10 @@
 //! cli     config    http    auth           api    record  singer    record       api      poll: the loop over them
 //! ```
 //!
-//! Beside them: [`settings`] (the table of settings), [`pages`] (how many records to ask for), [`catalog`], [`schema`], [`selection`] and [`shape`] (what a record
-//! looks like when it is written), [`state`], [`retry`] (what passes by itself), [`shutdown`] (signals), [`logging`]
-//! (stderr), [`about`] and [`exit`] (exit codes). A module imports only from those before it in this flow; only
-//! [`commands`] knows them all.
+//! Beside them: [`settings`] (the table of settings), [`pages`] (how many records to ask for), [`catalog`], [`schema`],
+//! [`selection`] and [`shape`] (what a record looks like when it is written), [`state`], [`retry`] (what passes by itself),
+//! [`shutdown`] (signals), [`logging`] (stderr), [`about`] and [`exit`] (exit codes). A module imports only from those
+//! before it in this flow; only [`commands`] knows them all.
 
 mod about;
 mod api;

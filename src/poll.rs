@@ -8,7 +8,7 @@
 use std::io;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use log::{info, warn};
 
 use crate::api::{Marked, Queue};
@@ -63,16 +63,17 @@ struct Poll<Q, S> {
     meter: Meter,
     /// What this run has written and the service may show again.
     written: Written,
-    /// The page whose mark's answer was lost, until the next peek.
+    /// The marks whose answers were lost, until nothing is unread any more.
     lost: Option<Lost>,
-    /// Peeks in a row that showed as unread what an answer had shown as marked.
-    stale: Retry,
+    /// Marks in a row that came to nothing although they were answered.
+    fruitless: Retry,
 }
 
-/// What to remember of a page whose mark's answer was lost.
+/// What to remember of marks whose answers were lost: each may be applied, and may still be applied later.
 struct Lost {
-    /// Its oldest record: gone from the next peek if the mark was applied.
+    /// The oldest record of the page that was marked last.
     first: Identity,
+    /// How many records they may mark.
     count: usize,
 }
 
@@ -92,7 +93,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
             meter,
             written: Written::default(),
             lost: None,
-            stale: Retry::new(config.max_retries),
+            fruitless: Retry::new(config.max_retries),
         }
     }
 
@@ -105,7 +106,16 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
                 Err(error)
             }
             // Any other error leaves the last STATE that was told.
-            end => end,
+            Err(error) => {
+                if let Some(lost) = &self.lost {
+                    let since = &lost.first.timestamp;
+                    warn!(
+                        "the answer to a mark was lost: a record after {since} that slipped in just then may be lost too"
+                    );
+                }
+                Err(error)
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -115,8 +125,9 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
                 Acknowledge::Write => while self.write_then_mark()? {},
                 Acknowledge::Read => while self.take()? {},
                 Acknowledge::Commit => {
-                    self.mark_committed()?;
-                    self.write_windows()?;
+                    if self.mark_committed()? {
+                        self.write_windows()?;
+                    }
                 }
             }
             self.tell_state()?;
@@ -136,16 +147,17 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
                 let (asked, page) = self.peek()?;
                 self.look_back(&page)?;
                 if self.written.is_marked_in(&page) {
-                    self.wait_for_marks()?;
+                    self.wait_for_fruit(
+                        "the service shows records as unread that it has answered to be marked as read",
+                    )?;
                     return Ok(true);
                 }
-                self.stale.reset();
                 (asked, page)
             }
         };
         let last = self.pages.learn(asked, page.len());
-        self.forget_marked(&page);
-        let (first, count) = (page.identities().next().cloned(), page.len());
+        self.forget_marked(&page, last);
+        let (first, count) = (page.first(), page.len());
         let delivered = self.deliver(page)?;
         let Some(first) = first else { return Ok(false) };
         if delivered.count() == 0 {
@@ -156,7 +168,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         // Whoever is stopped may have lost its reader: what it wrote last is better written twice than lost.
         self.stop.check()?;
         let next = self.pages.size();
-        let (marked, ahead) = if last || !self.peeks_ahead {
+        let (marked, ahead) = if last || !self.peeks_ahead || self.lost.is_some() {
             (self.queue.mark(delivered), None)
         } else {
             self.queue.mark_and_peek(delivered, next)
@@ -164,18 +176,26 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         match marked? {
             Marked::Answered(answer) => {
                 self.deliver_marked(&answer, |_| false)?;
-                self.written.mark(&answer);
+                if self.written.mark(&answer) {
+                    self.fruitless.reset();
+                } else {
+                    self.wait_for_fruit("the service has marked no record")?;
+                }
+                if let Some(lost) = &mut self.lost {
+                    lost.first = first;
+                }
                 match ahead {
                     Some(Ok(page)) => self.ahead = Some((next, page)),
                     Some(Err(error)) if !self.pages.is_proven() && may_be_too_much(&error) => self.pages.shrink(&error),
                     // Whatever is wrong with it: the next peek will tell, and is tried again.
                     Some(Err(_)) | None => {}
                 }
-                Ok(!last || self.written.unmarked() > 0)
+                Ok(!last || self.written.unmarked() > 0 || self.lost.is_some())
             }
             // A page that was peeked meanwhile cannot be told from the one whose mark is unknown.
             Marked::Unknown => {
-                self.lost = Some(Lost { first, count });
+                let before = self.lost.take().map_or(0, |lost| lost.count);
+                self.lost = Some(Lost { first, count: before + count });
                 Ok(true)
             }
         }
@@ -199,10 +219,9 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         }
     }
 
-    /// The service shows records as unread that it has answered to be marked: waits until it is done, or gives up.
-    fn wait_for_marks(&mut self) -> Result<()> {
-        let stale = "the service shows records as unread that it has answered to be marked as read".to_owned();
-        self.stale.wait("peek", HttpError::Unreadable(stale).into(), &self.stop)
+    /// An answered mark has come to nothing: waits before another one, or gives up.
+    fn wait_for_fruit(&mut self, problem: &str) -> Result<()> {
+        self.fruitless.wait("mark", HttpError::Unreadable(problem.to_owned()).into(), &self.stop)
     }
 
     /// `read` mode: takes a page that is marked as read as it is read, and writes it. Returns whether there may be more.
@@ -215,23 +234,43 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         Ok(!last)
     }
 
-    /// `commit` mode: marks the records that the STATE covers, which the target has committed: these and no others.
-    fn mark_committed(&mut self) -> Result<()> {
-        let Some(covered) = self.state.covered().cloned() else { return Ok(()) };
-        let mut page = self.queue.peek(covered.count)?;
-        let Some(mut committed) = Committed::prove(&page, &covered) else {
+    /// `commit` mode: marks the records that the STATE covers, which the target has committed: these and no others. Returns
+    /// whether to go on: not as long as a mark is on its way.
+    fn mark_committed(&mut self) -> Result<bool> {
+        let Some(state) = self.state.take_proof() else { return Ok(true) };
+        let count = state.covered().count;
+        let mut page = self.queue.peek(count)?;
+        let Some(mut committed) = Committed::prove(&page, &state) else {
             info!(
-                "the state covers {} records, but it does not match what is unread now: marking nothing, delivering again",
-                covered.count
+                "the state covers {count} records, but it does not match what is unread now: marking nothing, delivering again"
             );
             self.state.cover(None);
-            return Ok(());
+            return Ok(true);
         };
-        while let Some(delivered) = committed.delivered(&page) {
+        while let (Some(delivered), Some(first)) = (committed.delivered(&page), page.first()) {
             self.stop.check()?;
-            if let Marked::Answered(answer) = self.queue.mark(delivered)? {
-                self.deliver_marked(&answer, |identity| committed.knows(identity))?;
-                committed.mark(&answer);
+            let marked = delivered.count();
+            match self.queue.mark(delivered)? {
+                Marked::Answered(answer) => {
+                    self.deliver_marked(&answer, |identity| committed.knows(identity))?;
+                    if committed.mark(&answer) {
+                        self.fruitless.reset();
+                    } else {
+                        self.wait_for_fruit("the service has marked no record")?;
+                    }
+                }
+                Marked::Unknown => {
+                    page = self.queue.peek(committed.len())?;
+                    if page.first().as_ref() == Some(&first) {
+                        // It may still be applied. It marks what is committed, unless another mark has done that already.
+                        info!(
+                            "the answer to a mark was lost, and it is not applied yet: the next run marks what is left"
+                        );
+                        return Ok(false);
+                    }
+                    self.deliver_read_since(&first, 2 * marked, |identity| committed.knows(identity))?;
+                    continue;
+                }
             }
             if committed.is_empty() {
                 break;
@@ -239,7 +278,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
             page = self.queue.peek(committed.len())?;
         }
         self.state.cover(None);
-        Ok(())
+        Ok(true)
     }
 
     /// `commit` mode: writes a growing window of unread records, and marks nothing: each STATE says what is out.
@@ -250,9 +289,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
             self.stop.check()?;
             let page = match self.queue.peek(window) {
                 Err(error) if out > 0 && refuses_size(&error) => {
-                    info!(
-                        "the service refuses to show {window} records: {out} are out, the rest follows in the next run"
-                    );
+                    info!("{out} records are out, the rest follows in the next run: more cannot be shown: {error:#}");
                     return Ok(());
                 }
                 page => page?,
@@ -265,7 +302,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
             self.tell_state()?;
             if shown < window {
                 if shown == out && out > 0 {
-                    info!("the service shows {out} records at most: if there are more, they follow in the next run");
+                    info!("{out} records are out, and no more are shown: if there are, they follow in the next run");
                 }
                 return Ok(());
             }
@@ -335,10 +372,10 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
 
     /// Forgets records that the service does not hold as unread any more.
     ///
-    /// Only an empty page shows that for sure: a record that another one does not show may be marked, or may have been pushed
-    /// behind it by records that appeared before it. It is remembered as long as that takes no more memory than a few pages.
-    fn forget_marked(&mut self, page: &Page) {
-        if page.is_empty() {
+    /// Only the last page shows that: a record that another one does not show may be marked, or may have been pushed behind it
+    /// by records that appeared before it. It is remembered as long as that takes no more memory than a few pages.
+    fn forget_marked(&mut self, page: &Page, last: bool) {
+        if last {
             let marked = self.written.keep_shown(page);
             self.meter.marked(marked);
         } else if self.written.unmarked() > 4 * self.pages.size().max(KNOWN_PAGE) {
@@ -346,29 +383,41 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         }
     }
 
-    /// After a mark that was applied and whose answer was lost: a record that had slipped in is marked, and nobody has seen
-    /// it. Looks at what the service has as read behind the page's first record, and delivers what this run has not written.
+    /// After marks whose answers were lost: what slipped in when they were applied, or what they hit when they were applied
+    /// later than another one, is marked, and nobody has seen it. Looks for it behind the first record of the page that was
+    /// marked last, with every further page as long as pages are full.
     ///
-    /// It narrows the gap and cannot close it: a record that slipped in before that first one is not found.
+    /// It narrows the gap and cannot close it: a record that slipped in before that first one is not found, nor is one that a
+    /// mark hits after the run has ended.
     fn look_back(&mut self, page: &Page) -> Result<()> {
-        let Some(lost) = self.lost.take() else { return Ok(()) };
-        if page.identities().any(|identity| *identity == lost.first) {
+        let Some(lost) = self.lost.take_if(|lost| page.identities().all(|identity| *identity != lost.first)) else {
             return Ok(());
+        };
+        self.deliver_read_since(&lost.first, 2 * lost.count, |_| false)?;
+        if page.len() >= self.pages.size() {
+            self.lost = Some(lost);
         }
-        // As many again as the page held: whoever slipped in is among them unless more did.
-        match self.queue.since(&lost.first.timestamp, 2 * lost.count) {
-            Ok(page) => {
-                let written = &self.written;
-                let new = page.already_read().write(|identity| written.knows(identity), &mut self.out);
-                let new = new.map_err(|error| self.unwritten(error))?;
+        Ok(())
+    }
+
+    /// Delivers what the service has as read behind a record and what is neither written nor committed.
+    fn deliver_read_since(
+        &mut self,
+        first: &Identity,
+        count: usize,
+        committed: impl Fn(&Identity) -> bool,
+    ) -> Result<()> {
+        let page = self.queue.since(&first.timestamp, count);
+        let page =
+            page.context("the answer to a mark was lost, and a record that slipped in just then may be lost too")?;
+        let page = page.already_read();
+        let known = |identity: &Identity| self.written.knows(identity) || committed(identity);
+        match page.write(known, &mut self.out) {
+            Ok(new) => {
                 self.count(new);
                 Ok(())
             }
-            Err(error) if error.is::<Stopped>() => Err(error),
-            Err(error) => {
-                warn!("cannot look back for records that slipped in: {error:#}");
-                Ok(())
-            }
+            Err(error) => Err(self.unwritten_but_marked(error, &page.ids_undelivered(known))),
         }
     }
 }

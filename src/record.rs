@@ -126,6 +126,11 @@ impl Page {
         self.entries.iter().filter_map(|entry| entry.identity.as_ref())
     }
 
+    /// Who the oldest record is.
+    pub fn first(&self) -> Option<Identity> {
+        self.identities().next().cloned()
+    }
+
     /// The places of the records that are not known to be delivered.
     fn undelivered(&self, known: impl Fn(&Identity) -> bool) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(move |entry| !entry.identity.as_ref().is_some_and(&known))
@@ -250,9 +255,12 @@ impl Written {
     }
 
     /// The records of this answer are marked. They are remembered until the next answer, lest a peek still shows them.
-    pub fn mark(&mut self, answer: &Page) {
+    /// Returns whether the answer tells anything: of a record that was to be marked, or of one that was not known.
+    pub fn mark(&mut self, answer: &Page) -> bool {
+        let news = answer.identities().any(|identity| !self.marked.contains(identity));
         self.marked = answer.identities().cloned().collect();
         self.unmarked.retain(|identity| !self.marked.contains(identity));
+        news
     }
 
     /// Whether the page shows a record that the last answer to a mark has shown as well.
@@ -294,14 +302,25 @@ impl Covered {
     }
 }
 
+/// What a STATE covers that came back. There is no other way to one than to read it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct CameBack(Covered);
+
+impl CameBack {
+    /// What it covers.
+    pub fn covered(&self) -> &Covered {
+        &self.0
+    }
+}
+
 /// Records that the target has committed, for a STATE that covers them came back, and that are not known to be marked.
 #[derive(Debug)]
 pub struct Committed(HashSet<Identity>);
 
 impl Committed {
     /// The records of a page, if they are the ones that the STATE covers.
-    pub fn prove(page: &Peeked, covered: &Covered) -> Option<Committed> {
-        (Covered::by(page) == *covered).then(|| Committed(page.identities().cloned().collect()))
+    pub fn prove(page: &Peeked, state: &CameBack) -> Option<Committed> {
+        (Covered::by(page) == state.0).then(|| Committed(page.identities().cloned().collect()))
     }
 
     /// The records at the beginning of a page that are committed, if there are any.
@@ -325,11 +344,13 @@ impl Committed {
         self.0.is_empty()
     }
 
-    /// The records of this answer are marked.
-    pub fn mark(&mut self, answer: &Page) {
+    /// The records of this answer are marked. Returns whether any of them was to be marked.
+    pub fn mark(&mut self, answer: &Page) -> bool {
+        let before = self.0.len();
         for identity in answer.identities() {
             self.0.remove(identity);
         }
+        self.0.len() < before
     }
 }
 
@@ -471,7 +492,10 @@ mod tests {
         let _ = page(&[("a", "1")]).deliver(&mut written, &mut sink).unwrap();
         let delivered = page(&[("a", "1"), ("a", "2")]).deliver(&mut written, &mut sink).unwrap();
         assert_eq!((delivered.count(), delivered.written(), sink.lines.len(), written.unmarked()), (2, 1, 2, 2));
-        written.mark(&page(&[("a", "1")]));
+        assert!(written.mark(&page(&[("a", "1")])));
+        assert!(!written.mark(&page(&[("a", "1")])), "it was told before");
+        assert!(!written.mark(&page(&[])));
+        assert!(written.mark(&page(&[("a", "1")])));
         assert_eq!(written.unmarked(), 1);
         assert!(written.is_marked_in(&page(&[("b", "1"), ("a", "1")])));
         assert!(!written.is_marked_in(&page(&[("a", "2")])));
@@ -519,21 +543,23 @@ mod tests {
         let covered = Covered::by(&page(&[("a", "1"), ("b", "2")]));
         // printf '\1\0\0\0\0\0\0\0a\1\0\0\0\0\0\0\0001\1\0\0\0\0\0\0\0b\1\0\0\0\0\0\0\0002' | sha256sum
         assert_eq!(covered.digest, "8f3b38fadbc769fb2596a15bffac27cf871aaa64dbda44357b76882c2c1299d9");
-        assert!(Committed::prove(&page(&[("a", "1"), ("b", "2")]), &covered).is_some());
+        let state = CameBack(covered);
+        assert!(Committed::prove(&page(&[("a", "1"), ("b", "2")]), &state).is_some());
         for other in [&[("b", "2"), ("a", "1")][..], &[("a", "1")], &[("a1", ""), ("b", "2")], &[]] {
-            assert!(Committed::prove(&page(other), &covered).is_none(), "{other:?}");
+            assert!(Committed::prove(&page(other), &state).is_none(), "{other:?}");
         }
     }
 
     #[test]
     fn only_what_is_committed_at_the_beginning_of_a_page_counts_as_delivered() {
         let known = page(&[("a", "1"), ("b", "2")]);
-        let mut committed = Committed::prove(&known, &Covered::by(&known)).unwrap();
+        let mut committed = Committed::prove(&known, &CameBack(Covered::by(&known))).unwrap();
         let count = |committed: &Committed, page: &Peeked| committed.delivered(page).map(|delivered| delivered.count());
         assert_eq!(count(&committed, &known), Some(2));
         assert_eq!(count(&committed, &page(&[("a", "1"), ("c", "1"), ("b", "2")])), Some(1));
         assert_eq!(count(&committed, &page(&[("c", "1"), ("a", "1")])), None);
-        committed.mark(&page(&[("a", "1")]));
+        assert!(committed.mark(&page(&[("a", "1")])));
+        assert!(!committed.mark(&page(&[("a", "1"), ("z", "1")])));
         assert_eq!((count(&committed, &known), committed.len()), (None, 1));
     }
 

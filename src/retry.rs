@@ -9,8 +9,8 @@ use log::warn;
 use crate::http::HttpError;
 use crate::shutdown::Shutdown;
 
-/// The first pause; each further one is twice as long, and jitter makes it up to twice as long again.
-const FIRST_DELAY: Duration = Duration::from_millis(500);
+/// The first pause; each further one is twice as long, and jitter makes it up to twice as long again. (None in unit tests.)
+const FIRST_DELAY: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 500 });
 
 /// The longest pause, before jitter.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);

@@ -10,8 +10,8 @@ use log::{info, warn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Acknowledge, Config, Invalid, read_object};
-use crate::record::Covered;
+use crate::config::{Acknowledge, Config, Invalid, parse_object, read_text};
+use crate::record::{CameBack, Covered};
 use crate::settings::MOST_RECORDS;
 
 /// The state that a run begins with, whichever streams it is of.
@@ -19,14 +19,23 @@ use crate::settings::MOST_RECORDS;
 pub struct State(Map<String, Value>);
 
 /// What a bookmark holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Bookmark {
-    stream_id: String,
+struct Bookmark<'a> {
+    stream_id: &'a str,
     acknowledge: Acknowledge,
     /// In `commit` mode: the records that are out.
     #[serde(flatten)]
-    covered: Option<Covered>,
+    covered: Option<&'a Covered>,
+}
+
+/// What is read of a bookmark to see whose it is.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "a bookmark")]
+struct Owner {
+    stream_id: String,
+    acknowledge: Acknowledge,
+    count: Option<Value>,
 }
 
 impl State {
@@ -37,18 +46,23 @@ impl State {
     /// [`Invalid`] when the file is no JSON object or cannot be read.
     pub fn load(path: Option<&Path>) -> Result<State, Invalid> {
         let Some(path) = path else { return Ok(State::default()) };
-        let missing = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-        if std::fs::metadata(path).map_or_else(missing, |file| file.len() == 0) {
+        let invalid = |problem: String| Invalid::new(format!("state {}: {problem}", path.display()));
+        let text = match read_text(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(invalid(format!("read the file: {error}")));
+            }
+            text => text.unwrap_or_default(),
+        };
+        if text.trim().is_empty() {
             warn!("state {}: there is none yet", path.display());
             return Ok(State::default());
         }
-        let mut object =
-            read_object(path).map_err(|error| Invalid::new(format!("state {}: {error:#}", path.display())))?;
+        let mut object = parse_object(&text).map_err(|error| invalid(format!("{error:#}")))?;
         // The whole message instead of its value is easily saved by mistake.
         if object.get("type") == Some(&json!("STATE")) {
             let value = object.remove("value");
             let Some(Value::Object(value)) = value else {
-                return Err(Invalid::new(format!("state {}: a STATE message without a value", path.display())));
+                return Err(invalid("a STATE message without a value".to_owned()));
             };
             object = value;
         }
@@ -71,29 +85,34 @@ impl State {
 
     /// The state of one stream: which records it covers, if it is one to go on from, and how to write it.
     pub fn of_stream(self, stream: &str, config: &Config) -> StreamState {
-        let covered = match config.acknowledge {
-            Acknowledge::Commit => self.covered(stream, config),
+        let came_back = match config.acknowledge {
+            Acknowledge::Commit => self.came_back(stream, config),
             Acknowledge::Write | Acknowledge::Read => None,
         };
         StreamState {
             stream: stream.to_owned(),
-            bookmark: Bookmark { stream_id: config.stream_id.clone(), acknowledge: config.acknowledge, covered },
+            stream_id: config.stream_id.clone(),
+            acknowledge: config.acknowledge,
+            covered: came_back.as_ref().map(|state| state.covered().clone()),
+            came_back,
             state: self.0,
         }
     }
 
-    fn covered(&self, stream: &str, config: &Config) -> Option<Covered> {
+    fn came_back(&self, stream: &str, config: &Config) -> Option<CameBack> {
         let bookmark = self.0.get("bookmarks")?.get(stream)?;
-        let problem = match serde_json::from_value::<Bookmark>(bookmark.clone()) {
+        let problem = match Owner::deserialize(bookmark) {
             Err(error) => format!("cannot be read ({error})"),
-            Ok(bookmark) if bookmark.stream_id != config.stream_id => format!("is of stream {}", bookmark.stream_id),
-            Ok(bookmark) if bookmark.acknowledge != Acknowledge::Commit => {
-                "is not of `acknowledge` `commit`".to_owned()
-            }
-            Ok(Bookmark { covered: Some(covered), .. }) if covered.count > MOST_RECORDS => {
-                format!("covers {} records, more than a run can", covered.count)
-            }
-            Ok(bookmark) => return bookmark.covered.filter(|covered| covered.count > 0),
+            Ok(owner) if owner.stream_id != config.stream_id => format!("is of stream {}", owner.stream_id),
+            Ok(owner) if owner.acknowledge != Acknowledge::Commit => "is not of `acknowledge` `commit`".to_owned(),
+            Ok(Owner { count: None, .. }) => return None,
+            Ok(_) => match CameBack::deserialize(bookmark) {
+                Err(error) => format!("cannot be read ({error})"),
+                Ok(state) if state.covered().count > MOST_RECORDS => {
+                    format!("covers {} records, more than a run can", state.covered().count)
+                }
+                Ok(state) => return Some(state).filter(|state| state.covered().count > 0),
+            },
         };
         info!("the state's bookmark of {stream:?} {problem}: nothing is marked by it");
         None
@@ -104,19 +123,24 @@ impl State {
 #[derive(Debug)]
 pub struct StreamState {
     stream: String,
-    bookmark: Bookmark,
+    stream_id: String,
+    acknowledge: Acknowledge,
+    /// What the state that came back covers.
+    came_back: Option<CameBack>,
+    /// What the state covers that is told now.
+    covered: Option<Covered>,
     state: Map<String, Value>,
 }
 
 impl StreamState {
-    /// The records that are out and not marked yet, as far as the state proves.
-    pub fn covered(&self) -> Option<&Covered> {
-        self.bookmark.covered.as_ref()
+    /// What the state that came back proves to be committed; it proves it once.
+    pub fn take_proof(&mut self) -> Option<CameBack> {
+        self.came_back.take()
     }
 
     /// From now on the state covers these records, or none.
     pub fn cover(&mut self, covered: Option<Covered>) {
-        self.bookmark.covered = covered;
+        self.covered = covered;
     }
 
     /// The value of the STATE message.
@@ -126,7 +150,11 @@ impl StreamState {
         if !bookmarks.is_object() {
             *bookmarks = json!({});
         }
-        bookmarks[&self.stream] = json!(self.bookmark);
+        bookmarks[&self.stream] = json!(Bookmark {
+            stream_id: &self.stream_id,
+            acknowledge: self.acknowledge,
+            covered: self.covered.as_ref(),
+        });
         Value::Object(state)
     }
 }

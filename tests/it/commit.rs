@@ -1,5 +1,8 @@
 //! `acknowledge: commit`: what the target has committed is marked, and nothing else.
 
+use std::io::Write;
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Record, Rule};
 
@@ -142,7 +145,12 @@ fn a_state_of_something_else_marks_nothing() {
     proves_nothing(
         &tap,
         &json!({"bookmarks": {"records": 7}}),
-        &says("cannot be read (invalid type: integer `7`, expected struct Bookmark)"),
+        &says("cannot be read (invalid type: integer `7`, expected a bookmark)"),
+    );
+    proves_nothing(
+        &tap,
+        &bookmark("count", json!("2")),
+        &says("cannot be read (invalid type: string \"2\", expected usize)"),
     );
 }
 
@@ -177,24 +185,96 @@ fn a_service_that_refuses_the_window_ends_the_run_with_what_is_out() {
     let run = run_with(&tap, None);
     assert_eq!((run.code, without_states(&run)), (0, schema_and(&tap.records()[..100])));
     assert_eq!(count(&last_state(&run)), 100);
-    let told = "INFO the service refuses to show 200 records: 100 are out, the rest follows in the next run";
-    assert!(run.stderr.lines().any(|line| line == told), "{}", run.stderr);
+    let told = "INFO 100 records are out, the rest follows in the next run: more cannot be shown: the service refuses to \
+                read 200 records of stream STREAM: ";
+    assert!(run.stderr.lines().any(|line| line.starts_with(told)), "{}", run.stderr);
 }
 
 #[test]
-fn a_lost_answer_to_the_mark_applied_or_not() {
-    for (applied, marks) in [(true, 1), (false, 2)] {
-        let tap = committing(3).set("maxRetries", 1);
-        let state = last_state(&run_with(&tap, None));
-        let late = tap.sandbox.write(&tap.stream, "\"late\"");
-        let rule = Rule::on(Endpoint::Mark).call(1);
-        let rule = if applied { rule.applied() } else { rule };
-        tap.sandbox.script(rule.status(503).header("retry-after", "0"));
-        let run = run_with(&tap, Some(&state));
-        assert_eq!((run.code, without_states(&run)), (0, schema_and(&[late])), "applied: {applied}");
-        assert_eq!(tap.read(), identities(&tap.records()[..3]));
-        assert_eq!(tap.sandbox.count(Endpoint::Mark), marks);
+fn a_lost_answer_to_a_mark_that_was_applied() {
+    let tap = committing(3).set("maxRetries", 1);
+    let state = last_state(&run_with(&tap, None));
+    let late = tap.sandbox.write(&tap.stream, "\"late\"");
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().status(503).header("retry-after", "0"));
+    let run = run_with(&tap, Some(&state));
+    assert_eq!((run.code, without_states(&run)), (0, schema_and(&[late])));
+    assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (identities(&tap.records()[..3]), 1));
+}
+
+#[test]
+fn a_lost_answer_to_a_mark_that_may_still_be_applied_is_left_to_the_next_run() {
+    let tap = committing(3).set("maxRetries", 1);
+    let state = last_state(&run_with(&tap, None));
+    tap.sandbox.write(&tap.stream, "\"late\"");
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).status(503).header("retry-after", "0"));
+    let run = run_with(&tap, Some(&state));
+    assert_eq!((run.code, without_states(&run), last_state(&run)), (0, SCHEMA.to_owned(), state.clone()));
+    assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 1));
+    let told = "INFO the answer to a mark was lost, and it is not applied yet: the next run marks what is left";
+    assert!(run.stderr.lines().any(|line| line == told), "{}", run.stderr);
+    // Whether the mark is applied after all or not: it hits what is committed, and the next run sees.
+    let next = run_with(&tap, Some(&last_state(&run)));
+    assert_eq!((next.code, without_states(&next)), (0, schema_and(&tap.records()[3..])));
+    assert_eq!(tap.read(), identities(&tap.records()[..3]));
+}
+
+#[test]
+fn a_record_that_slips_in_when_the_answer_to_the_mark_is_lost_is_found_by_looking_back() {
+    let tap = committing(5).set("maxRetries", 1);
+    let state = last_state(&run_with(&tap, None));
+    let stream = tap.stream.clone();
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().close().before(move |service| {
+        service.write_as(&stream, "late", "2022-02-01T15:16:25-05:00[America/New_York]", "1");
+    }));
+    let run = run_with(&tap, Some(&state));
+    let late = tap.records().into_iter().find(|record| record.identity.record_id == "late").unwrap();
+    assert!(without_states(&run).contains(&record_lines(&[late])), "{}", run.stdout);
+}
+
+#[test]
+fn a_signal_marks_nothing_more_and_tells_only_what_was_written() {
+    let tap = committing(3);
+    let state = last_state(&run_with(&tap, None));
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).hold());
+    let path = tap.file("state.json", &state.to_string());
+    let mut command = tap.command();
+    command.arg("--state").arg(path);
+    let running = tap.start_command(command);
+    tap.sandbox.wait_held(Endpoint::Peek, 2);
+    running.signal(Signal::TERM);
+    let run = running.end(&tap);
+    assert_eq!((run.code, without_states(&run), last_state(&run)), (143, SCHEMA.to_owned(), state));
+    assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 0));
+}
+
+#[test]
+fn a_signal_between_two_windows_leaves_the_state_of_the_first() {
+    let tap = committing(250);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).hold());
+    let mut running = tap.start();
+    let mut written = String::new();
+    while !written.contains(r#""type":"STATE""#) {
+        written.push_str(&running.line());
     }
+    tap.sandbox.wait_held(Endpoint::Peek, 2);
+    running.signal(Signal::INT);
+    let run = running.end(&tap);
+    assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{}", run.stderr);
+    let first = Run { code: 0, stdout: written, stderr: String::new() };
+    assert_eq!((without_states(&first), count(&last_state(&first))), (schema_and(&tap.records()[..100]), &json!(100)));
+}
+
+#[test]
+fn a_state_from_a_pipe_is_read() {
+    let tap = committing(2);
+    let state = last_state(&run_with(&tap, None));
+    let mut command = tap.command();
+    command.args(["--state", "/dev/stdin"]);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writeln!(writer, "{state}").unwrap();
+    drop(writer);
+    let output = command.stdin(reader).output().unwrap();
+    assert_eq!((output.status.code(), tap.unread()), (Some(0), vec![]), "{}", tap.tidy(&output.stderr));
 }
 
 #[test]

@@ -182,11 +182,25 @@ fn marks_that_are_lost_for_ever_end_the_run() {
 }
 
 #[test]
-fn a_service_that_marks_nothing_is_not_asked_for_ever() {
-    let tap = Tap::on(2).set("maxRetries", 0);
-    tap.sandbox.script(Rule::on(Endpoint::Mark).every().json("[]"));
+fn marks_that_come_to_nothing_are_not_repeated_for_ever() {
+    for answer in ["[]", r#"[{"status":"ok"}]"#] {
+        let tap = Tap::on(2).set("maxRetries", 1);
+        tap.sandbox.script(Rule::on(Endpoint::Mark).every().json(answer));
+        let run = tap.run();
+        let fatal = "CRITICAL the service has marked no record (still so after 1 retries: `maxRetries`)";
+        assert_eq!((run.code, run.last_words()), (1, fatal));
+        assert_eq!((tap.sandbox.count(Endpoint::Mark), tap.read()), (2, vec![]));
+    }
+}
+
+#[test]
+fn marks_are_counted_in_a_row() {
+    let tap = Tap::on(8).set("pageSize", 1).set("maxRetries", 1);
+    for nth in [1, 3, 5] {
+        tap.sandbox.script(Rule::on(Endpoint::Mark).call(nth).status(503).header("retry-after", "0"));
+    }
     let run = tap.run();
-    assert_eq!((run.code, run.last_words()), (1, "CRITICAL the service has marked no record"));
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
 }
 
 #[test]

@@ -59,7 +59,8 @@ fn a_request_that_the_service_takes_for_bad() {
     tap.run().refused(
         &tap,
         1,
-        "the service refuses to read 100 records of stream STREAM: check `streamId`, or make `pageSize` smaller: \
+        "the service refuses to read 100 records of stream STREAM: check `streamId`, or make `pageSize` (in `commit` \
+         mode `maxPending`) smaller: \
          HOST answers 400: recordCount is too large",
     );
 }

@@ -92,6 +92,24 @@ fn a_record_that_slips_in_when_the_answer_is_lost_is_found_by_looking_back() {
     assert_eq!(written.into_iter().collect::<BTreeSet<_>>(), tap.read().into_iter().collect());
 }
 
+#[test]
+fn a_mark_that_is_applied_after_the_one_that_took_its_place() {
+    for late in [2, 3] {
+        let tap = Tap::on(8).set("pageSize", 2).set("maxRetries", 5);
+        // The first mark is lost, and not applied when the next peek looks. The second one is answered; then the service gets
+        // round to the first, which hits records that nobody has seen.
+        tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).status(504).header("retry-after", "0"));
+        let stream = tap.stream.clone();
+        tap.sandbox.script(Rule::on(Endpoint::Mark).call(late).after(move |service| {
+            service.mark_oldest(&stream, 2);
+        }));
+        let run = tap.run();
+        assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+        nothing_is_lost(&tap, &run.stdout, &format!("applied after mark {late}"));
+        assert_eq!(written(&run.stdout).len(), 8, "each once");
+    }
+}
+
 /// The records on stdout, with repetitions; a line that was cut by a kill is none.
 fn written(stdout: &str) -> Vec<Identity> {
     stdout

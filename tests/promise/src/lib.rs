@@ -65,6 +65,22 @@
 //! }
 //! ```
 //!
+//! What a page holds says nothing about what the target has committed: only a STATE that came back does.
+//!
+//! ```compile_fail,E0308
+//! # use promise::record::{Committed, Covered, Peeked};
+//! fn wrong(page: &Peeked) -> Option<Committed> {
+//!     Committed::prove(page, &Covered::by(page))
+//! }
+//! ```
+//!
+//! ```compile_fail,E0423
+//! # use promise::record::{CameBack, Committed, Covered, Peeked};
+//! fn wrong(page: &Peeked) -> Option<Committed> {
+//!     Committed::prove(page, &CameBack(Covered::by(page)))
+//! }
+//! ```
+//!
 //! What the answer to a mark shows is marked already, and is written without giving a right to mark more:
 //!
 //! ```compile_fail,E0308
