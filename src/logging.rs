@@ -26,13 +26,14 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// The environment variables that choose the level, first come first served.
 const LEVEL_VARIABLES: [&str; 3] = ["TAP_STREAMDUO_LOGLEVEL", "LOGLEVEL", "RUST_LOG"];
 
-/// Starts logging at the level that the environment asks for, INFO by default.
+/// Starts logging at the level that the environment asks for, or the Singer SDK's log configuration; INFO by default.
 pub fn init() {
     let chosen = LEVEL_VARIABLES
         .iter()
         .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (*name, value)));
     let mut builder = env_logger::Builder::new();
-    let structured = asks_for_structure();
+    let sdk = env::var_os("SINGER_SDK_LOG_CONFIG").and_then(|path| fs::read_to_string(path).ok());
+    let structured = sdk.as_deref().is_some_and(asks_for_structure);
     builder.format(move |out, record| {
         writeln!(out, "{}", if structured { structured_line(record) } else { line(record) })
     });
@@ -48,7 +49,8 @@ pub fn init() {
             builder.filter_module(env!("CARGO_CRATE_NAME"), level.unwrap_or(LevelFilter::Info));
         }
         None => {
-            builder.filter_module(env!("CARGO_CRATE_NAME"), LevelFilter::Info);
+            let level = sdk.as_deref().and_then(root_level).unwrap_or(LevelFilter::Info);
+            builder.filter_module(env!("CARGO_CRATE_NAME"), level);
         }
     }
     builder.filter_module(FATAL, LevelFilter::Error).init();
@@ -66,11 +68,16 @@ fn level(name: &str) -> Option<LevelFilter> {
     }
 }
 
-/// Whether `SINGER_SDK_LOG_CONFIG` names a log configuration that formats with the SDK's `StructuredFormatter`, as Meltano's
-/// does. Only that is looked for: the rest of such a file is Python's.
-fn asks_for_structure() -> bool {
-    let file = env::var_os("SINGER_SDK_LOG_CONFIG").and_then(|path| fs::read_to_string(path).ok());
-    file.is_some_and(|text| text.contains("singer_sdk.logging.StructuredFormatter"))
+/// Whether a log configuration of the Singer SDK formats with its `StructuredFormatter`, as Meltano's does. Of such a file no
+/// more is looked at than this and the level: the rest is Python's.
+fn asks_for_structure(config: &str) -> bool {
+    config.contains("singer_sdk.logging.StructuredFormatter")
+}
+
+/// The root logger's level in a log configuration that is JSON, as Meltano's is.
+fn root_level(config: &str) -> Option<LevelFilter> {
+    let config: Value = serde_json::from_str(config).ok()?;
+    level(config["root"]["level"].as_str()?)
 }
 
 /// The level's name in Python.

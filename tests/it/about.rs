@@ -110,6 +110,19 @@ fn logs_are_the_sdks_json_where_its_configuration_asks_for_it() {
 }
 
 #[test]
+fn the_level_of_the_sdks_configuration_counts_where_no_variable_says_more() {
+    let config = json!({"root": {"level": "DEBUG"}, "f": {"()": "singer_sdk.logging.StructuredFormatter"}}).to_string();
+    let debug = |tap: Tap| tap.run().stderr.contains(r#""level":"debug""#);
+    let tap = || {
+        let tap = Tap::on(0);
+        let path = tap.file("logging.json", &config).display().to_string();
+        tap.env("SINGER_SDK_LOG_CONFIG", &path)
+    };
+    assert!(debug(tap()));
+    assert!(!debug(tap().env("LOGLEVEL", "INFO")));
+}
+
+#[test]
 fn a_fatal_error_is_structured_as_well_and_other_configurations_change_nothing() {
     let tap = Tap::on(1).set("streamId", "nowhere");
     let path = tap.file("logging.yml", "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}");

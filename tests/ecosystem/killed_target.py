@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""A loader that is killed in the middle: it hands its input line by line to the real one beside it, and then both die by
+SIGKILL. KILL says when: `after-150-lines`, or `after-a-state`, once the loader has told of its first commit. It leaves a
+file `killed` in the folder it ran in, so that nobody takes another failure for this one.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+real = pathlib.Path(__file__).with_name("real-loader")
+child = subprocess.Popen([real, *sys.argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def die():
+    child.kill()
+    child.wait()
+    pathlib.Path("killed").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_after_a_state():
+    sys.stdout.buffer.write(child.stdout.readline())
+    sys.stdout.buffer.flush()
+    die()
+
+
+if os.environ["KILL"] == "after-a-state":
+    threading.Thread(target=die_after_a_state).start()
+    try:
+        for line in sys.stdin.buffer:
+            child.stdin.write(line)
+            child.stdin.flush()
+    except BrokenPipeError:
+        # The other thread is killing both.
+        pass
+else:
+    for _ in range(150):
+        child.stdin.write(sys.stdin.buffer.readline())
+    child.stdin.flush()
+    die()
