@@ -212,10 +212,11 @@ impl Api {
     /// When it cannot be read: the client may lack the right to.
     pub fn active_schema(&mut self) -> Result<Option<Schema>> {
         let token = self.managing.bearer()?;
-        let description: StreamDescription = self.get("stream", &self.url_of(&["stream", &self.stream_id])?, &token)?;
+        let url = url_of(&self.base, &["stream", &self.stream_id])?;
+        let description: StreamDescription = self.get("stream", &url, &token)?;
         let Some(id) = description.active_schema_id else { return Ok(None) };
         let token = self.tokens.bearer()?;
-        let url = self.url_of(&["streams", &self.stream_id, "schemas", &id, ""])?;
+        let url = url_of(&self.base, &["streams", &self.stream_id, "schemas", &id, ""])?;
         Ok(Some(self.get("schema", &url, &token)?))
     }
 
@@ -225,10 +226,6 @@ impl Api {
             Ok(serde_json::from_slice(&answer)
                 .map_err(|error| HttpError::Unreadable(format!("the {endpoint} cannot be read: {error}")))?)
         })
-    }
-
-    fn url_of(&self, path: &[&str]) -> Result<Url> {
-        url_of(&self.base, path)
     }
 
     /// A stop may cut a peek short; any other request is waited for, because its answer tells what was marked.
@@ -247,7 +244,8 @@ impl Api {
         let stream = &self.stream_id;
         let remedy = match cause {
             HttpError::Status { status: 400 | 413 | 422, .. } => format!(
-                "the service refuses to read {} records of stream {stream}: check `streamId`, or make `pageSize` (in `commit` mode `maxPending`) smaller",
+                "the service refuses to read {} records of stream {stream}: check `streamId`, or make `pageSize` (in \
+                 `commit` mode `maxPending`) smaller",
                 request.record_count
             ),
             HttpError::Status { status: 401, .. } => {
