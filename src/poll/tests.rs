@@ -81,6 +81,8 @@ struct Service {
     /// service's way of marking leaves.
     slipped_in: BTreeSet<Identity>,
     gap: BTreeSet<Identity>,
+    /// Whether a record has arrived before another one.
+    is_late: bool,
     /// How often somebody else did something.
     events: usize,
     /// Records that the tap's mark hit although they had not been delivered, and nothing excuses it.
@@ -98,6 +100,7 @@ impl Service {
 
     fn arrive(&mut self, place: usize, same_stamp: bool) {
         self.arrived += 1;
+        self.is_late |= place < self.records.len();
         // A fraction between those of the neighbours keeps time stamps in order.
         let stamp = |index: usize| self.records.get(index).map(|record| record.identity.timestamp.clone());
         let before = place.checked_sub(1).and_then(stamp);
@@ -496,8 +499,13 @@ proptest! {
         }
         world.finish()?;
         let failures = *world.failures.borrow();
-        // A page that comes again; and where records arrive out of order, what was read before them and a look back finds.
-        prop_assert!(world.duplicates() <= failures * 4 * page_size, "{} for {failures}", world.duplicates());
+        // A look back behind a record that arrived out of order finds what was read before it did.
+        let in_order = !world.service.borrow().is_late;
+        prop_assert!(
+            !in_order || world.duplicates() <= failures * page_size,
+            "{} duplicates for {failures} failures",
+            world.duplicates()
+        );
     }
 
     #[test]
