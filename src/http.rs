@@ -106,20 +106,24 @@ impl Http {
     pub fn new(config: &Config) -> Result<Http> {
         // Fails where a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = |proxied: bool| -> Result<Client> {
+        let urls = [&config.api_url, &config.auth_url];
+        let (near, far): (Vec<&Url>, Vec<&Url>) = urls.into_iter().partition(|url| is_loopback(url));
+        let client = |is_near: bool| -> Result<Client> {
             let builder = Client::builder()
                 .user_agent(&config.user_agent)
                 .timeout(None)
                 .redirect(Policy::none())
                 .referer(false)
                 .retry(reqwest::retry::never());
-            let builder = if proxied { builder } else { builder.no_proxy() };
+            let builder = if is_near { builder.no_proxy() } else { builder };
+            // To load the system's certificates takes longer than all else, and plain HTTP has no use for them.
+            let is_plain = is_near && near.iter().all(|url| url.scheme() == "http");
+            let builder = if is_plain { builder.tls_certs_only([]) } else { builder };
             builder.build().context("set up HTTPS with the system's certificates")
         };
-        let urls = [&config.api_url, &config.auth_url];
         Ok(Http {
-            direct: urls.iter().any(|url| is_loopback(url)).then(|| client(false)).transpose()?,
-            remote: urls.iter().any(|url| !is_loopback(url)).then(|| client(true)).transpose()?,
+            direct: (!near.is_empty()).then(|| client(true)).transpose()?,
+            remote: (!far.is_empty()).then(|| client(false)).transpose()?,
             timeout: config.request_timeout,
             client_secret: config.client_secret.clone(),
         })

@@ -22,6 +22,9 @@ use crate::shutdown::{Shutdown, Stopped};
 use crate::singer;
 use crate::state::StreamState;
 
+/// How many peeks ahead may overtake their marks before they are given up for the run.
+const MOST_WASTED: usize = 3;
+
 /// How many ids of lost records are named.
 const NAMED: usize = 10;
 
@@ -54,8 +57,8 @@ struct Poll<Q, S> {
     pages: Pages,
     /// A page that was peeked while the one before it was marked, and how many records were asked for.
     ahead: Option<(usize, Peeked)>,
-    /// Whether to peek ahead.
-    peeks_ahead: bool,
+    /// How many peeks ahead showed nothing new.
+    wasted: usize,
     state: StreamState,
     /// Whether the last message on stdout is the STATE as it is now.
     state_is_told: bool,
@@ -86,7 +89,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
             max_pending: config.max_pending,
             pages: Pages::up_to(config.page_size),
             ahead: None,
-            peeks_ahead: true,
+            wasted: 0,
             state,
             state_is_told: false,
             stop,
@@ -161,14 +164,14 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         let delivered = self.deliver(page)?;
         let Some(first) = first else { return Ok(false) };
         if delivered.count() == 0 {
-            // It has overtaken the mark before it. Where that happens, peeking ahead is a waste.
-            self.peeks_ahead = false;
+            // It has overtaken the mark before it.
+            self.wasted += 1;
             return Ok(true);
         }
         // Whoever is stopped may have lost its reader: what it wrote last is better written twice than lost.
         self.stop.check()?;
         let next = self.pages.size();
-        let (marked, ahead) = if last || !self.peeks_ahead || self.lost.is_some() {
+        let (marked, ahead) = if last || self.wasted >= MOST_WASTED || self.lost.is_some() {
             (self.queue.mark(delivered), None)
         } else {
             self.queue.mark_and_peek(delivered, next)

@@ -16,6 +16,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+// Named, so that tests/promise finds it too.
+#[path = "record/scan.rs"]
+mod scan;
+
 /// Where records are delivered.
 pub trait Sink {
     /// Takes one record, JSON text without a line break.
@@ -44,6 +48,23 @@ pub struct Identity {
     pub record_id: String,
     /// `recordTimeStampISO`, the text as sent: an RFC 9557 time stamp
     pub timestamp: String,
+}
+
+impl Identity {
+    /// Reads the two fields, if they are strings. A string that is no Unicode text (a lone surrogate, which JSON can write)
+    /// stands for itself as it is written.
+    fn read(record_id: &RawValue, timestamp: &RawValue) -> Option<Identity> {
+        let text = |value: &RawValue| {
+            let written = value.get();
+            let plain = written.strip_prefix('"')?.strip_suffix('"')?;
+            Some(if plain.contains('\\') {
+                serde_json::from_str(written).unwrap_or_else(|_| written.to_owned())
+            } else {
+                plain.to_owned()
+            })
+        };
+        Some(Identity { record_id: text(record_id)?, timestamp: text(timestamp)? })
+    }
 }
 
 /// Why an answer is no page. No message quotes what may be a record: records are private.
@@ -90,6 +111,9 @@ impl Page {
     /// # Errors
     /// [`NoPage`] when the answer is no JSON array.
     pub fn parse(answer: Vec<u8>) -> Result<Page, NoPage> {
+        if let Some(entries) = scan::entries(&answer) {
+            return Ok(Page { answer, entries });
+        }
         let texts: Vec<&RawValue> = serde_json::from_slice(&answer).map_err(|error| {
             if error.is_data() {
                 NoPage::NotRecords(outline(&answer))
@@ -97,12 +121,10 @@ impl Page {
                 NoPage::NotJson(error, excerpt(&answer))
             }
         })?;
-        let place = |text: &str| {
-            let start = text.as_ptr().addr() - answer.as_ptr().addr();
-            start..start + text.len()
-        };
-        let entries =
-            texts.iter().map(|text| Entry { identity: identity(text.get()), text: place(text.get()) }).collect();
+        let entries = texts
+            .iter()
+            .map(|text| Entry { identity: identity(text.get()), text: place(text.get(), &answer) })
+            .collect();
         Ok(Page { answer, entries })
     }
 
@@ -258,8 +280,10 @@ impl Written {
     /// Returns whether the answer tells anything: of a record that was to be marked, or of one that was not known.
     pub fn mark(&mut self, answer: &Page) -> bool {
         let news = answer.identities().any(|identity| !self.marked.contains(identity));
-        self.marked = answer.identities().cloned().collect();
-        self.unmarked.retain(|identity| !self.marked.contains(identity));
+        self.marked.clear();
+        for identity in answer.identities() {
+            self.marked.insert(self.unmarked.take(identity).unwrap_or_else(|| identity.clone()));
+        }
         news
     }
 
@@ -354,15 +378,16 @@ impl Committed {
     }
 }
 
-/// Who the record is, if it says so in strings. A string that is no Unicode text (a lone surrogate, which JSON can write)
-/// stands for itself as it is written.
+/// Who the record is, if it says so.
 fn identity(record: &str) -> Option<Identity> {
-    let text = |value: &RawValue| {
-        let written = value.get();
-        written.starts_with('"').then(|| serde_json::from_str(written).unwrap_or_else(|_| written.to_owned()))
-    };
     let wire: Wire<'_> = serde_json::from_str(record).ok()?;
-    Some(Identity { record_id: text(wire.record_id)?, timestamp: text(wire.timestamp)? })
+    Identity::read(wire.record_id, wire.timestamp)
+}
+
+/// Where a part of the answer lies in it.
+fn place(part: &str, answer: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr() - answer.as_ptr().addr();
+    start..start + part.len()
 }
 
 /// Why a record has no identity, without quoting it.
@@ -383,7 +408,7 @@ fn what_lacks(record: &[u8]) -> String {
 /// The text as it came, or without the white space between its tokens where that holds a line break
 /// (a line break within a JSON string is always escaped, RFC 8259 section 7).
 pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
-    if !json.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+    if memchr::memchr2(b'\n', b'\r', json).is_none() {
         return Cow::Borrowed(json);
     }
     let mut line = Vec::with_capacity(json.len());
@@ -500,6 +525,28 @@ mod tests {
         assert!(written.is_marked_in(&page(&[("b", "1"), ("a", "1")])));
         assert!(!written.is_marked_in(&page(&[("a", "2")])));
         assert_eq!(written.keep_shown(&page(&[])), 1);
+    }
+
+    #[test]
+    fn an_answer_reads_the_same_whether_it_is_scanned_or_taken_apart() {
+        let plain = r#"{"recordId":"\u0061","recordTimeStampISO":"t","dataPayload":{"recordId":"no"}}"#;
+        for (record, scanned) in [
+            (plain, true),
+            (r#"{ "x" : [ 1 ] , "recordTimeStampISO" : "t" , "recordId" : "a" }"#, true),
+            (r#"{"recordTimeStampISO":"t","recordId":7}"#, true),
+            (r#"{"recordTimeStampISO":"t"}"#, true),
+            (r#"{"recordId":"a","recordId":"b","recordTimeStampISO":"t"}"#, false),
+            ("{}", false),
+            ("7", false),
+            ("[]", false),
+        ] {
+            let answer = format!(" [ {record} ,\n{record}] ");
+            let page = Page::parse(answer.clone().into()).unwrap();
+            assert_eq!(scan::entries(answer.as_bytes()).is_some(), scanned, "{record}");
+            assert_eq!(page.texts().collect::<Vec<_>>(), [record.as_bytes(), record.as_bytes()]);
+            let identity = identity(record);
+            assert_eq!(page.identities().next(), identity.as_ref(), "{record}");
+        }
     }
 
     #[test]
