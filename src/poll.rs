@@ -179,11 +179,8 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         match marked? {
             Marked::Answered(answer) => {
                 self.deliver_marked(&answer, |_| false)?;
-                if self.written.mark(&answer) {
-                    self.fruitless.reset();
-                } else {
-                    self.wait_for_fruit("the service has marked no record")?;
-                }
+                let news = self.written.mark(&answer);
+                self.judge_mark(news)?;
                 if let Some(lost) = &mut self.lost {
                     lost.first = first;
                 }
@@ -222,6 +219,15 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         }
     }
 
+    /// Goes on after an answered mark that told of marked records; one that did not has come to nothing.
+    fn judge_mark(&mut self, tells: bool) -> Result<()> {
+        if tells {
+            self.fruitless.reset();
+            return Ok(());
+        }
+        self.wait_for_fruit("the service has marked no record")
+    }
+
     /// An answered mark has come to nothing: waits before another one, or gives up.
     fn wait_for_fruit(&mut self, problem: &str) -> Result<()> {
         self.fruitless.wait("mark", HttpError::Unreadable(problem.to_owned()).into(), &self.stop)
@@ -256,11 +262,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
             match self.queue.mark(delivered)? {
                 Marked::Answered(answer) => {
                     self.deliver_marked(&answer, |identity| committed.knows(identity))?;
-                    if committed.mark(&answer) {
-                        self.fruitless.reset();
-                    } else {
-                        self.wait_for_fruit("the service has marked no record")?;
-                    }
+                    self.judge_mark(committed.mark(&answer))?;
                 }
                 Marked::Unknown => {
                     page = self.queue.peek(committed.len())?;
@@ -329,17 +331,22 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
     /// read for the service now, and exists nowhere else.
     fn deliver_marked(&mut self, answer: &Page, committed: impl Fn(&Identity) -> bool) -> Result<()> {
         self.meter.marked(answer.len());
-        let known = |identity: &Identity| self.written.knows(identity) || committed(identity);
-        match answer.write(known, &mut self.out) {
-            Ok(new) => {
-                if new > 0 && self.acknowledge != Acknowledge::Read {
-                    info!("{new} records slipped in between peek and mark, and were written at once");
-                }
-                self.count(new);
-                Ok(())
-            }
-            Err(error) => Err(self.unwritten_but_marked(error, &answer.ids_undelivered(known))),
+        let new = self.write_marked(answer, committed)?;
+        if new > 0 && self.acknowledge != Acknowledge::Read {
+            info!("{new} records slipped in between peek and mark, and were written at once");
         }
+        Ok(())
+    }
+
+    /// Writes the records of a page that are marked, and neither written nor committed; returns how many. Those that cannot be
+    /// written are lost, and named.
+    fn write_marked(&mut self, page: &Page, committed: impl Fn(&Identity) -> bool) -> Result<usize> {
+        let known = |identity: &Identity| self.written.knows(identity) || committed(identity);
+        let new = page
+            .write(known, &mut self.out)
+            .map_err(|error| self.unwritten_but_marked(error, &page.ids_undelivered(known)))?;
+        self.count(new);
+        Ok(new)
     }
 
     fn count(&mut self, new: usize) {
@@ -413,15 +420,8 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         let page = self.queue.since(&first.timestamp, count);
         let page =
             page.context("the answer to a mark was lost, and a record that slipped in just then may be lost too")?;
-        let page = page.already_read();
-        let known = |identity: &Identity| self.written.knows(identity) || committed(identity);
-        match page.write(known, &mut self.out) {
-            Ok(new) => {
-                self.count(new);
-                Ok(())
-            }
-            Err(error) => Err(self.unwritten_but_marked(error, &page.ids_undelivered(known))),
-        }
+        self.write_marked(&page.already_read(), committed)?;
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, fs, io};
 
-use reqwest::blocking::Client;
+use reqwest::blocking::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::tap::bare_command;
@@ -23,33 +23,25 @@ fn a_record_written_to_a_live_stream_comes_out() {
     let setting = |name: &str, default: &str| config[name].as_str().unwrap_or(default).to_owned();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::new();
-    let token: Value = client
-        .post(setting("authUrl", "https://streamduo-authentication.auth.us-east-1.amazoncognito.com/oauth2/token"))
-        .form(&[
-            ("grant_type", "client_credentials"),
-            ("client_id", &setting("clientId", "")),
-            ("client_secret", &setting("clientSecret", "")),
-            ("scope", &setting("scope", "https://api.streamduo.com/read:records")),
-        ])
-        .send()
-        .unwrap()
-        .error_for_status()
-        .unwrap()
-        .json()
-        .unwrap();
+    let token = answer(
+        client
+            .post(setting("authUrl", "https://streamduo-authentication.auth.us-east-1.amazoncognito.com/oauth2/token"))
+            .form(&[
+                ("grant_type", "client_credentials"),
+                ("client_id", &setting("clientId", "")),
+                ("client_secret", &setting("clientSecret", "")),
+                ("scope", &setting("scope", "https://api.streamduo.com/read:records")),
+            ]),
+    );
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     let payload = json!({"writtenBy": "the live test of tap-streamduo", "at": now.to_string()});
     let api = setting("apiUrl", "https://api.streamduo.com");
-    let written: Value = client
-        .post(format!("{}/stream/{}/record", api.trim_end_matches('/'), setting("streamId", "")))
-        .bearer_auth(token["access_token"].as_str().unwrap())
-        .json(&json!({"recordId": null, "dataPayload": payload}))
-        .send()
-        .unwrap()
-        .error_for_status()
-        .unwrap()
-        .json()
-        .unwrap();
+    let written = answer(
+        client
+            .post(format!("{}/stream/{}/record", api.trim_end_matches('/'), setting("streamId", "")))
+            .bearer_auth(token["access_token"].as_str().unwrap())
+            .json(&json!({"recordId": null, "dataPayload": payload})),
+    );
 
     let output = live_command().args(["--config", &path]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -61,6 +53,11 @@ fn a_record_written_to_a_live_stream_comes_out() {
         messages.iter().filter(|message| message["record"]["recordId"] == written["recordId"]).collect();
     assert_eq!(found.len(), 1, "the record is not among {} messages", messages.len());
     assert_eq!(found[0]["record"]["dataPayload"], payload);
+}
+
+/// Sends a request that must succeed, and reads its answer.
+fn answer(request: RequestBuilder) -> Value {
+    request.send().unwrap().error_for_status().unwrap().json().unwrap()
 }
 
 /// The binary with what it takes to get out of here: proxies and certificates.
