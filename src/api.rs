@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
 use log::warn;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
@@ -180,7 +181,11 @@ impl Api {
     }
 
     /// Sends a record-request once; a token that is refused is renewed once, for a refused request was not served.
-    fn request(&mut self, request: RecordRequest<'_>) -> Result<Page> {
+    fn request(
+        &mut self,
+        request: RecordRequest<'_>,
+        read: impl FnOnce(Bytes) -> Result<Page, NoPage>,
+    ) -> Result<Page> {
         let mut token = self.tokens.bearer()?;
         let mut answer = self.send(request, &token);
         if let Err(error) = &answer
@@ -191,7 +196,7 @@ impl Api {
             answer = self.send(request, &token);
         }
         let answer = answer.map_err(|error| self.explain(request, error))?;
-        Page::parse(answer).map_err(|error| match error {
+        read(answer).map_err(|error| match error {
             NoPage::NotJson(..) => HttpError::Unreadable(self.http.without_secrets(&error.to_string(), &token)).into(),
             other => other.into(),
         })
@@ -203,7 +208,7 @@ impl Api {
     /// When the service keeps failing or refuses.
     pub fn last(&mut self, count: usize) -> Result<Page> {
         let stop = self.stop.clone();
-        retrying(self.max_retries, "sample", &stop, || self.request(RecordRequest::last(count)))
+        retrying(self.max_retries, "sample", &stop, || self.request(RecordRequest::last(count), Page::parse))
     }
 
     /// The stream's active schema, if it has one.
@@ -229,7 +234,7 @@ impl Api {
     }
 
     /// A stop may cut a peek short; any other request is waited for, because its answer tells what was marked.
-    fn send(&mut self, request: RecordRequest<'_>, token: &SecretString) -> Result<Vec<u8>> {
+    fn send(&mut self, request: RecordRequest<'_>, token: &SecretString) -> Result<Bytes> {
         let started = Instant::now();
         let call = self.http.json(request.name(), &self.url, &request, token)?;
         let answer = if request.mark_as_read { call.send().map_err(Into::into) } else { call.send_until(&self.stop) };
@@ -284,7 +289,7 @@ impl Queue for Api {
     }
 
     fn try_peek(&mut self, count: usize) -> Result<Peeked> {
-        Ok(Peeked::new(self.request(RecordRequest::unread(count, false))?)?)
+        Ok(Peeked::new(self.request(RecordRequest::unread(count, false), Page::parse)?)?)
     }
 
     fn mark_and_peek(&mut self, delivered: Delivered, count: usize) -> (Result<Marked>, Option<Result<Peeked>>) {
@@ -295,7 +300,7 @@ impl Queue for Api {
         let ahead = self
             .tokens
             .bearer()
-            .and_then(|token| self.http.json(peek.name(), &self.url, &peek, &token)?.start(HEAD_START));
+            .and_then(|token| Ok(self.http.json(peek.name(), &self.url, &peek, &token)?.start(HEAD_START)));
         let marked = self.mark(delivered);
         let ahead = ahead.and_then(|ahead| ahead.wait(&self.stop));
         (marked, Some(ahead.and_then(|answer| Ok(Page::parse(answer).and_then(Peeked::new)?))))
@@ -303,11 +308,14 @@ impl Queue for Api {
 
     fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
         let stop = self.stop.clone();
-        retrying(self.max_retries, "look back", &stop, || self.request(RecordRequest::since(timestamp, count)))
+        retrying(self.max_retries, "look back", &stop, || {
+            self.request(RecordRequest::since(timestamp, count), Page::parse)
+        })
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
-        match self.request(RecordRequest::unread(delivered.count(), true)) {
+        let request = RecordRequest::unread(delivered.count(), true);
+        match self.request(request, |answer| delivered.read_marked(answer)) {
             Ok(page) => {
                 self.lost_marks.reset();
                 Ok(Marked::Answered(page))
@@ -327,7 +335,7 @@ impl Queue for Api {
     fn take(&mut self, count: usize) -> Result<Page> {
         let stop = self.stop.clone();
         retrying(self.max_retries, "mark", &stop, || {
-            let page = self.request(RecordRequest::unread(count, true));
+            let page = self.request(RecordRequest::unread(count, true), Page::parse);
             if page.as_ref().err().and_then(|error| error.downcast_ref()).is_some_and(HttpError::may_be_served) {
                 warn!("what this request has marked as read, if it was served, is lost (`acknowledge` is `read`)");
             }

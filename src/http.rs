@@ -3,11 +3,12 @@
 //! A request is sent once; whether and when to send it again is for [`crate::retry`] to say. Neither an error nor a log
 //! line holds a URL's query, a header or a secret.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
@@ -93,6 +94,8 @@ pub struct Http {
     direct: Option<Client>,
     /// For all other machines.
     remote: Option<Client>,
+    /// Where requests go that are not waited for at any price.
+    aside: Sender<Job>,
     timeout: Duration,
     /// The client's secret, which must not get into a message if a server sends it back.
     client_secret: SecretString,
@@ -102,7 +105,7 @@ impl Http {
     /// Makes the client that the settings ask for.
     ///
     /// # Errors
-    /// When the system's certificates cannot be loaded.
+    /// When the system's certificates cannot be loaded, or the operating system has no thread.
     pub fn new(config: &Config) -> Result<Http> {
         // Fails where a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -124,6 +127,7 @@ impl Http {
         Ok(Http {
             direct: (!near.is_empty()).then(|| client(true)).transpose()?,
             remote: (!far.is_empty()).then(|| client(false)).transpose()?,
+            aside: start_aside()?,
             timeout: config.request_timeout,
             client_secret: config.client_secret.clone(),
         })
@@ -173,6 +177,7 @@ impl Http {
             host: host(url),
             // On the request and not on the client: only so it bounds the whole exchange, to the last byte.
             request: request.timeout(self.timeout),
+            aside: self.aside.clone(),
             timeout: self.timeout,
             secrets: [self.client_secret.clone(), secret],
         }
@@ -190,6 +195,7 @@ pub struct Call {
     endpoint: &'static str,
     host: String,
     request: RequestBuilder,
+    aside: Sender<Job>,
     timeout: Duration,
     /// What the answer's text must not reveal if the server sends it back.
     secrets: [SecretString; 2],
@@ -200,15 +206,15 @@ impl Call {
     ///
     /// # Errors
     /// [`HttpError`].
-    pub fn send(self) -> Result<Vec<u8>, HttpError> {
+    pub fn send(self) -> Result<Bytes, HttpError> {
         let started = Instant::now();
-        let Call { endpoint, host, request, timeout, secrets } = self;
+        let Call { endpoint, host, request, timeout, secrets, .. } = self;
         let failed = |error: reqwest::Error| failure(&host, timeout, error);
         let mut status = None;
         let answer = request.send().map_err(failed).and_then(|response| {
             status = Some(response.status().as_u16());
             if response.status().is_success() {
-                response.bytes().map(Vec::from).map_err(failed)
+                response.bytes().map_err(failed)
             } else {
                 Err(refusal(&host, response, &secrets))
             }
@@ -222,35 +228,48 @@ impl Call {
     ///
     /// # Errors
     /// [`HttpError`] or [`crate::shutdown::Stopped`].
-    pub fn send_until(self, stop: &Shutdown) -> Result<Vec<u8>> {
+    pub fn send_until(self, stop: &Shutdown) -> Result<Bytes> {
         stop.check()?;
-        self.start(Duration::ZERO)?.wait(stop)
+        self.start(Duration::ZERO).wait(stop)
     }
 
-    /// Sends the request after a pause, in a thread of its own.
-    ///
-    /// # Errors
-    /// When the operating system has no thread for it.
-    pub fn start(self, pause: Duration) -> Result<Pending> {
+    /// Sends the request after a pause, on a thread of its own.
+    pub fn start(self, pause: Duration) -> Pending {
         let (answered, answer) = mpsc::sync_channel(1);
-        let host = self.host.clone();
-        // The thread outlives an abandoned request and ends with the process.
-        thread::Builder::new()
-            .name(self.endpoint.to_owned())
-            .spawn(move || {
-                thread::sleep(pause);
-                answered.send(self.send())
-            })
-            .context("start a thread")?;
-        Ok(Pending { host, answer })
+        let (host, aside) = (self.host.clone(), self.aside.clone());
+        // Where the thread is gone, so is `answered`: waiting tells.
+        let _ = aside.send(Job { call: self, pause, answered });
+        Pending { host, answer }
     }
+}
+
+/// A request for the thread that serves those that are not waited for at any price.
+#[derive(Debug)]
+struct Job {
+    call: Call,
+    pause: Duration,
+    answered: SyncSender<Result<Bytes, HttpError>>,
+}
+
+/// Starts that thread. It outlives an abandoned request and ends with the process.
+fn start_aside() -> Result<Sender<Job>> {
+    let (jobs, queue) = mpsc::channel::<Job>();
+    let serve = move || {
+        for Job { call, pause, answered } in queue {
+            thread::sleep(pause);
+            // Nobody may be waiting any more.
+            let _ = answered.send(call.send());
+        }
+    };
+    thread::Builder::new().name("aside".to_owned()).spawn(serve).context("start a thread")?;
+    Ok(jobs)
 }
 
 /// A request that is under way.
 #[derive(Debug)]
 pub struct Pending {
     host: String,
-    answer: Receiver<Result<Vec<u8>, HttpError>>,
+    answer: Receiver<Result<Bytes, HttpError>>,
 }
 
 impl Pending {
@@ -258,7 +277,7 @@ impl Pending {
     ///
     /// # Errors
     /// [`HttpError`] or [`crate::shutdown::Stopped`].
-    pub fn wait(self, stop: &Shutdown) -> Result<Vec<u8>> {
+    pub fn wait(self, stop: &Shutdown) -> Result<Bytes> {
         loop {
             match self.answer.recv_timeout(NOTICE) {
                 Ok(answer) => return Ok(answer?),

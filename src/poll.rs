@@ -5,6 +5,7 @@
 //! mark's answer shows that was never written is written at once; and a mark whose answer is lost is not repeated as such:
 //! the next peek tells.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::config::{Acknowledge, Config};
 use crate::http::HttpError;
 use crate::logging::Meter;
 use crate::pages::{KNOWN_PAGE, Pages};
-use crate::record::{Committed, Covered, Delivered, Identity, Page, Peeked, Sink, Written};
+use crate::record::{Committed, Covered, Delivered, Fingerprint, Identity, Page, Peeked, Sink, Written};
 use crate::retry::{Retry, transient};
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer;
@@ -256,12 +257,13 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
             self.state.cover(None);
             return Ok(true);
         };
-        while let (Some(delivered), Some(first)) = (committed.delivered(&page), page.first()) {
+        while let Some(first) = page.first() {
+            let Some(delivered) = committed.delivered(page) else { break };
             self.stop.check()?;
             let marked = delivered.count();
             match self.queue.mark(delivered)? {
                 Marked::Answered(answer) => {
-                    self.deliver_marked(&answer, |identity| committed.knows(identity))?;
+                    self.deliver_marked(&answer, |record| committed.knows(record))?;
                     self.judge_mark(committed.mark(&answer))?;
                 }
                 Marked::Unknown => {
@@ -273,7 +275,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
                         );
                         return Ok(false);
                     }
-                    self.deliver_read_since(&first, 2 * marked, |identity| committed.knows(identity))?;
+                    self.deliver_read_since(&first, 2 * marked, |record| committed.knows(record))?;
                     continue;
                 }
             }
@@ -329,7 +331,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
 
     /// Writes the records of a mark's answer that are neither written nor committed: what slipped in between peek and mark is
     /// read for the service now, and exists nowhere else.
-    fn deliver_marked(&mut self, answer: &Page, committed: impl Fn(&Identity) -> bool) -> Result<()> {
+    fn deliver_marked(&mut self, answer: &Page, committed: impl Fn(Fingerprint) -> bool) -> Result<()> {
         self.meter.marked(answer.len());
         let new = self.write_marked(answer, committed)?;
         if new > 0 && self.acknowledge != Acknowledge::Read {
@@ -340,8 +342,8 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
 
     /// Writes the records of a page that are marked, and neither written nor committed; returns how many. Those that cannot be
     /// written are lost, and named.
-    fn write_marked(&mut self, page: &Page, committed: impl Fn(&Identity) -> bool) -> Result<usize> {
-        let known = |identity: &Identity| self.written.knows(identity) || committed(identity);
+    fn write_marked(&mut self, page: &Page, committed: impl Fn(Fingerprint) -> bool) -> Result<usize> {
+        let known = |record| self.written.knows(record) || committed(record);
         let new = page
             .write(known, &mut self.out)
             .map_err(|error| self.unwritten_but_marked(error, &page.ids_undelivered(known)))?;
@@ -371,7 +373,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
     }
 
     /// Says what a failed write of records means that are marked already.
-    fn unwritten_but_marked(&self, error: io::Error, ids: &[&str]) -> anyhow::Error {
+    fn unwritten_but_marked(&self, error: io::Error, ids: &[Cow<'_, str>]) -> anyhow::Error {
         let Some(count) = Some(ids.len()).filter(|count| *count > 0) else { return self.unwritten(error) };
         let named = ids[..count.min(NAMED)].join(", ");
         let more = if count > NAMED { ", …" } else { "" };
@@ -400,9 +402,8 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
     /// It narrows the gap and cannot close it: a record that slipped in before that first one is not found, nor is one that a
     /// mark hits after the run has ended.
     fn look_back(&mut self, page: &Page) -> Result<()> {
-        let Some(lost) = self.lost.take_if(|lost| page.identities().all(|identity| *identity != lost.first)) else {
-            return Ok(());
-        };
+        let is_shown = |first: Fingerprint| page.fingerprints().any(|record| record == first);
+        let Some(lost) = self.lost.take_if(|lost| !is_shown(lost.first.fingerprint())) else { return Ok(()) };
         self.deliver_read_since(&lost.first, 2 * lost.count, |_| false)?;
         if page.len() >= self.pages.size() {
             self.lost = Some(lost);
@@ -415,7 +416,7 @@ impl<Q: Queue, S: Sink> Poll<Q, S> {
         &mut self,
         first: &Identity,
         count: usize,
-        committed: impl Fn(&Identity) -> bool,
+        committed: impl Fn(Fingerprint) -> bool,
     ) -> Result<()> {
         let page = self.queue.since(&first.timestamp, count);
         let page =

@@ -288,8 +288,8 @@ impl Sink for FakeTarget {
         if let Some(left) = &mut self.breaks_after {
             *left = left.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
         }
-        let record = Page::parse([b"[", json, b"]"].concat()).unwrap();
-        self.buffer.extend(record.identities().cloned());
+        let record = Page::parse([b"[", json, b"]"].concat().into()).unwrap();
+        self.buffer.extend(record.identities());
         Ok(())
     }
 

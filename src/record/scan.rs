@@ -4,83 +4,73 @@
 //! reads the fields of every record as they come, and tells the record's place from where its first and last one lie. What
 //! is not as usual it leaves to the thorough way: an answer that is no array, a record that is no object or has a field twice.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Entry, Identity, place};
+use super::{Entry, Who, place};
 
 /// The records of a usual answer.
 pub(super) fn entries(answer: &[u8]) -> Option<Vec<Entry>> {
     // Once for all: otherwise every value is looked through for what is no UTF-8.
     let text = str::from_utf8(answer).ok()?;
-    let records: Vec<Scanned<'_>> = serde_json::from_str(text).ok()?;
-    Some(records.into_iter().map(|record| record.entry(answer)).collect())
+    let records: Vec<Fields<'_>> = serde_json::from_str(text).ok()?;
+    let mut end = 0;
+    let entry = |fields: Fields<'_>| {
+        // Nothing but white space and a comma or a bracket lies before a record's first brace, and nothing but white space
+        // between its last value and its last brace.
+        let start = end + answer[end..].iter().position(|byte| *byte == b'{')?;
+        let last = place(fields.last, answer).end;
+        end = last + answer[last..].iter().position(|byte| *byte == b'}')? + 1;
+        let who = fields.record_id.zip(fields.timestamp).and_then(|(id, timestamp)| Who::read(id, timestamp, answer));
+        Some(Entry { text: start..end, who })
+    };
+    records.into_iter().map(entry).collect()
 }
 
-/// A record whose fields have been read.
-struct Scanned<'a> {
+/// The fields of a record that tell who it is, as they are written, and its last one.
+struct Fields<'a> {
     record_id: Option<&'a RawValue>,
     timestamp: Option<&'a RawValue>,
-    first_key: &'a str,
-    last_value: &'a str,
+    last: &'a str,
 }
 
-impl Scanned<'_> {
-    fn entry(self, answer: &[u8]) -> Entry {
-        let identity = self.record_id.zip(self.timestamp).and_then(|(id, timestamp)| Identity::read(id, timestamp));
-        // Nothing but white space lies between the braces and what they hold.
-        let is_brace = |byte: &u8| matches!(byte, b'{' | b'}');
-        let (first, last) = (place(self.first_key, answer).start, place(self.last_value, answer).end);
-        let start = answer[..first].iter().rposition(is_brace).unwrap_or(first);
-        let end = answer[last..].iter().position(is_brace).map_or(last, |after| last + after + 1);
-        Entry { identity, text: start..end }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Scanned<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
+        struct Record;
 
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Scanned<'de>;
+        impl<'de> Visitor<'de> for Record {
+            type Value = Fields<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a record")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? else {
-                    return Err(Error::custom("no fields"));
-                };
-                let mut record =
-                    Scanned { record_id: None, timestamp: None, first_key: key.get(), last_value: value.get() };
-                record.read(key, value)?;
-                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    record.last_value = value.get();
-                    record.read(key, value)?;
+                let (mut record_id, mut timestamp, mut last) = (None, None, None);
+                while let Some((Key(key), value)) = map.next_entry::<Key<'_>, &RawValue>()? {
+                    last = Some(value.get());
+                    let field = match &*key {
+                        "recordId" => &mut record_id,
+                        "recordTimeStampISO" => &mut timestamp,
+                        _ => continue,
+                    };
+                    if field.replace(value).is_some() {
+                        return Err(A::Error::custom("a field is there twice"));
+                    }
                 }
-                Ok(record)
+                let last = last.ok_or_else(|| A::Error::custom("no fields"))?;
+                Ok(Fields { record_id, timestamp, last })
             }
         }
 
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(Record)
     }
 }
 
-impl<'a> Scanned<'a> {
-    fn read<E: Error>(&mut self, key: &RawValue, value: &'a RawValue) -> Result<(), E> {
-        let field = match key.get() {
-            "\"recordId\"" => &mut self.record_id,
-            "\"recordTimeStampISO\"" => &mut self.timestamp,
-            // It might be one of them.
-            written if written.contains('\\') => return Err(E::custom("a key with an escape")),
-            _ => return Ok(()),
-        };
-        match field.replace(value) {
-            None => Ok(()),
-            Some(_) => Err(E::custom("a field is there twice")),
-        }
-    }
-}
+/// A field's name, borrowed wherever it holds no escape.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
