@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Writes four numbers, in seconds, to stderr: user and system time, the clock before and after. bash before 5.3 has
+/// Leaves the file for stdout as long as it is, and writes four numbers, in seconds, to stderr: user and system time, the clock before and after. bash before 5.3 has
 /// milliseconds of the first two.
 const SCRIPT: &str = r#"
 out=$1 err=$2
 shift 2
 TIMEFORMAT='%6U %6S'
 before=$EPOCHREALTIME
-time "$@" >"$out" 2>"$err"
+time "$@" 1<>"$out" 2>"$err"
 code=$?
 after=$EPOCHREALTIME
 echo "$before $after" >&2
@@ -61,7 +61,7 @@ impl Program {
         self
     }
 
-    /// Runs it to its end, with its stdout in this file.
+    /// Runs it to its end, with its stdout at the beginning of this file.
     ///
     /// # Errors
     /// When it does not end with 0: what it says on stderr.

@@ -40,7 +40,7 @@ impl Tap {
     /// Reads the stream with the default settings.
     pub fn drain(&self, stage: &Stage) -> Result<Cost> {
         let config = write_config(stage, &stage.config())?;
-        let stdout = stage.dir.path().join("tap");
+        let stdout = stage.stdout("tap")?;
         let cost = self.program(&config).run(&stdout)?;
         stage.check_delivered(Messages::read(&stdout)?.records).context("run the tap")?;
         Ok(cost)
@@ -51,12 +51,13 @@ impl Tap {
         let mut settings = stage.config();
         settings["acknowledge"] = "commit".into();
         let config = write_config(stage, &settings)?;
-        let (stdout, state) = (stage.dir.path().join("tap"), stage.dir.path().join("state.json"));
+        let (stdout, state) = (stage.stdout("tap")?, stage.dir.path().join("state.json"));
         let writes = self.program(&config).run(&stdout)?;
         let messages = Messages::read(&stdout)?;
         stage.check_out(messages.records).context("run the tap with `commit`, to write")?;
         let value = messages.state.context("the tap has written no STATE")?;
         fs::write(&state, value.to_string()).context("write the state")?;
+        let stdout = stage.stdout("tap, again")?;
         let marks = self.program(&config).arg("--state").arg(&state).run(&stdout)?;
         let again = Messages::read(&stdout)?.records;
         ensure!(again == 0, "{again} records came again with their STATE");
@@ -103,7 +104,7 @@ impl Curl {
         }
         let file = stage.dir.path().join("curl.config");
         fs::write(&file, config).context("write curl's config")?;
-        let stdout = stage.dir.path().join("curl");
+        let stdout = stage.stdout("curl")?;
         let cost = Program::new("curl").arg("--disable").arg("--config").arg(&file).run(&stdout)?;
         let calls = stage.sandbox.journal().split_off(before);
         ensure!(calls.len() == asked.len(), "curl made {} requests instead of {}", calls.len(), asked.len());
@@ -143,7 +144,7 @@ impl Vendor {
     /// Reads the stream.
     pub fn drain(&self, stage: &Stage) -> Result<Cost> {
         let config = write_config(stage, &stage.config())?;
-        let stdout = stage.dir.path().join("vendor");
+        let stdout = stage.stdout("vendor")?;
         let cost = Program::new(&self.python)
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/vendor.py"))
             .arg("--config")
@@ -174,7 +175,9 @@ impl Messages {
         let mut reader = BufReader::with_capacity(1 << 20, File::open(file).context("read what a tap has written")?);
         let mut messages = Messages { records: 0, state: None };
         let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line)? > 0 {
+        // Behind the last line is what the file was filled with.
+        while reader.fill_buf()?.first().is_some_and(|byte| *byte != 0) {
+            reader.read_until(b'\n', &mut line)?;
             ensure!(line.ends_with(b"}\n"), "a line is cut off");
             // singer-python puts a space behind the colon.
             if line.starts_with(br#"{"type":"RECORD""#) || line.starts_with(br#"{"type": "RECORD""#) {

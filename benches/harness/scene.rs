@@ -1,7 +1,9 @@
 //! A sandbox with the records of a scenario, and the proof that a run has done its work.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -81,6 +83,17 @@ impl Stage {
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
         Ok(Stage { sandbox, stream, records: scene.records, dir: dir.context("make a temporary folder")? })
+    }
+
+    /// A file for a run's stdout that is as long already as what will be written, for it costs time to make a file longer.
+    pub fn stdout(&self, name: &str) -> Result<PathBuf> {
+        /// More than a RECORD line of the sandbox's sample takes.
+        const LINE: u64 = 512;
+        let path = self.dir.path().join(name);
+        let mut file = File::create_new(&path).context("make a file for stdout")?;
+        let length = LINE * (self.records as u64 + 8);
+        io::copy(&mut io::repeat(0).take(length), &mut file).context("fill a file for stdout")?;
+        Ok(path)
     }
 
     /// The settings of a tap.
