@@ -217,7 +217,7 @@ impl Page {
     }
 
     /// The records that are not known to be delivered.
-    fn undelivered(&self, known: impl Fn(Fingerprint) -> bool) -> impl Iterator<Item = &Entry> {
+    fn undelivered(&self, mut known: impl FnMut(Fingerprint) -> bool) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(move |entry| !entry.who.as_ref().is_some_and(|who| known(who.fingerprint)))
     }
 
@@ -235,10 +235,13 @@ impl Page {
     ///
     /// # Errors
     /// When the sink does not take a record, or the flush.
-    pub fn write(&self, known: impl Fn(Fingerprint) -> bool, sink: &mut impl Sink) -> io::Result<usize> {
+    pub fn write(&self, known: impl FnMut(Fingerprint) -> bool, sink: &mut impl Sink) -> io::Result<usize> {
         let mut written = 0;
+        // Once for all: a record alone is too short to look through.
+        let breaks = has_line_break(&self.answer);
         for entry in self.undelivered(known) {
-            sink.record(&on_one_line(&self.answer[entry.text.clone()]))?;
+            let text = &self.answer[entry.text.clone()];
+            sink.record(&if breaks { on_one_line(text) } else { Cow::Borrowed(text) })?;
             written += 1;
         }
         sink.flush()?;
@@ -286,14 +289,17 @@ impl Peeked {
     /// When the sink does not take a record, or the flush; nothing may be marked then.
     pub fn deliver(self, written: &mut Written, sink: &mut impl Sink) -> io::Result<Delivered> {
         let Peeked(page) = self;
-        let new = page.write(|record| written.knows(record), sink)?;
-        let mut count = 0;
-        for record in page.fingerprints() {
-            if !written.marked.contains(&record) {
-                written.unmarked.insert(record);
-                count += 1;
+        let mut to_mark = Vec::with_capacity(page.len());
+        let known = |record| {
+            if written.marked.contains(&record) {
+                return true;
             }
-        }
+            to_mark.push(record);
+            written.unmarked.contains(&record)
+        };
+        let new = page.write(known, sink)?;
+        let count = to_mark.len();
+        written.unmarked.extend(to_mark);
         Ok(Delivered { page, count, written: new })
     }
 }
@@ -468,7 +474,7 @@ fn who(record: &str, answer: &[u8]) -> Option<Who> {
 /// as it is written.
 fn text(written: &str) -> Option<Cow<'_, str>> {
     let plain = written.strip_prefix('"')?.strip_suffix('"')?;
-    Some(if plain.contains('\\') {
+    Some(if memchr::memchr(b'\\', plain.as_bytes()).is_some() {
         serde_json::from_str(written).map_or(Cow::Borrowed(written), Cow::Owned)
     } else {
         Cow::Borrowed(plain)
@@ -499,7 +505,7 @@ fn what_lacks(record: &[u8]) -> String {
 /// The text as it came, or without the white space between its tokens where that holds a line break
 /// (a line break within a JSON string is always escaped, RFC 8259 section 7).
 pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr2(b'\n', b'\r', json).is_none() {
+    if !has_line_break(json) {
         return Cow::Borrowed(json);
     }
     let mut line = Vec::with_capacity(json.len());
@@ -516,6 +522,10 @@ pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
         line.push(byte);
     }
     Cow::Owned(line)
+}
+
+fn has_line_break(json: &[u8]) -> bool {
+    memchr::memchr2(b'\n', b'\r', json).is_some()
 }
 
 /// What an answer is that is JSON and no array: never its values, which may be records.
