@@ -150,6 +150,8 @@ pub struct Api {
     base: Url,
     /// Where record-requests go.
     url: Url,
+    /// What opens a connection to the API, until it is asked for: nothing, where the one for the token leads there too.
+    opening: Option<Url>,
     max_retries: usize,
     /// How many record-requests there were, and how long the shortest took.
     trips: usize,
@@ -165,12 +167,14 @@ impl Api {
     /// # Errors
     /// When `apiUrl` cannot take a path.
     pub fn new(config: &Config, http: Http, stop: Shutdown) -> Result<Api> {
+        let is_elsewhere = config.api_url.origin() != config.auth_url.origin();
         Ok(Api {
             tokens: TokenSource::new(config, &config.scope, http.clone(), stop.clone()),
             managing: TokenSource::new(config, MANAGE_STREAMS, http.clone(), stop.clone()),
             http,
             stream_id: config.stream_id.clone(),
             url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
+            opening: is_elsewhere.then(|| url_of(&config.api_url, &["health"])).transpose()?,
             base: config.api_url.clone(),
             max_retries: config.max_retries,
             trips: 0,
@@ -186,6 +190,10 @@ impl Api {
         request: RecordRequest<'_>,
         read: impl FnOnce(Bytes) -> Result<Page, NoPage>,
     ) -> Result<Page> {
+        // A token takes a request to another host, time enough to shake hands with this one.
+        if let Some(url) = self.opening.take() {
+            self.http.open(&url);
+        }
         let mut token = self.tokens.bearer()?;
         let mut answer = self.send(request, &token);
         if let Err(error) = &answer

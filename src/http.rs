@@ -166,6 +166,15 @@ impl Http {
         Ok(self.call(endpoint, url, request, token.clone()))
     }
 
+    /// Opens a connection, for a later request to find it open, by a GET whose answer is thrown away. Does not wait for it, and
+    /// says nothing of failures: the later request will meet them too.
+    pub fn open(&self, url: &Url) {
+        let Ok(client) = self.client(url) else { return };
+        let request = client.get(url.clone()).timeout(self.timeout);
+        let send = move || drop(request.send().and_then(Response::bytes));
+        let _ = thread::Builder::new().name("open".to_owned()).spawn(send);
+    }
+
     fn client(&self, url: &Url) -> Result<&Client> {
         let client = if is_loopback(url) { &self.direct } else { &self.remote };
         client.as_ref().with_context(|| format!("no client for {}", host(url)))

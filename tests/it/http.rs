@@ -19,6 +19,30 @@ fn survives(tap: &Tap, warning: &str) {
 }
 
 #[test]
+fn the_connection_to_the_api_is_opened_while_the_token_is_fetched() {
+    // That it fails is nobody's trouble: the first peek opens a connection of its own then.
+    for opening in [Rule::on(Endpoint::Health), Rule::on(Endpoint::Health).close()] {
+        let tap = Tap::on(3);
+        // The same machine by another name, as far as an HTTP client can tell.
+        let elsewhere = tap.sandbox.auth_url().replace("127.0.0.1", "localhost");
+        let tap = tap.set("authUrl", elsewhere);
+        tap.sandbox.script(Rule::on(Endpoint::Token).call(1).hold());
+        tap.sandbox.script(opening.every());
+        let running = tap.start();
+        tap.sandbox.wait_held(Endpoint::Token, 1);
+        tap.sandbox.wait_for(Endpoint::Health, 1);
+        tap.sandbox.release();
+        let run = running.end(&tap);
+        assert_eq!((run.code, run.stdout.as_str(), tap.unread()), (0, tap.messages(&tap.records()).as_str(), vec![]));
+        assert_eq!(troubles(&run), Vec::<&str>::new());
+        let opening: Vec<_> =
+            tap.sandbox.journal().into_iter().filter(|call| call.endpoint == Endpoint::Health).collect();
+        let [opening] = &opening[..] else { panic!("{opening:?}") };
+        assert!(opening.headers.iter().all(|(name, _)| name != "authorization"), "{opening:?}");
+    }
+}
+
+#[test]
 fn a_failed_peek_is_tried_again() {
     for (fault, what) in [
         (
