@@ -202,9 +202,16 @@ fn start(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// 50,000 records on loopback.
+/// 50,000 records on loopback; and what the tap takes where a mark's answer is not what the peek has shown.
 fn loopback(bench: &mut Bench) -> Result<()> {
-    let contest = bench.contest(&Scene::of(50_000))?;
+    let scene = Scene::of(50_000);
+    let contest = bench.contest(&scene)?;
+    let scene = scene.answering_as_read();
+    let mut row = Row::new("tap-streamduo");
+    for _ in 0..bench.runs {
+        row.add(bench.tap.drain(&Stage::set(&scene)?)?);
+    }
+    bench.report.table(&scene.title(), &[&row])?;
     if let Some(curl) = &contest.curl {
         bench.report.target("50,000 on loopback: wall, times curl's", contest.tap.wall_to(curl), 1.15);
         bench.report.target("50,000 on loopback: CPU, times curl's", contest.tap.cpu_to(curl), 2.0);

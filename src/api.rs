@@ -184,16 +184,21 @@ impl Api {
         })
     }
 
+    /// Opens a connection to the API before the first token is fetched: that takes a request to another host, and time enough to
+    /// shake hands with this one.
+    fn open(&mut self) {
+        if let Some(url) = self.opening.take() {
+            self.http.open("health", &url);
+        }
+    }
+
     /// Sends a record-request once; a token that is refused is renewed once, for a refused request was not served.
     fn request(
         &mut self,
         request: RecordRequest<'_>,
         read: impl FnOnce(Bytes) -> Result<Page, NoPage>,
     ) -> Result<Page> {
-        // A token takes a request to another host, time enough to shake hands with this one.
-        if let Some(url) = self.opening.take() {
-            self.http.open(&url);
-        }
+        self.open();
         let mut token = self.tokens.bearer()?;
         let mut answer = self.send(request, &token);
         if let Err(error) = &answer
@@ -224,6 +229,7 @@ impl Api {
     /// # Errors
     /// When it cannot be read: the client may lack the right to.
     pub fn active_schema(&mut self) -> Result<Option<Schema>> {
+        self.open();
         let token = self.managing.bearer()?;
         let url = url_of(&self.base, &["stream", &self.stream_id])?;
         let description: StreamDescription = self.get("stream", &url, &token)?;

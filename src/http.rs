@@ -94,7 +94,7 @@ pub struct Http {
     direct: Option<Client>,
     /// For all other machines.
     remote: Option<Client>,
-    /// Where requests go that are not waited for at any price.
+    /// Where requests go that a stop may abandon.
     aside: Sender<Job>,
     timeout: Duration,
     /// The client's secret, which must not get into a message if a server sends it back.
@@ -167,12 +167,11 @@ impl Http {
     }
 
     /// Opens a connection, for a later request to find it open, by a GET whose answer is thrown away. Does not wait for it, and
-    /// says nothing of failures: the later request will meet them too.
-    pub fn open(&self, url: &Url) {
+    /// warns of no failure: the later request will meet it too.
+    pub fn open(&self, endpoint: &'static str, url: &Url) {
         let Ok(client) = self.client(url) else { return };
-        let request = client.get(url.clone()).timeout(self.timeout);
-        let send = move || drop(request.send().and_then(Response::bytes));
-        let _ = thread::Builder::new().name("open".to_owned()).spawn(send);
+        let call = self.call(endpoint, url, client.get(url.clone()), self.client_secret.clone());
+        let _ = thread::Builder::new().name("open".to_owned()).spawn(move || drop(call.send()));
     }
 
     fn client(&self, url: &Url) -> Result<&Client> {
@@ -252,7 +251,7 @@ impl Call {
     }
 }
 
-/// A request for the thread that serves those that are not waited for at any price.
+/// A request for the thread that sends those that a stop may abandon.
 #[derive(Debug)]
 struct Job {
     call: Call,
@@ -260,7 +259,8 @@ struct Job {
     answered: SyncSender<Result<Bytes, HttpError>>,
 }
 
-/// Starts that thread. It outlives an abandoned request and ends with the process.
+/// Starts that thread. It sends one request after the other: where a mark needs a new token while the next page is on its
+/// way, the token waits for the page. An abandoned request is its last one, and ends with the process.
 fn start_aside() -> Result<Sender<Job>> {
     let (jobs, queue) = mpsc::channel::<Job>();
     let serve = move || {

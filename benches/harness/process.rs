@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Leaves the file for stdout as long as it is, and writes four numbers, in seconds, to stderr: user and system time, the clock before and after. bash before 5.3 has
-/// milliseconds of the first two.
+/// Leaves the file for stdout as long as it is, and writes four numbers, in seconds, to stderr: user and system time, the clock
+/// before and after. bash before 5.3 has milliseconds of the first two.
 const SCRIPT: &str = r#"
 out=$1 err=$2
 shift 2

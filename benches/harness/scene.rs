@@ -19,12 +19,13 @@ pub struct Scene {
     pub records: usize,
     latency: Duration,
     cap: Option<usize>,
+    as_read: bool,
 }
 
 impl Scene {
     /// So many records on loopback.
     pub fn of(records: usize) -> Scene {
-        Scene { records, latency: Duration::ZERO, cap: None }
+        Scene { records, latency: Duration::ZERO, cap: None, as_read: false }
     }
 
     /// With a pause before every answer.
@@ -37,6 +38,11 @@ impl Scene {
         Scene { cap: Some(records), ..self }
     }
 
+    /// With marks whose answers show their records as read: not what the peek has shown, byte for byte.
+    pub fn answering_as_read(self) -> Scene {
+        Scene { as_read: true, ..self }
+    }
+
     /// What a table of it is called.
     pub fn title(&self) -> String {
         let mut title = format!("{} records", thousands(self.records));
@@ -47,6 +53,9 @@ impl Scene {
         }
         if let Some(cap) = self.cap {
             title += &format!(", pages capped at {cap}");
+        }
+        if self.as_read {
+            title += ", marks answered as read";
         }
         title
     }
@@ -79,6 +88,9 @@ impl Stage {
         if let Some(cap) = scene.cap {
             sandbox.script(Rule::on(Endpoint::Peek).every().cap(cap));
             sandbox.script(Rule::on(Endpoint::Mark).every().cap(cap));
+        }
+        if scene.as_read {
+            sandbox.script(Rule::on(Endpoint::Mark).every().as_read());
         }
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };

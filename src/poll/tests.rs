@@ -11,6 +11,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{anyhow, bail};
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -143,6 +144,10 @@ impl Service {
 }
 
 fn page(records: &[Stored]) -> Page {
+    Page::parse(text(records)).unwrap()
+}
+
+fn text(records: &[Stored]) -> Bytes {
     let texts: Vec<_> = records
         .iter()
         .map(|Stored { identity, read }| {
@@ -150,7 +155,7 @@ fn page(records: &[Stored]) -> Page {
             json!({"recordId": record_id, "recordTimeStampISO": timestamp, "readStatus": read.to_string()}).to_string()
         })
         .collect();
-    Page::parse(format!("[{}]", texts.join(",")).into()).unwrap()
+    format!("[{}]", texts.join(",")).into()
 }
 
 /// What was written, and what became of it.
@@ -215,8 +220,8 @@ impl Queue for FakeQueue {
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
-        let (count, answer) = self.next(delivered.count());
-        match answer {
+        let (count, fate) = self.next(delivered.count());
+        match fate {
             Answer::NotSent => return Ok(Marked::Unknown),
             Answer::KilledBefore => bail!("killed"),
             Answer::Comes | Answer::Lost | Answer::Killed => {}
@@ -225,12 +230,12 @@ impl Queue for FakeQueue {
         let marked = service.mark(count);
         let output = self.output.borrow();
         for identity in &marked {
-            let delivered = match self.mode {
+            let is_delivered = match self.mode {
                 Acknowledge::Commit => output.committed.contains(identity),
                 _ => output.flushed.contains(identity),
             };
-            if !delivered {
-                let place = match answer {
+            if !is_delivered {
+                let place = match fate {
                     // Nothing has happened since the page was peeked: no record can have slipped in.
                     _ if service.events == self.peeked_at => &mut service.lost,
                     Answer::Comes => &mut service.slipped_in,
@@ -240,10 +245,10 @@ impl Queue for FakeQueue {
             }
             service.marked_by_tap.insert(identity.clone());
         }
-        match answer {
+        match fate {
             Answer::Comes => {
                 let marked: Vec<_> = marked.into_iter().map(|identity| Stored { identity, read: false }).collect();
-                Ok(Marked::Answered(page(&marked)))
+                Ok(Marked::Answered(delivered.read_marked(text(&marked))?))
             }
             Answer::Lost => Ok(Marked::Unknown),
             _ => bail!("killed"),

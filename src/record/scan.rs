@@ -1,8 +1,9 @@
 //! The records of an answer in one pass over it.
 //!
 //! Taking an answer apart first and each record then means to scan every byte twice, which is where a run spends its time. This
-//! reads the fields of every record as they come, and tells the record's place from where its first and last one lie. What
-//! is not as usual it leaves to the thorough way: an answer that is no array, a record that is no object or has a field twice.
+//! reads the fields of every record as they come, and tells the record's place from the braces around them: the next one behind the
+//! record before, and the next one behind its last value. What is not as usual it leaves to the thorough way: an answer that is
+//! no array, a record that is no object, has no fields, or has one of the two twice.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,7 +26,7 @@ pub(super) fn entries(answer: &[u8]) -> Option<Vec<Entry>> {
         let last = place(fields.last, answer).end;
         end = last + answer[last..].iter().position(|byte| *byte == b'}')? + 1;
         let who = fields.record_id.zip(fields.timestamp).and_then(|(id, timestamp)| Who::read(id, timestamp, answer));
-        Some(Entry { text: start..end, who })
+        Some(Entry { span: start..end, who })
     };
     records.into_iter().map(entry).collect()
 }

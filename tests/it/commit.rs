@@ -301,6 +301,15 @@ fn a_state_file_that_is_not_there_yet_is_said() {
 }
 
 #[test]
+fn what_is_committed_is_marked_also_where_the_answer_shows_it_as_read() {
+    let tap = committing(3);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).every().as_read());
+    let first = run_with(&tap, None);
+    let second = run_with(&tap, Some(&last_state(&first)));
+    assert_eq!((second.code, without_states(&second).as_str(), tap.unread()), (0, SCHEMA, vec![]));
+}
+
+#[test]
 fn follow_does_not_go_with_commit() {
     let tap = committing(1).args(&["--follow"]);
     tap.run().refused(&tap, 2, "--follow does not go with `acknowledge` `commit` yet: run the tap from cron instead");

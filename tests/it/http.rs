@@ -1,5 +1,7 @@
 //! A service in trouble: what passes by itself is waited for, and given up in the end.
 
+use std::io::{BufRead, BufReader};
+
 use serde_json::json;
 use streamduo_sandbox::{Endpoint, Rule};
 
@@ -18,28 +20,48 @@ fn survives(tap: &Tap, warning: &str) {
     assert_eq!(troubles(&run), [warning]);
 }
 
+/// A tap whose token comes from another host, and takes as long as the test wants.
+fn tap_that_waits_for_its_token() -> Tap {
+    let tap = Tap::on(3).token_from_elsewhere();
+    tap.sandbox.script(Rule::on(Endpoint::Token).call(1).hold());
+    tap
+}
+
 #[test]
 fn the_connection_to_the_api_is_opened_while_the_token_is_fetched() {
-    // That it fails is nobody's trouble: the first peek opens a connection of its own then.
-    for opening in [Rule::on(Endpoint::Health), Rule::on(Endpoint::Health).close()] {
-        let tap = Tap::on(3);
-        // The same machine by another name, as far as an HTTP client can tell.
-        let elsewhere = tap.sandbox.auth_url().replace("127.0.0.1", "localhost");
-        let tap = tap.set("authUrl", elsewhere);
-        tap.sandbox.script(Rule::on(Endpoint::Token).call(1).hold());
-        tap.sandbox.script(opening.every());
-        let running = tap.start();
+    for (schema, first) in [("any", Endpoint::Peek), ("registered", Endpoint::Stream)] {
+        let tap = tap_that_waits_for_its_token().set("payloadSchema", schema).env("LOGLEVEL", "DEBUG");
+        let mut running = tap.start();
         tap.sandbox.wait_held(Endpoint::Token, 1);
-        tap.sandbox.wait_for(Endpoint::Health, 1);
+        let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(r#""endpoint":"health""#) {
+            line.clear();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "it has ended");
+        }
         tap.sandbox.release();
         let run = running.end(&tap);
-        assert_eq!((run.code, run.stdout.as_str(), tap.unread()), (0, tap.messages(&tap.records()).as_str(), vec![]));
-        assert_eq!(troubles(&run), Vec::<&str>::new());
-        let opening: Vec<_> =
-            tap.sandbox.journal().into_iter().filter(|call| call.endpoint == Endpoint::Health).collect();
-        let [opening] = &opening[..] else { panic!("{opening:?}") };
+        assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+        let calls = tap.sandbox.journal();
+        let call = |endpoint| calls.iter().find(|call| call.endpoint == endpoint).unwrap();
+        let opening = call(Endpoint::Health);
+        assert_eq!(call(first).connection, opening.connection);
+        assert_ne!(call(Endpoint::Token).connection, opening.connection);
         assert!(opening.headers.iter().all(|(name, _)| name != "authorization"), "{opening:?}");
     }
+}
+
+#[test]
+fn a_connection_that_cannot_be_opened_ahead_is_opened_by_the_first_peek() {
+    let tap = tap_that_waits_for_its_token();
+    tap.sandbox.script(Rule::on(Endpoint::Health).every().close());
+    let running = tap.start();
+    tap.sandbox.wait_held(Endpoint::Token, 1);
+    tap.sandbox.wait_for(Endpoint::Health, 1);
+    tap.sandbox.release();
+    let run = running.end(&tap);
+    assert_eq!((run.code, run.stdout.as_str(), tap.unread()), (0, tap.messages(&tap.records()).as_str(), vec![]));
+    assert_eq!(troubles(&run), Vec::<&str>::new());
 }
 
 #[test]

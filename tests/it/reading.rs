@@ -149,6 +149,15 @@ fn a_mark_that_is_capped_is_made_up_for_without_a_duplicate() {
 }
 
 #[test]
+fn a_mark_whose_answer_shows_its_records_as_read_is_a_mark_like_any_other() {
+    let tap = Tap::on(150);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).every().as_read());
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+    assert_eq!(asked(&tap), (vec![100, 200], vec![100, 50]));
+}
+
+#[test]
 fn a_record_that_slips_in_between_peek_and_mark_is_delivered_at_once() {
     let tap = Tap::on(3);
     let stream = tap.stream.clone();

@@ -80,6 +80,7 @@ impl Soak {
             .set("maxPending", random.usize(1..300))
             .set("maxRetries", random.usize(0..4))
             .set("requestTimeoutSeconds", 2);
+        let tap = if random.bool() { tap.token_from_elsewhere() } else { tap };
         Soak { tap, commits, delivered: Vec::new(), state: None }
     }
 

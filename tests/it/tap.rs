@@ -74,6 +74,12 @@ impl Tap {
         self
     }
 
+    /// With a token from another host: the same machine, by a name that an HTTP client cannot tell from another one's.
+    pub fn token_from_elsewhere(self) -> Tap {
+        let elsewhere = self.sandbox.auth_url().replace("127.0.0.1", "localhost");
+        self.set("authUrl", elsewhere)
+    }
+
     /// With these arguments beside `--config`.
     pub fn args(mut self, args: &[&str]) -> Tap {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));

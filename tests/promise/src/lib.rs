@@ -28,9 +28,11 @@
 //! The proof cannot be made by hand:
 //!
 //! ```compile_fail,E0451
-//! # use promise::record::Delivered;
+//! # use promise::record::{Delivered, Page};
 //! # fn mark(_: Delivered) {}
-//! mark(Delivered { count: 100, written: 100 });
+//! fn wrong(page: Page) {
+//!     mark(Delivered { page, count: 100, written: 100 });
+//! }
 //! ```
 //!
 //! It cannot be used twice:

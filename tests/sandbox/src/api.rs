@@ -19,6 +19,8 @@ use crate::token::{Refusal, Scope};
 pub(crate) struct Twist {
     /// Answer as if, and change nothing.
     pub(crate) dry: bool,
+    /// Show what the request marks as read already.
+    pub(crate) as_read: bool,
     /// Return at most so many records.
     pub(crate) cap: Option<usize>,
     /// Revoke: all tokens before, or for the token endpoint the one it issues.
@@ -102,7 +104,7 @@ fn records_of<'a>(service: &'a mut Service, id: &str) -> Result<&'a mut Stream, 
     Ok(stream)
 }
 
-/// Answers with the read status before marking, so a record that is marked here shows as unread.
+/// Answers with the read status before marking, so a record that is marked here shows as unread, unless the script says otherwise.
 fn read_records(stream: &mut Stream, read: Read, twist: Twist) -> Outcome {
     let store = &mut stream.store;
     let count = read.count.min(twist.cap.unwrap_or(usize::MAX));
@@ -115,9 +117,12 @@ fn read_records(stream: &mut Stream, read: Read, twist: Twist) -> Outcome {
             store.since(since.ok_or_else(|| bad(&format!("recordTimeStampISO {text:?} is no time stamp")))?, count)
         }
     };
-    let body = store.answer(&keys);
+    let mut body = store.answer(&keys);
     if read.mark && !twist.dry {
         store.mark(&keys);
+        if twist.as_read {
+            body = store.answer(&keys);
+        }
     }
     Ok(Answer::records(body, keys.len()))
 }

@@ -50,6 +50,7 @@ pub struct Rule {
     pub(crate) delivery: Delivery,
     pub(crate) hold: bool,
     pub(crate) delay: Duration,
+    as_read: bool,
     cap: Option<usize>,
     revoke: bool,
     expires_in: Option<Duration>,
@@ -89,6 +90,7 @@ impl Rule {
             delivery: Delivery::Whole,
             hold: false,
             delay: Duration::ZERO,
+            as_read: false,
             cap: None,
             revoke: false,
             expires_in: None,
@@ -203,6 +205,12 @@ impl Rule {
         self
     }
 
+    /// Shows the records that the request marks as read already. Which of the two the service does is not known.
+    pub fn as_read(mut self) -> Rule {
+        self.as_read = true;
+        self
+    }
+
     /// Lays the answer's JSON out over several lines; only white space between tokens changes.
     pub fn pretty(mut self) -> Rule {
         self.pretty = true;
@@ -265,6 +273,7 @@ impl Rule {
     pub(crate) fn twist(&self) -> Twist {
         Twist {
             dry: !self.applied && self.delivery != Delivery::Whole,
+            as_read: self.as_read,
             cap: self.cap,
             revoke: self.revoke,
             lifetime: self.expires_in,
