@@ -112,6 +112,8 @@ struct Entry {
     span: Range<usize>,
     /// `None` where the record lacks one of the fields.
     who: Option<Who>,
+    /// Where the value of `readStatus` is.
+    read_status: Option<Range<usize>>,
 }
 
 /// Who a record is, and where it says so.
@@ -138,15 +140,6 @@ impl Who {
 pub struct Page {
     answer: Bytes,
     entries: Vec<Entry>,
-}
-
-/// The fields of a record that the tap reads; all others pass unread.
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(borrow, rename = "recordId")]
-    record_id: &'a RawValue,
-    #[serde(borrow, rename = "recordTimeStampISO")]
-    timestamp: &'a RawValue,
 }
 
 impl Page {
@@ -241,18 +234,23 @@ impl Page {
 
     /// The records of the page that the service has as read (`readStatus` is a string, and a boolean may be met).
     pub fn already_read(mut self) -> Page {
-        #[derive(Deserialize)]
-        struct Status<'a> {
-            #[serde(borrow, rename = "readStatus")]
-            read: &'a RawValue,
-        }
         let answer = &self.answer;
         self.entries.retain(|entry| {
-            let record = &answer[entry.span.clone()];
-            record.starts_with(b"{")
-                && serde_json::from_slice(record).is_ok_and(|Status { read }| matches!(read.get(), "true" | "\"true\""))
+            entry.read_status.clone().is_some_and(|status| matches!(&answer[status], b"true" | b"\"true\""))
         });
         self
+    }
+
+    /// Whether an answer is this one, byte for byte, but for what it says of which records are read.
+    fn is_but_for_status(&self, answer: &[u8]) -> bool {
+        const STATUSES: [&[u8]; 5] = [b"\"true\"", b"\"false\"", b"true", b"false", b"null"];
+        let (mut from, mut rest) = (0, answer);
+        for status in self.entries.iter().filter_map(|entry| entry.read_status.clone()) {
+            let Some(behind) = rest.strip_prefix(&self.answer[from..status.start]) else { return false };
+            let Some(behind) = STATUSES.iter().find_map(|other| behind.strip_prefix(*other)) else { return false };
+            (from, rest) = (status.end, behind);
+        }
+        rest == &self.answer[from..]
     }
 }
 
@@ -317,12 +315,13 @@ impl Delivered {
         self.written
     }
 
-    /// Reads the answer to the mark. One that is what the peek has shown, byte for byte, needs no second reading.
+    /// Reads the answer to the mark. One that is what the peek has shown needs no second reading, whether or not it shows the
+    /// records as read already.
     ///
     /// # Errors
     /// [`NoPage`] when the answer is no JSON array.
     pub fn read_marked(self, answer: Bytes) -> Result<Page, NoPage> {
-        if answer == self.page.answer { Ok(self.page) } else { Page::parse(answer) }
+        if self.page.is_but_for_status(&answer) { Ok(self.page) } else { Page::parse(answer) }
     }
 }
 
@@ -454,15 +453,41 @@ fn take_apart(answer: &[u8]) -> Result<Vec<Entry>, NoPage> {
     let texts: Vec<&RawValue> = serde_json::from_slice(answer).map_err(|error| {
         if error.is_data() { NoPage::NotRecords(outline(answer)) } else { NoPage::NotJson(error, excerpt(answer)) }
     })?;
-    Ok(texts.iter().map(|text| Entry { span: place(text.get(), answer), who: who(text.get(), answer) }).collect())
+    let entry = |text: &&RawValue| Entry {
+        span: place(text.get(), answer),
+        who: who(text.get(), answer),
+        read_status: read_status(text.get(), answer),
+    };
+    Ok(texts.iter().map(entry).collect())
 }
 
 /// Who a record of `answer` is, if it says so.
 fn who(record: &str, answer: &[u8]) -> Option<Who> {
-    // An array would do as well for serde: its first two values for the two fields.
-    let object = record.starts_with('{').then_some(record)?;
-    let wire: Wire<'_> = serde_json::from_str(object).ok()?;
-    Who::read(wire.record_id, wire.timestamp, answer)
+    #[derive(Deserialize)]
+    struct Fields<'a> {
+        #[serde(borrow, rename = "recordId")]
+        record_id: &'a RawValue,
+        #[serde(borrow, rename = "recordTimeStampISO")]
+        timestamp: &'a RawValue,
+    }
+    let Fields { record_id, timestamp } = read_object(record)?;
+    Who::read(record_id, timestamp, answer)
+}
+
+/// Where a record of `answer` says whether it is read, if it does.
+fn read_status(record: &str, answer: &[u8]) -> Option<Range<usize>> {
+    #[derive(Deserialize)]
+    struct Fields<'a> {
+        #[serde(borrow, rename = "readStatus")]
+        status: &'a RawValue,
+    }
+    let Fields { status } = read_object(record)?;
+    Some(place(status.get(), answer))
+}
+
+/// The fields of an object: serde would take those of an array as well, by their places.
+fn read_object<'a, T: Deserialize<'a>>(record: &'a str) -> Option<T> {
+    serde_json::from_str(record.starts_with('{').then_some(record)?).ok()
 }
 
 /// What a JSON string says, if it is one. One that is no Unicode text (a lone surrogate, which JSON can write) stands for itself
@@ -628,13 +653,38 @@ mod tests {
     fn the_answer_to_a_mark_tells_what_is_marked_whether_the_peek_has_shown_it_or_not() {
         let shown = [("a", "1"), ("b", "1")];
         let delivered = || page(&shown).deliver(&mut Written::default(), &mut Memory::default()).unwrap();
-        for marked in [&shown[..], &[("a", "1"), ("z", "1")], &[]] {
+        for marked in [&shown[..], &[("a", "1"), ("b", "1"), ("z", "1")], &[("a", "1"), ("z", "1")], &[]] {
             let answer = page(marked).0;
             let expected: Vec<_> = answer.identities().collect();
             let read = delivered().read_marked(answer.answer).unwrap();
             assert_eq!(read.identities().collect::<Vec<_>>(), expected);
         }
         assert!(delivered().read_marked(Bytes::from_static(b"[")).is_err());
+    }
+
+    #[test]
+    fn an_answer_is_known_by_all_but_its_read_status() {
+        let shown = r#"[{"recordId":"a","readStatus":"false","recordTimeStampISO":"t"}, {"recordTimeStampISO":"t","recordId":"b","readStatus":null}]"#;
+        let page = Page::parse(shown.into()).unwrap();
+        let with = |from: &str, to: &str| page.is_but_for_status(shown.replace(from, to).as_bytes());
+        assert!(with("", ""));
+        for status in [r#""true""#, r#""false""#, "true", "false", "null"] {
+            assert!(with(r#""false""#, status) && with("null", status), "{status}");
+        }
+        for (from, to) in [
+            (r#""false""#, r#""x","recordId":"z""#),
+            (r#""false""#, "truer"),
+            (r#""false""#, ""),
+            ("null", r#"true,"recordId":"z""#),
+            (r#""a""#, r#""z""#),
+            (r#""b""#, r#""z""#),
+            ("null}", "null,\"x\":1}"),
+            ("]", r#",{"recordId":"c","recordTimeStampISO":"t"}]"#),
+            ("]", ""),
+        ] {
+            assert!(!with(from, to), "{from} {to}");
+        }
+        assert!(!page.is_but_for_status(b""));
     }
 
     #[test]
@@ -676,7 +726,7 @@ mod tests {
     fn any_answer() -> impl Strategy<Value = String> {
         const TEXTS: [&str; 9] =
             [r#""""#, r#""}""#, r#""{""#, r#""\"}""#, r#""\\""#, r#""},{""#, r#""\ud800""#, r#""\u007d""#, r#""é""#];
-        const ODD_KEYS: [&str; 3] = [r#""\u0072ecordId""#, r#""recordTimeStampIS\u004f""#, r#""x""#];
+        const ODD_KEYS: [&str; 4] = [r#""\u0072ecordId""#, r#""recordTimeStampIS\u004f""#, r#""readStatus""#, r#""x""#];
         const SCALARS: [&str; 7] = ["1e400", "-0", "123456789012345678901234567890.10", "null", "true", "{}", "[]"];
         let space = || prop_oneof![6 => Just(""), 1 => Just(" "), 1 => Just("\r\n\t")];
         let string = || prop::sample::select(&TEXTS[..]).prop_map(str::to_owned);
@@ -721,7 +771,7 @@ mod tests {
             }
             let seen = |entries: Vec<Entry>| -> Vec<_> {
                 let who = |who: Who| (who.record_id, who.timestamp, who.fingerprint);
-                entries.into_iter().map(|entry| (entry.span, entry.who.map(who))).collect()
+                entries.into_iter().map(|entry| (entry.span, entry.who.map(who), entry.read_status)).collect()
             };
             if let Some(scanned) = scan::entries(&answer) {
                 let apart = take_apart(&answer);

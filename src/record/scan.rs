@@ -3,7 +3,7 @@
 //! Taking an answer apart first and each record then means to scan every byte twice, which is where a run spends its time. This
 //! reads the fields of every record as they come, and tells the record's place from the braces around them: the next one behind the
 //! record before, and the next one behind its last value. What is not as usual it leaves to the thorough way: an answer that is
-//! no array, a record that is no object, has no fields, or has one of the two twice.
+//! no array, a record that is no object, has no fields, or has one of those that are read twice.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,15 +26,17 @@ pub(super) fn entries(answer: &[u8]) -> Option<Vec<Entry>> {
         let last = place(fields.last, answer).end;
         end = last + answer[last..].iter().position(|byte| *byte == b'}')? + 1;
         let who = fields.record_id.zip(fields.timestamp).and_then(|(id, timestamp)| Who::read(id, timestamp, answer));
-        Some(Entry { span: start..end, who })
+        let read_status = fields.read_status.map(|status| place(status.get(), answer));
+        Some(Entry { span: start..end, who, read_status })
     };
     records.into_iter().map(entry).collect()
 }
 
-/// The fields of a record that tell who it is, as they are written, and its last one.
+/// The fields of a record that the tap reads, as they are written, and its last one.
 struct Fields<'a> {
     record_id: Option<&'a RawValue>,
     timestamp: Option<&'a RawValue>,
+    read_status: Option<&'a RawValue>,
     last: &'a str,
 }
 
@@ -50,12 +52,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let (mut record_id, mut timestamp, mut last) = (None, None, None);
+                let (mut record_id, mut timestamp, mut read_status, mut last) = (None, None, None, None);
                 while let Some((Key(key), value)) = map.next_entry::<Key<'_>, &RawValue>()? {
                     last = Some(value.get());
                     let field = match &*key {
                         "recordId" => &mut record_id,
                         "recordTimeStampISO" => &mut timestamp,
+                        "readStatus" => &mut read_status,
                         _ => continue,
                     };
                     if field.replace(value).is_some() {
@@ -63,7 +66,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                     }
                 }
                 let last = last.ok_or_else(|| A::Error::custom("no fields"))?;
-                Ok(Fields { record_id, timestamp, last })
+                Ok(Fields { record_id, timestamp, read_status, last })
             }
         }
 
