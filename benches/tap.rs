@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use harness::client::Client;
+use harness::process::{BETWEEN, measure};
 use harness::report::{Report, Row, megabytes, milliseconds};
 use harness::rival::{Commit, Curl, Tap, Vendor};
 use harness::scene::{Scene, Stage};
@@ -51,6 +52,12 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    if let Some((BETWEEN, arguments)) =
+        arguments.split_first().map(|(first, rest)| (first.to_str().unwrap_or_default(), rest))
+    {
+        return measure(arguments);
+    }
     let Some(Options { chosen, runs, tap }) = options()? else {
         writeln!(io::stdout(), "a benchmark: `cargo bench` runs it")?;
         return Ok(());

@@ -1,41 +1,33 @@
 //! Runs a program and says what it took.
 //!
-//! bash's `time` reports what `wait4` says of the program: safe Rust has no call for that, and `/proc` counts in hundredths of
-//! a second. The clock runs in bash too, right around the program, so that bash's own start is not in it. The peak of
-//! resident memory is read from `/proc` while the program runs, time and again: it only rises, so the last look counts.
+//! A process is told what its children have taken, all together (getrusage(2)). So each run has a process of its own between it
+//! and the benchmark, which starts the program, waits for it and tells.
 
+use std::env;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use serde::{Deserialize, Serialize};
 
-/// Leaves the file for stdout as long as it is, and writes four numbers, in seconds, to stderr: user and system time, the clock
-/// before and after. bash before 5.3 has milliseconds of the first two.
-const SCRIPT: &str = r#"
-out=$1 err=$2
-shift 2
-TIMEFORMAT='%6U %6S'
-before=$EPOCHREALTIME
-time "$@" 1<>"$out" 2>"$err"
-code=$?
-after=$EPOCHREALTIME
-echo "$before $after" >&2
-exit "$code"
-"#;
+/// The first argument of the process between: then the files for stdout and stderr, the program and its arguments.
+pub const BETWEEN: &str = "--measure";
 
 /// What a run took.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Cost {
     /// From start to exit.
     pub wall: Duration,
     /// User and system time, of all threads.
     pub cpu: Duration,
-    /// The peak of resident memory, in bytes; `None` where the system does not say.
-    pub memory: Option<u64>,
+    /// The peak of resident memory, in bytes.
+    pub memory: u64,
 }
 
 /// A program to run.
@@ -67,25 +59,47 @@ impl Program {
     /// When it does not end with 0: what it says on stderr.
     pub fn run(&self, stdout: &Path) -> Result<Cost> {
         let stderr = stdout.with_extension("err");
-        let mut command = Command::new("bash");
-        command.args(["-c", SCRIPT, "bash"]).arg(stdout).arg(&stderr).arg(&self.name).args(&self.args);
-        for (name, _) in std::env::vars_os() {
+        let mut command = Command::new(env::current_exe().context("find the benchmark itself")?);
+        command.arg(BETWEEN).arg(stdout).arg(&stderr).arg(&self.name).args(&self.args);
+        for (name, _) in env::vars_os() {
             if disturbs(&name.to_string_lossy()) {
                 command.env_remove(name);
             }
         }
         command.env("LC_ALL", "C").envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut bash = command.spawn().context("start bash, whose `time` measures")?;
-        let memory = peak(bash.id(), || !matches!(bash.try_wait(), Ok(None)));
-        let ended = bash.wait_with_output().context("wait for bash")?;
-        let told = String::from_utf8_lossy(&ended.stderr);
+        let told = command.stdin(Stdio::null()).output().context("start the process that measures")?;
         let said = fs::read_to_string(&stderr).unwrap_or_default();
-        ensure!(ended.status.success(), "{} ended with {}: {}{}", self.name.display(), ended.status, told, tail(&said));
-        let numbers: Vec<f64> = told.split_whitespace().map_while(|word| word.parse().ok()).collect();
-        let [user, system, before, after] = numbers[..] else { anyhow::bail!("bash says {told:?}, not four numbers") };
-        Ok(Cost { wall: Duration::from_secs_f64(after - before), cpu: Duration::from_secs_f64(user + system), memory })
+        let problem = String::from_utf8_lossy(&told.stderr);
+        ensure!(told.status.success(), "{} failed: {problem}{}", self.name.display(), tail(&said));
+        serde_json::from_slice(&told.stdout).context("read what was measured")
     }
+}
+
+/// The process between: runs the program and tells what it took.
+///
+/// # Errors
+/// When the program cannot be started, or does not end with 0.
+pub fn measure(arguments: &[OsString]) -> Result<()> {
+    let [stdout, stderr, name, arguments @ ..] = arguments else {
+        anyhow::bail!("{BETWEEN} is for the benchmark itself")
+    };
+    let mut command = Command::new(name);
+    // The file for stdout keeps its length.
+    command.args(arguments).stdout(OpenOptions::new().write(true).open(stdout)?).stderr(File::create(stderr)?);
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("start {}", Path::new(name).display()))?;
+    let wall = started.elapsed();
+    ensure!(status.success(), "it ended with {status}");
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
+    let cost = Cost {
+        wall,
+        cpu: Duration::from_micros(u64::try_from(micros)?),
+        // Kilobytes, on Linux.
+        memory: 1024 * u64::try_from(usage.max_rss())?,
+    };
+    serde_json::to_writer(io::stdout(), &cost)?;
+    io::stdout().flush().context("tell what was measured")
 }
 
 /// Whether a variable of the environment changes what a program does: proxies, log levels, settings of taps and of Python.
@@ -96,36 +110,6 @@ fn disturbs(name: &str) -> bool {
         || name.starts_with("TAP_STREAMDUO")
         || name.starts_with("PYTHON")
         || name == "RUST_LOG"
-}
-
-/// The peak of resident memory of the one child that `bash` has, until it is done.
-fn peak(bash: u32, mut done: impl FnMut() -> bool) -> Option<u64> {
-    let started = Instant::now();
-    let mut peak = None;
-    let mut child: Option<PathBuf> = None;
-    while !done() {
-        match &child {
-            None => {
-                let children = fs::read_to_string(format!("/proc/{bash}/task/{bash}/children")).unwrap_or_default();
-                child = children.split_whitespace().next().map(|id| Path::new("/proc").join(id).join("status"));
-            }
-            Some(status) => peak = high_water(&fs::read_to_string(status).unwrap_or_default()).or(peak),
-        }
-        // Often at first, for what is over soon; seldom later, to leave the machine to what is measured.
-        let pause = (started.elapsed() / 20).clamp(Duration::from_micros(400), Duration::from_millis(5));
-        thread::sleep(pause);
-    }
-    peak
-}
-
-/// `VmHWM` of a `/proc/…/status` (proc_pid_status(5)), in bytes; `None` for a child that is still bash itself.
-fn high_water(status: &str) -> Option<u64> {
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    if field("Name:")? == "bash" {
-        return None;
-    }
-    let kilobytes: u64 = field("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok()?;
-    Some(1024 * kilobytes)
 }
 
 /// The last lines of what a program said.

@@ -55,7 +55,7 @@ impl Row {
     pub fn add(&mut self, cost: Cost) {
         self.add_wall(cost.wall);
         self.cpu.push(cost.cpu.as_secs_f64() * 1e3);
-        self.memory.extend(cost.memory.map(|bytes| bytes as f64 / 1e6));
+        self.memory.push(cost.memory as f64 / 1e6);
     }
 
     /// Adds a run that is no process of its own.
