@@ -62,8 +62,8 @@ impl Identity {
 
 /// A record's identity in 128 bits, to remember it by: a hash (SipHash-1-3) under a key that each process draws at random.
 ///
-/// Among 100,000 records, two share one with a probability of 10^-29; and nobody without the key can choose ids that do, but for
-/// ids that are no Unicode text (see [`said`]).
+/// Among 100,000 records, two share one with a probability of 10^-29; and nobody without the key can choose ids that do (unless
+/// one of them is no Unicode text, and stands for itself as it is written).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(u128);
 
