@@ -47,13 +47,15 @@ impl Shutdown {
     /// When the operating system refuses a handler.
     pub fn install() -> Result<Shutdown> {
         let shutdown = Shutdown::default();
-        let again = Arc::new(AtomicBool::new(false));
-        for signal in [SIGTERM, SIGINT] {
+        let (terminated, interrupted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        for (signal, this, other) in [(SIGTERM, &terminated, &interrupted), (SIGINT, &interrupted, &terminated)] {
             let number = usize::try_from(signal)?;
-            // In this order: the first signal finds the flag unset, sets it, and the second one ends the process
-            // from within its handler, so that not even a blocked write holds it up.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))
-                .and_then(|_| flag::register(signal, Arc::clone(&again)))
+            // In this order: a signal that comes again, or after the other one, ends the process from within its handler, so
+            // that not even a blocked write holds it up. Of two that come at one moment, to two threads, each is noted
+            // before the other is looked for, so that at least one finds the other.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(this))
+                .and_then(|_| flag::register(signal, Arc::clone(this)))
+                .and_then(|_| flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(other)))
                 .and_then(|_| flag::register_usize(signal, Arc::clone(&shutdown.signal), number))
                 .with_context(|| format!("catch signal {signal}"))?;
         }
