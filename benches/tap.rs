@@ -52,11 +52,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let arguments: Vec<_> = env::args_os().skip(1).collect();
-    if let Some((BETWEEN, arguments)) =
-        arguments.split_first().map(|(first, rest)| (first.to_str().unwrap_or_default(), rest))
-    {
-        return measure(arguments);
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == BETWEEN) {
+        return measure(&arguments.collect::<Vec<_>>());
     }
     let Some(Options { chosen, runs, tap }) = options()? else {
         writeln!(io::stdout(), "a benchmark: `cargo bench` runs it")?;
@@ -129,6 +127,15 @@ struct Contest {
 }
 
 impl Bench {
+    /// Runs the tap alone, so many times.
+    fn solo(&self, name: &str, scene: &Scene, runs: usize) -> Result<Row> {
+        let mut row = Row::new(name);
+        for _ in 0..runs {
+            row.add(self.tap.drain(&Stage::set(scene)?)?);
+        }
+        Ok(row)
+    }
+
     /// Runs the tap and its rivals in turns, each on a sandbox of its own with the same records.
     fn contest(&mut self, scene: &Scene) -> Result<Contest> {
         let mut tap = Row::new("tap-streamduo");
@@ -198,12 +205,8 @@ fn sandbox(bench: &mut Bench) -> Result<()> {
 
 /// One record, from start to exit.
 fn start(bench: &mut Bench) -> Result<()> {
-    let scene = Scene::of(1);
-    let mut row = Row::new("tap-streamduo");
     // It takes next to no time, and is the noisiest.
-    for _ in 0..4 * bench.runs {
-        row.add(bench.tap.drain(&Stage::set(&scene)?)?);
-    }
+    let row = bench.solo("tap-streamduo", &Scene::of(1), 4 * bench.runs)?;
     bench.report.table("One record, from start to exit", &[&row])?;
     bench.report.target("one record: wall, ms", row.wall().median, 15.0);
     Ok(())
@@ -214,10 +217,7 @@ fn loopback(bench: &mut Bench) -> Result<()> {
     let scene = Scene::of(50_000);
     let contest = bench.contest(&scene)?;
     let scene = scene.answering_as_read();
-    let mut row = Row::new("tap-streamduo");
-    for _ in 0..bench.runs {
-        row.add(bench.tap.drain(&Stage::set(&scene)?)?);
-    }
+    let row = bench.solo("tap-streamduo", &scene, bench.runs)?;
     bench.report.table(&scene.title(), &[&row])?;
     if let Some(curl) = &contest.curl {
         bench.report.target("50,000 on loopback: wall, times curl's", contest.tap.wall_to(curl), 1.15);
@@ -264,11 +264,7 @@ fn latency(bench: &mut Bench) -> Result<()> {
 fn growth(bench: &mut Bench) -> Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     for (name, records) in [("10 records", 10), ("100,000 records", 100_000), ("1,000,000 records", 1_000_000)] {
-        let mut row = Row::new(name);
-        for _ in 0..bench.runs {
-            row.add(bench.tap.drain(&Stage::set(&Scene::of(records))?)?);
-        }
-        rows.push(row);
+        rows.push(bench.solo(name, &Scene::of(records), bench.runs)?);
     }
     bench.report.table("tap-streamduo, as the work grows", &rows.iter().collect::<Vec<_>>())?;
     let [_, some, many] = &rows[..] else { bail!("three sizes make three rows") };

@@ -220,8 +220,13 @@ impl Api {
     /// # Errors
     /// When the service keeps failing or refuses.
     pub fn last(&mut self, count: usize) -> Result<Page> {
+        self.look(RecordRequest::last(count))
+    }
+
+    /// Sends a record-request that changes nothing, and sends it again when it fails.
+    fn look(&mut self, request: RecordRequest<'_>) -> Result<Page> {
         let stop = self.stop.clone();
-        retrying(self.max_retries, "sample", &stop, || self.request(RecordRequest::last(count), Page::parse))
+        retrying(self.max_retries, request.name(), &stop, || self.request(request, Page::parse))
     }
 
     /// The stream's active schema, if it has one.
@@ -298,8 +303,7 @@ fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
 
 impl Queue for Api {
     fn peek(&mut self, count: usize) -> Result<Peeked> {
-        let stop = self.stop.clone();
-        retrying(self.max_retries, "peek", &stop, || self.try_peek(count))
+        Ok(Peeked::new(self.look(RecordRequest::unread(count, false))?)?)
     }
 
     fn try_peek(&mut self, count: usize) -> Result<Peeked> {
@@ -321,10 +325,7 @@ impl Queue for Api {
     }
 
     fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
-        let stop = self.stop.clone();
-        retrying(self.max_retries, "look back", &stop, || {
-            self.request(RecordRequest::since(timestamp, count), Page::parse)
-        })
+        self.look(RecordRequest::since(timestamp, count))
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {

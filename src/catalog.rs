@@ -103,6 +103,11 @@ impl Entry {
         self.schema.as_ref()?.get("properties")?.as_object()
     }
 
+    /// Whether the schema has all these fields.
+    fn has(&self, names: &[impl AsRef<str>]) -> bool {
+        self.properties().is_some_and(|known| names.iter().all(|name| known.contains_key(name.as_ref())))
+    }
+
     /// An entry that says nothing is selected.
     fn is_selected(&self) -> bool {
         let in_schema = || self.schema.as_ref()?.get("selected")?.as_bool();
@@ -119,10 +124,7 @@ impl Entry {
     /// The key properties of the entry, in either of their places; its own where its schema has them all.
     fn key_properties(&self) -> Vec<String> {
         let in_root = || serde_json::from_value(self.root()?.metadata.get("table-key-properties")?.clone()).ok();
-        let known = |names: &Vec<String>| {
-            !names.is_empty()
-                && names.iter().all(|name| self.properties().is_some_and(|known| known.contains_key(name)))
-        };
+        let known = |names: &Vec<String>| !names.is_empty() && self.has(names);
         self.key_properties
             .clone()
             .filter(known)
@@ -143,10 +145,8 @@ pub fn load(path: &Path, config: &Config, own_schema: impl FnOnce() -> Result<Va
         return Ok(None);
     };
     let key_properties = entry.key_properties();
-    let fits =
-        entry.properties().is_some_and(|properties| KEY_PROPERTIES.iter().all(|key| properties.contains_key(*key)));
     let mut schema = match &entry.schema {
-        Some(schema) if fits => schema.clone(),
+        Some(schema) if entry.has(&KEY_PROPERTIES) => schema.clone(),
         Some(_) => {
             let missing = KEY_PROPERTIES.join(" and ");
             warn!(

@@ -33,8 +33,7 @@ def main(words):
             print(f"{outcome} {name} ({time.monotonic() - started:.1f} s){detail and ': '}{detail}", flush=True)
     finally:
         bench.end_all()
-        targets.close()
-        meltano.close()
+        bench.shared.close()
     passed, failed, skipped = outcomes.values()
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     # What proved nothing did not pass.

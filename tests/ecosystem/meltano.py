@@ -1,15 +1,17 @@
 """Meltano with the project at the root of the repository, against the sandbox."""
 
 import contextlib
+import functools
 import json
 import re
 import shutil
 
-from bench import HERE, KEPT, ROOT, TAP, Folder, Sandbox, compare, environment, expect, lines, run, venv
+from bench import HERE, KEPT, ROOT, TAP, Folder, Sandbox, compare, environment, expect, lines, run, shared, venv
 from installed import clone
 from targets import DUCKDB_ROWS, NAMES
 
 SEVERAL = "deploy/meltano/several-streams.meltano.yml"
+
 
 class Project:
     """A Meltano project in a folder of its own: the repository's meltano.yml as it stands, and deploy's streams."""
@@ -19,8 +21,7 @@ class Project:
             # Not to find out from Meltano's install that a package cannot be had.
             venv(loader)
         self.meltano = venv("meltano") / "meltano"
-        self.folder = Folder()
-        self.root = self.folder.__enter__()
+        self.root = shared.enter_context(Folder())
         text = (ROOT / "meltano.yml").read_text(encoding="utf-8")
         (self.root / "meltano.yml").write_text(f"{text}include_paths:\n- {SEVERAL}\n", encoding="utf-8")
         (self.root / SEVERAL).parent.mkdir(parents=True)
@@ -34,26 +35,11 @@ class Project:
         env = environment(PATH=path, MELTANO_CLI_LOG_COLORS="false", NO_COLOR="1", **(settings | more))
         return run([self.meltano, *words], cwd=self.root, env=env, code=code)
 
-    def close(self):
-        self.folder.__exit__()
 
-
-_project = None
-
-
+@functools.cache
 def project():
     """The one project for all checks. They keep apart by the state's id and by where the rows go."""
-    global _project
-    if _project is None:
-        _project = Project()
-    return _project
-
-
-def close():
-    global _project
-    if _project is not None:
-        _project.close()
-        _project = None
+    return Project()
 
 
 class Load:

@@ -1,10 +1,11 @@
 """Targets, each into something real, with every row that arrives compared to what the service holds."""
 
 import datetime
+import functools
 import json
 import re
 
-from bench import TAP, Folder, Sandbox, compare, environment, expect, lines, run, tap, venv, write_json
+from bench import TAP, Folder, Sandbox, compare, environment, expect, lines, run, shared, tap, venv, write_json
 from postgres import Postgres
 
 # Payloads of every shape that JSON has, as text.
@@ -238,14 +239,6 @@ def duckdb_with_rfc3339():
         return f"{compare(by_instant(sandbox.records()), by_instant(map(in_utc, rows)))} rows, {kind}"
 
 
-def duckdb_with_a_registered_schema():
-    return duckdb_with_a_payload_schema("registered")
-
-
-def duckdb_with_a_sampled_schema():
-    return duckdb_with_a_payload_schema("sampled")
-
-
 def duckdb_with_a_payload_schema(source):
     with Sandbox() as sandbox, Folder() as folder:
         sandbox.register(CAR_SCHEMA)
@@ -256,22 +249,10 @@ def duckdb_with_a_payload_schema(source):
 
 # --- target-postgres -------------------------------------------------------------------------------------------------
 
-_postgres = None
-
-
+@functools.cache
 def server():
     """The one server for all checks, started by the first."""
-    global _postgres
-    if _postgres is None:
-        _postgres = Postgres().__enter__()
-    return _postgres
-
-
-def close():
-    global _postgres
-    if _postgres is not None:
-        _postgres.__exit__()
-        _postgres = None
+    return shared.enter_context(Postgres())
 
 
 class Loaded:
@@ -345,14 +326,6 @@ def postgres_with_payload_format_string():
         return f"{compare(sandbox.records(), rows)} rows"
 
 
-def postgres_with_a_registered_schema():
-    return postgres_with_a_payload_schema("registered")
-
-
-def postgres_with_a_sampled_schema():
-    return postgres_with_a_payload_schema("sampled")
-
-
 def postgres_with_a_payload_schema(source):
     """A typed payload: as it is, and flattened into a column for each field."""
     with Sandbox() as sandbox, Folder() as folder:
@@ -391,11 +364,11 @@ CHECKS = [
     ("target-duckdb, default settings", duckdb_at_default_settings),
     ("target-duckdb, payloadFormat string", duckdb_with_payload_format_string),
     ("target-duckdb, timestampFormat rfc3339", duckdb_with_rfc3339),
-    ("target-duckdb, payloadSchema registered", duckdb_with_a_registered_schema),
-    ("target-duckdb, payloadSchema sampled", duckdb_with_a_sampled_schema),
+    ("target-duckdb, payloadSchema registered", functools.partial(duckdb_with_a_payload_schema, "registered")),
+    ("target-duckdb, payloadSchema sampled", functools.partial(duckdb_with_a_payload_schema, "sampled")),
     ("target-postgres, default settings", postgres_at_default_settings),
     ("target-postgres, payloadFormat string", postgres_with_payload_format_string),
     ("target-postgres, timestampFormat rfc3339", postgres_with_rfc3339),
-    ("target-postgres, payloadSchema registered", postgres_with_a_registered_schema),
-    ("target-postgres, payloadSchema sampled", postgres_with_a_sampled_schema),
+    ("target-postgres, payloadSchema registered", functools.partial(postgres_with_a_payload_schema, "registered")),
+    ("target-postgres, payloadSchema sampled", functools.partial(postgres_with_a_payload_schema, "sampled")),
 ]

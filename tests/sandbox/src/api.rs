@@ -117,12 +117,13 @@ fn read_records(stream: &mut Stream, read: Read, twist: Twist) -> Outcome {
             store.since(since.ok_or_else(|| bad(&format!("recordTimeStampISO {text:?} is no time stamp")))?, count)
         }
     };
-    let mut body = store.answer(&keys);
-    if read.mark && !twist.dry {
+    let marks = read.mark && !twist.dry;
+    if marks && twist.as_read {
         store.mark(&keys);
-        if twist.as_read {
-            body = store.answer(&keys);
-        }
+    }
+    let body = store.answer(&keys);
+    if marks && !twist.as_read {
+        store.mark(&keys);
     }
     Ok(Answer::records(body, keys.len()))
 }
