@@ -1,32 +1,31 @@
-//! Runs the release binary against its rivals, and prints what each takes: wall time, CPU time, memory.
+//! Runs the release binary and its competitors as whole processes, and prints what each takes.
 //!
-//! What is measured, how, and what came out is in `benches/README.md`. Every run is checked: an exit code, a record that is
-//! missing or one that is not marked ends the benchmark with an error. A target that is missed does not.
-//!
-//! ```text
-//! cargo bench                               all scenarios, 5 runs each
-//! cargo bench -- start loopback --runs 1    these two, once
-//! cargo bench -- --tap FILE                 another binary than the one just built
-//! ```
+//! `benches/README.md` says how to run it, what it measures and what came out.
+
+#![allow(clippy::print_stdout, reason = "the report goes to stdout")]
 
 mod harness;
 
+use std::collections::BTreeSet;
 use std::env;
-use std::io::{self, Write as _};
+use std::ffi::OsString;
+use std::fs;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use serde_json::json;
 
-use harness::client::Client;
-use harness::process::{BETWEEN, measure};
-use harness::report::{Report, Row, megabytes, milliseconds};
-use harness::rival::{Commit, Curl, Tap, Vendor};
-use harness::scene::{Scene, Stage};
+use harness::client::{Client, Request};
+use harness::competitor::{Curl, Tap, Vendor};
+use harness::fixture::{Fixture, Workload};
+use harness::measure::{MEASURE, measure};
+use harness::report::Limit::{AtLeast, AtMost};
+use harness::report::{Series, Targets, load, machine, print_table, short};
 
-/// Runs, prints a table, and notes what its targets are held against.
-type Scenario = fn(&mut Bench) -> Result<()>;
+type Scenario = fn(&mut Benchmark) -> Result<()>;
 
 const SCENARIOS: [(&str, Scenario); 7] = [
     ("size", size),
@@ -38,261 +37,223 @@ const SCENARIOS: [(&str, Scenario); 7] = [
     ("commit", commit),
 ];
 
-/// The latency of the scenario of that name: a service on the same continent.
-const LATENCY: Duration = Duration::from_millis(25);
-
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "the benchmark failed: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<()> {
-    let mut arguments = env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == BETWEEN) {
-        return measure(&arguments.collect::<Vec<_>>());
-    }
-    let Some(Options { chosen, runs, tap }) = options()? else {
-        writeln!(io::stdout(), "a benchmark: `cargo bench` runs it")?;
-        return Ok(());
-    };
-    let mut bench = Bench {
-        runs,
-        tap: Tap::at(tap),
-        curl: Curl::find(),
-        vendor: env::var_os("STREAMDUO_VENDOR_PYTHON").map(|python| Vendor::with(PathBuf::from(python))).transpose()?,
-        report: Report::new()?,
-    };
-    for scenario in chosen {
-        scenario(&mut bench)?;
-    }
-    bench.report.end()
-}
-
-/// What the command line asks for.
+/// Runs the release binary and its competitors, and prints what each takes.
+#[derive(Parser)]
 struct Options {
-    chosen: Vec<Scenario>,
-    runs: usize,
+    /// The scenarios to run; all if none is named.
+    #[arg(value_parser = SCENARIOS.map(|(name, _)| name))]
+    scenarios: Vec<String>,
+    /// The number of runs of each program.
+    #[arg(long, default_value = "5")]
+    runs: NonZeroUsize,
+    /// The tap's binary, instead of the one just built.
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_tap-streamduo"), hide_default_value = true)]
     tap: PathBuf,
+    /// Cargo passes this for `cargo bench` but not for `cargo test`.
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
-/// Reads the command line; `None` where Cargo only tries whether the benchmark starts.
-fn options() -> Result<Option<Options>> {
-    let (mut chosen, mut runs, mut asked) = (Vec::new(), 5, false);
-    let mut tap = PathBuf::from(env!("CARGO_BIN_EXE_tap-streamduo"));
-    let mut args = env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--bench" => asked = true,
-            "--runs" => {
-                let value = args.next().context("--runs takes a number")?;
-                runs = value.parse().with_context(|| format!("--runs takes a number, not {value:?}"))?;
-                ensure!(runs > 0, "--runs takes a number of at least 1");
-            }
-            "--tap" => tap = args.next().context("--tap takes a file")?.into(),
-            name => match SCENARIOS.iter().find(|(known, _)| *known == name) {
-                Some((_, scenario)) => chosen.push(*scenario),
-                None => {
-                    bail!("there is no scenario {name:?} but: {}", SCENARIOS.map(|(name, _)| name).join(", "))
-                }
-            },
-        }
-    }
-    if chosen.is_empty() {
-        chosen = SCENARIOS.map(|(_, scenario)| scenario).to_vec();
-    }
-    Ok(asked.then_some(Options { chosen, runs, tap }))
-}
-
-/// Who runs, how often, and where the outcome goes.
-struct Bench {
+struct Benchmark {
     runs: usize,
     tap: Tap,
-    /// `None` where there is no curl.
     curl: Option<Curl>,
-    /// `None` where no Python with the vendor's tap is named.
     vendor: Option<Vendor>,
-    report: Report,
+    targets: Targets,
 }
 
-/// What the contenders of one scene took.
-struct Contest {
-    tap: Row,
-    curl: Option<Row>,
-    vendor: Option<Row>,
+/// Series of the same workload; a series is empty where its program is missing.
+struct Comparison {
+    tap: Series,
+    curl: Series,
+    vendor: Series,
 }
 
-impl Bench {
-    /// Runs the tap alone, so many times.
-    fn solo(&self, name: &str, scene: &Scene, runs: usize) -> Result<Row> {
-        let mut row = Row::new(name);
-        for _ in 0..runs {
-            row.add(self.tap.drain(&Stage::set(scene)?)?);
-        }
-        Ok(row)
+fn main() -> Result<()> {
+    let args: Vec<OsString> = env::args_os().collect();
+    if let [_, first, sample, program, args @ ..] = &args[..]
+        && first == MEASURE
+    {
+        return measure(sample, program, args);
     }
-
-    /// Runs the tap and its rivals in turns, each on a sandbox of its own with the same records.
-    fn contest(&mut self, scene: &Scene) -> Result<Contest> {
-        let mut tap = Row::new("tap-streamduo");
-        let mut curl = self.curl.as_ref().map(|_| Row::new("curl, the same requests"));
-        let mut vendor = self.vendor.as_ref().map(|_| Row::new("the vendor's tap 0.1.0"));
-        let mut alone = Row::new("the sandbox alone, the same requests");
-        let (mut requests, mut connections) = (0, 0);
-        for _ in 0..self.runs {
-            let stage = Stage::set(scene)?;
-            tap.add(self.tap.drain(&stage)?);
-            let asked = stage.requests();
-            (requests, connections) = (asked.len(), stage.connections());
-            if let (Some(row), Some(curl)) = (&mut curl, &self.curl) {
-                row.add(curl.repeat(&asked, &Stage::set(scene)?)?);
-            }
-            if let (Some(row), Some(vendor)) = (&mut vendor, &self.vendor) {
-                row.add(vendor.drain(&Stage::set(scene)?)?);
-            }
-            let stage = Stage::set(scene)?;
-            alone.add_wall(Client::connect(&stage)?.repeat(&asked)?);
-            stage.check_drained()?;
-        }
-        let rows: Vec<&Row> =
-            [Some(&tap), curl.as_ref(), vendor.as_ref(), Some(&alone)].into_iter().flatten().collect();
-        self.report.table(&scene.title(), &rows)?;
-        self.report.note(&format!("Requests of the tap: {requests}, connections: {connections}."))?;
-        if curl.is_none() {
-            self.report.note("Without curl: there is none here.")?;
-        }
-        if vendor.is_none() {
-            self.report.note("Without the vendor's tap: STREAMDUO_VENDOR_PYTHON names no Python that has it.")?;
-        }
-        Ok(Contest { tap, curl, vendor })
+    let options = Options::parse_from(args);
+    if !options.bench {
+        println!("a benchmark: `cargo bench` runs it");
+        return Ok(());
     }
-}
-
-/// The binary, as `cargo build --release` makes it.
-fn size(bench: &mut Bench) -> Result<()> {
-    let bytes = bench.tap.size()?;
-    bench.report.section("The binary")?;
-    bench.report.note(&format!("{} MB ({bytes} bytes), stripped.", megabytes(bytes)))?;
-    bench.report.target("binary, stripped, MB", bytes as f64 / 1e6, 5.0);
+    let mut benchmark = Benchmark {
+        runs: options.runs.get(),
+        tap: Tap { binary: options.tap },
+        curl: Curl::find(),
+        vendor: env::var_os("STREAMDUO_VENDOR_PYTHON").map(|python| Vendor::with(python.into())).transpose()?,
+        targets: Targets::default(),
+    };
+    println!("Machine: {}. Load at the start: {}.", machine(), load());
+    for (name, scenario) in SCENARIOS {
+        if options.scenarios.is_empty() || options.scenarios.iter().any(|chosen| chosen == name) {
+            scenario(&mut benchmark)?;
+        }
+    }
+    benchmark.targets.print();
+    println!("Load at the end: {}.", load());
     Ok(())
 }
 
-/// How fast the sandbox can serve.
-fn sandbox(bench: &mut Bench) -> Result<()> {
-    const PEEKS: usize = 200;
-    let stage = Stage::set(&Scene::of(1_000))?;
-    let mut client = Client::connect(&stage)?;
-    let mut row = Row::new("200 peeks of 1,000 records");
-    let mut bytes = 0;
-    for _ in 0..bench.runs {
-        let (wall, read) = client.peek(PEEKS, 1_000)?;
-        row.add_wall(wall);
-        bytes = read;
+impl Benchmark {
+    /// Runs the tap alone.
+    fn run_tap(&self, name: &'static str, workload: &Workload, runs: usize) -> Result<Series> {
+        let mut series = Series::new(name);
+        for _ in 0..runs {
+            series.push(self.tap.run(&Fixture::start(workload)?)?);
+        }
+        Ok(series)
     }
-    bench.report.table("How fast the sandbox alone can serve", &[&row])?;
-    let seconds = row.wall().median / 1e3;
-    bench.report.note(&format!(
+
+    /// Runs the tap and its competitors in turns, each on a sandbox of its own with the same records.
+    fn compare(&self, title: &str, workload: &Workload) -> Result<Comparison> {
+        let mut tap = Series::new("tap-streamduo");
+        let mut curl = Series::new("curl, the same requests");
+        let mut vendor = Series::new("the vendor's tap 0.1.0");
+        let mut sandbox = Series::new("the sandbox alone, the same requests");
+        let mut calls = Vec::new();
+        for _ in 0..self.runs {
+            let fixture = Fixture::start(workload)?;
+            tap.push(self.tap.run(&fixture)?);
+            calls = fixture.sandbox.journal();
+            if let Some(program) = &self.curl {
+                curl.push(program.run(&Fixture::start(workload)?, &calls)?);
+            }
+            if let Some(program) = &self.vendor {
+                vendor.push(program.run(&Fixture::start(workload)?)?);
+            }
+            let fixture = Fixture::start(workload)?;
+            let requests = Request::replay(&calls, &fixture.sandbox);
+            sandbox.push(Client::connect(&fixture.sandbox)?.send_all(&requests)?.0);
+            fixture.check_unread(0)?;
+        }
+        print_table(title, &[&tap, &curl, &vendor, &sandbox]);
+        let connections = calls.iter().map(|call| call.connection).collect::<BTreeSet<_>>().len();
+        println!("Requests of the tap: {}, connections: {connections}.", calls.len());
+        if self.curl.is_none() {
+            println!("Without curl: there is none here.");
+        }
+        if self.vendor.is_none() {
+            println!("Without the vendor's tap: STREAMDUO_VENDOR_PYTHON names no Python that has it.");
+        }
+        Ok(Comparison { tap, curl, vendor })
+    }
+}
+
+/// The size of the binary.
+fn size(benchmark: &mut Benchmark) -> Result<()> {
+    let bytes = fs::metadata(&benchmark.tap.binary).context("look at the binary")?.len();
+    let megabytes = bytes as f64 / 1e6;
+    println!("\n### The binary\n\n{megabytes:.2} MB ({bytes} bytes), stripped.");
+    benchmark.targets.check("binary, stripped, MB", AtMost(5.0), megabytes);
+    Ok(())
+}
+
+/// How fast the sandbox serves.
+fn sandbox(benchmark: &mut Benchmark) -> Result<()> {
+    const PEEKS: usize = 200;
+    let fixture = Fixture::start(&Workload { records: 1_000, ..Workload::default() })?;
+    let body = json!({
+        "readRecordRequestType": "UNREAD",
+        "recordCount": fixture.records,
+        "recordId": null,
+        "markAsRead": false,
+        "recordTimeStampISO": null,
+    });
+    let peeks = vec![Request::json(&format!("/stream/{}/record-request", fixture.stream), body); PEEKS];
+    let mut client = Client::connect(&fixture.sandbox)?;
+    let mut series = Series::new("200 peeks of 1,000 records");
+    let mut bytes = 0;
+    for _ in 0..benchmark.runs {
+        let (sample, received) = client.send_all(&peeks)?;
+        series.push(sample);
+        bytes = received;
+    }
+    print_table("How fast the sandbox alone can serve", &[&series]);
+    let seconds = series.wall_ms().median / 1e3;
+    println!(
         "{:.0} requests, {:.0} records and {:.0} MB a second.",
         PEEKS as f64 / seconds,
-        PEEKS as f64 * 1e3 / seconds,
+        (PEEKS * fixture.records) as f64 / seconds,
         bytes as f64 / 1e6 / seconds,
-    ))
+    );
+    Ok(())
 }
 
 /// One record, from start to exit.
-fn start(bench: &mut Bench) -> Result<()> {
-    // It takes next to no time, and is the noisiest.
-    let row = bench.solo("tap-streamduo", &Scene::of(1), 4 * bench.runs)?;
-    bench.report.table("One record, from start to exit", &[&row])?;
-    bench.report.target("one record: wall, ms", row.wall().median, 15.0);
+fn start(benchmark: &mut Benchmark) -> Result<()> {
+    // More runs, because these are short and vary the most.
+    let workload = Workload { records: 1, ..Workload::default() };
+    let series = benchmark.run_tap("tap-streamduo", &workload, 4 * benchmark.runs)?;
+    print_table("One record, from start to exit", &[&series]);
+    benchmark.targets.check("one record: wall, ms", AtMost(15.0), series.wall_ms().median);
     Ok(())
 }
 
-/// 50,000 records on loopback; and what the tap takes where a mark's answer is not what the peek has shown.
-fn loopback(bench: &mut Bench) -> Result<()> {
-    let scene = Scene::of(50_000);
-    let contest = bench.contest(&scene)?;
-    let scene = scene.answering_as_read();
-    let row = bench.solo("tap-streamduo", &scene, bench.runs)?;
-    bench.report.table(&scene.title(), &[&row])?;
-    if let Some(curl) = &contest.curl {
-        bench.report.target("50,000 on loopback: wall, times curl's", contest.tap.wall_to(curl), 1.15);
-        bench.report.target("50,000 on loopback: CPU, times curl's", contest.tap.cpu_to(curl), 2.0);
-    }
-    if let Some(vendor) = &contest.vendor {
-        bench.report.target_at_least(
-            "50,000 on loopback: times faster than the vendor's",
-            vendor.wall_to(&contest.tap),
-            15.0,
-        );
-        bench.report.target_at_least(
-            "50,000 on loopback: times less CPU than the vendor's",
-            vendor.cpu_to(&contest.tap),
-            25.0,
-        );
-    }
+/// Many records without latency.
+fn loopback(benchmark: &mut Benchmark) -> Result<()> {
+    let workload = Workload { records: 50_000, ..Workload::default() };
+    let title = "50,000 records on loopback";
+    let Comparison { tap, curl, vendor } = benchmark.compare(title, &workload)?;
+    let workload = Workload { marks_show_read: true, ..workload };
+    let series = benchmark.run_tap("tap-streamduo", &workload, benchmark.runs)?;
+    print_table(&format!("{title}, marks answered as read"), &[&series]);
+    let targets = &mut benchmark.targets;
+    targets.check("50,000 on loopback: wall, times curl's", AtMost(1.15), tap.wall_to(&curl));
+    targets.check("50,000 on loopback: CPU, times curl's", AtMost(2.0), tap.cpu_to(&curl));
+    targets.check("50,000 on loopback: times faster than the vendor's", AtLeast(15.0), vendor.wall_to(&tap));
+    targets.check("50,000 on loopback: times less CPU than the vendor's", AtLeast(25.0), vendor.cpu_to(&tap));
     Ok(())
 }
 
-/// 20,000 records behind 25 ms, with pages as large as asked for, and capped at 100.
-fn latency(bench: &mut Bench) -> Result<()> {
-    let scene = Scene::of(20_000).behind(LATENCY);
-    let contest = bench.contest(&scene)?;
-    if let Some(vendor) = &contest.vendor {
-        bench.report.target_at_least(
-            "20,000 at 25 ms: times faster than the vendor's",
-            vendor.wall_to(&contest.tap),
-            5.0,
-        );
-    }
-    let contest = bench.contest(&scene.capped(100))?;
-    if let Some(vendor) = &contest.vendor {
-        bench.report.target(
-            "20,000 at 25 ms, capped at 100: wall, times the vendor's",
-            contest.tap.wall_to(vendor),
-            1.0,
-        );
-    }
+/// The latency of a service on the same continent, with pages as large as asked for and with capped pages.
+fn latency(benchmark: &mut Benchmark) -> Result<()> {
+    let workload = Workload { records: 20_000, latency: Duration::from_millis(25), ..Workload::default() };
+    let title = "20,000 records at 25 ms latency";
+    let Comparison { tap, vendor, .. } = benchmark.compare(title, &workload)?;
+    benchmark.targets.check("20,000 at 25 ms: times faster than the vendor's", AtLeast(5.0), vendor.wall_to(&tap));
+    let workload = Workload { page_cap: Some(100), ..workload };
+    let Comparison { tap, vendor, .. } = benchmark.compare(&format!("{title}, pages capped at 100"), &workload)?;
+    let name = "20,000 at 25 ms, capped at 100: wall, times the vendor's";
+    benchmark.targets.check(name, AtMost(1.0), tap.wall_to(&vendor));
     Ok(())
 }
 
-/// Time and memory as the work grows.
-fn growth(bench: &mut Bench) -> Result<()> {
-    let mut rows: Vec<Row> = Vec::new();
-    for (name, records) in [("10 records", 10), ("100,000 records", 100_000), ("1,000,000 records", 1_000_000)] {
-        rows.push(bench.solo(name, &Scene::of(records), bench.runs)?);
-    }
-    bench.report.table("tap-streamduo, as the work grows", &rows.iter().collect::<Vec<_>>())?;
-    let [_, some, many] = &rows[..] else { bail!("three sizes make three rows") };
-    bench.report.target("1,000,000 records: wall, times that of 100,000", many.wall_to(some), 10.5);
-    if let (Some(of_some), Some(of_many)) = (some.memory(), many.memory()) {
-        bench.report.target("1,000,000 records: memory, times that of 100,000", of_many.median / of_some.median, 1.1);
-        bench.report.target("1,000,000 records: most memory, MB", of_many.max, 12.0);
-    }
+/// Time and memory as the number of records grows.
+fn growth(benchmark: &mut Benchmark) -> Result<()> {
+    let run = |name, records| benchmark.run_tap(name, &Workload { records, ..Workload::default() }, benchmark.runs);
+    let few = run("10 records", 10)?;
+    let some = run("100,000 records", 100_000)?;
+    let many = run("1,000,000 records", 1_000_000)?;
+    print_table("tap-streamduo, as the work grows", &[&few, &some, &many]);
+    let targets = &mut benchmark.targets;
+    targets.check("1,000,000 records: wall, times that of 100,000", AtMost(10.5), many.wall_to(&some));
+    let memory = many.memory_mb();
+    let growth = memory.median / some.memory_mb().median;
+    targets.check("1,000,000 records: memory, times that of 100,000", AtMost(1.1), growth);
+    targets.check("1,000,000 records: most memory, MB", AtMost(12.0), memory.max);
     Ok(())
 }
 
 /// `acknowledge: commit` beside `write`.
-fn commit(bench: &mut Bench) -> Result<()> {
-    let scene = Scene::of(10_000);
-    let mut write = Row::new("`write`");
-    let mut first = Row::new("`commit`, the run that writes");
-    let mut second = Row::new("`commit`, the run that marks");
-    for _ in 0..bench.runs {
-        write.add(bench.tap.drain(&Stage::set(&scene)?)?);
-        let Commit { writes, marks } = bench.tap.commit(&Stage::set(&scene)?)?;
-        first.add(writes);
-        second.add(marks);
+fn commit(benchmark: &mut Benchmark) -> Result<()> {
+    let workload = Workload { records: 10_000, ..Workload::default() };
+    let mut write = Series::new("`write`");
+    let mut first = Series::new("`commit`, the run that writes");
+    let mut second = Series::new("`commit`, the run that marks");
+    for _ in 0..benchmark.runs {
+        write.push(benchmark.tap.run(&Fixture::start(&workload)?)?);
+        let [writes, marks] = benchmark.tap.run_commit(&Fixture::start(&workload)?)?;
+        first.push(writes);
+        second.push(marks);
     }
-    bench.report.table("10,000 records: `acknowledge`", &[&write, &first, &second])?;
-    let both = first.wall().median + second.wall().median;
-    bench.report.note(&format!(
-        "Both runs of `commit` take {} ms, {:.2} times `write`.",
-        milliseconds(both),
-        both / write.wall().median
-    ))
+    print_table("10,000 records: `acknowledge`", &[&write, &first, &second]);
+    let both = first.wall_ms().median + second.wall_ms().median;
+    let times = both / write.wall_ms().median;
+    println!("Both runs of `commit` take {} ms, {times:.2} times `write`.", short(both));
+    Ok(())
 }

@@ -1,4 +1,4 @@
-"""Runs the vendor's tap on a sandbox: its SDK takes the API's address from the environment, and the token endpoint's not."""
+"""Runs the vendor's tap on a sandbox. Its SDK takes the address of the API from the environment, but not that of the token endpoint."""
 
 import os
 

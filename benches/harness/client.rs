@@ -1,117 +1,95 @@
-//! A plain keep-alive client that does as little as can be: it shows how fast the sandbox alone can serve.
+//! A keep-alive client that does as little as possible: it shows how fast the sandbox alone serves.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _, copy, sink};
+use std::io::{self, BufRead as _, BufReader, Read as _, Take, Write as _};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
-use streamduo_sandbox::Endpoint;
+use serde_json::Value;
+use streamduo_sandbox::{Call, Endpoint, Sandbox};
 
-use super::scene::{Asked, Stage};
+use super::measure::Sample;
 
-/// A connection to a sandbox, with a token.
-pub struct Client<'a> {
-    stage: &'a Stage,
-    host: &'a str,
-    connection: BufReader<TcpStream>,
-    token: String,
+/// A POST request.
+#[derive(Clone)]
+pub struct Request {
+    pub path: String,
+    pub content_type: &'static str,
+    pub body: String,
 }
 
-impl<'a> Client<'a> {
-    pub fn connect(stage: &'a Stage) -> Result<Client<'a>> {
-        let host = stage.sandbox.url().trim_start_matches("http://");
-        let connection = TcpStream::connect(host).context("connect to the sandbox")?;
+impl Request {
+    pub fn json(path: &str, body: impl ToString) -> Request {
+        Request { path: path.to_owned(), content_type: "application/json", body: body.to_string() }
+    }
+
+    fn token(sandbox: &Sandbox) -> Request {
+        let (id, secret) = (sandbox.client_id(), sandbox.client_secret());
+        let scope = "https%3A%2F%2Fapi.streamduo.com%2Fread%3Arecords";
+        Request {
+            path: "/oauth2/token".to_owned(),
+            content_type: "application/x-www-form-urlencoded",
+            body: format!("grant_type=client_credentials&client_id={id}&client_secret={secret}&scope={scope}"),
+        }
+    }
+
+    /// Requests made of one sandbox, for another with the same records but other credentials.
+    pub fn replay(calls: &[Call], sandbox: &Sandbox) -> Vec<Request> {
+        let replay = |call: &Call| match call.endpoint {
+            Endpoint::Token => Request::token(sandbox),
+            _ => Request::json(&call.path, &call.body),
+        };
+        calls.iter().map(replay).collect()
+    }
+}
+
+/// A connection to a sandbox, with a token.
+pub struct Client {
+    connection: BufReader<TcpStream>,
+    pub token: String,
+}
+
+impl Client {
+    pub fn connect(sandbox: &Sandbox) -> Result<Client> {
+        let connection = TcpStream::connect(sandbox.url().trim_start_matches("http://")).context("connect")?;
         connection.set_nodelay(true)?;
         let connection = BufReader::with_capacity(1 << 18, connection);
-        let mut client = Client { stage, host, connection, token: String::new() };
-        client.token = client.fetch_token()?;
+        let mut client = Client { connection, token: String::new() };
+        let answer: Value =
+            serde_json::from_reader(client.send(&Request::token(sandbox))?).context("read the token")?;
+        client.token = answer["access_token"].as_str().context("there is no token")?.to_owned();
         Ok(client)
     }
 
-    /// Makes these requests; says how long it took.
-    pub fn repeat(&mut self, asked: &[Asked]) -> Result<Duration> {
-        let started = Instant::now();
-        for Asked { endpoint, path, body } in asked {
-            if *endpoint == Endpoint::Token {
-                self.fetch_token()?;
-            } else {
-                self.call(path, body)?;
-            }
-        }
-        Ok(started.elapsed())
-    }
-
-    /// Peeks so many times at so many records; says how long it took, and how many bytes came.
-    pub fn peek(&mut self, times: usize, count: usize) -> Result<(Duration, u64)> {
-        let path = format!("/stream/{}/record-request", self.stage.stream);
-        let body = json!({
-            "readRecordRequestType": "UNREAD",
-            "recordCount": count,
-            "recordId": null,
-            "markAsRead": false,
-            "recordTimeStampISO": null,
-        });
-        let body = body.to_string();
+    /// Throws the answers away; returns the time that the requests took, and the bytes in the bodies of the answers.
+    pub fn send_all(&mut self, requests: &[Request]) -> Result<(Sample, u64)> {
         let started = Instant::now();
         let mut bytes = 0;
-        for _ in 0..times {
-            bytes += self.call(&path, &body)?;
+        for request in requests {
+            let mut answer = self.send(request)?;
+            let length = answer.limit();
+            ensure!(io::copy(&mut answer, &mut io::sink())? == length, "an answer is cut off");
+            bytes += length;
         }
-        Ok((started.elapsed(), bytes))
+        Ok((Sample::wall_only(started.elapsed()), bytes))
     }
 
-    fn fetch_token(&mut self) -> Result<String> {
-        let form = token_form(self.stage);
-        let length = self.send("/oauth2/token", "application/x-www-form-urlencoded", &form)?;
-        let mut answer = Vec::new();
-        self.connection.by_ref().take(length).read_to_end(&mut answer)?;
-        let answer: Value = serde_json::from_slice(&answer).context("read the token")?;
-        Ok(answer["access_token"].as_str().context("there is no token")?.to_owned())
-    }
-
-    /// Throws the answer away and returns its length.
-    fn call(&mut self, path: &str, body: &str) -> Result<u64> {
-        let length = self.send(path, "application/json", body)?;
-        let read = copy(&mut self.connection.by_ref().take(length), &mut sink())?;
-        ensure!(read == length, "an answer is cut off");
-        Ok(length)
-    }
-
-    /// Sends a POST, reads the head of the answer, and returns the length of its body.
-    fn send(&mut self, path: &str, kind: &str, body: &str) -> Result<u64> {
+    /// Returns the body of the answer, to be read before the next request.
+    fn send(&mut self, request: &Request) -> Result<Take<&mut BufReader<TcpStream>>> {
+        let Request { path, content_type, body } = request;
+        let (token, length) = (&self.token, body.len());
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
-            self.host,
-            self.token,
-            body.len()
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+             content-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         self.connection.get_mut().write_all(request.as_bytes())?;
-        let mut line = String::new();
-        self.connection.read_line(&mut line)?;
-        ensure!(line.starts_with("HTTP/1.1 200 "), "the sandbox answers {line:?}");
-        let mut length = None;
-        while line != "\r\n" {
-            line.clear();
-            ensure!(self.connection.read_line(&mut line)? > 0, "the head of an answer is cut off");
-            if let Some(value) = line.strip_prefix("content-length: ") {
-                length = value.trim().parse().ok();
-            }
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            ensure!(self.connection.read_line(&mut head)? > 0, "the head of an answer is cut off");
         }
-        length.context("an answer does not say how long it is")
+        ensure!(head.starts_with("HTTP/1.1 200 "), "the sandbox answers {head:?}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.context("an answer does not say how long it is")?.parse()?;
+        Ok(self.connection.by_ref().take(length))
     }
-}
-
-/// A token for the sandbox's records.
-pub fn token(stage: &Stage) -> Result<String> {
-    Ok(Client::connect(stage)?.token)
-}
-
-/// The form that asks for a token. Nothing in it needs to be encoded but the scope, which stands here as it has to.
-pub fn token_form(stage: &Stage) -> String {
-    format!(
-        "grant_type=client_credentials&client_id={}&client_secret={}&scope=https%3A%2F%2Fapi.streamduo.com%2Fread%3Arecords",
-        stage.sandbox.client_id(),
-        stage.sandbox.client_secret()
-    )
 }

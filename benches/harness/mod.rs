@@ -1,7 +1,7 @@
 //! What the scenarios are made of.
 
 pub mod client;
-pub mod process;
+pub mod competitor;
+pub mod fixture;
+pub mod measure;
 pub mod report;
-pub mod rival;
-pub mod scene;
