@@ -1,9 +1,9 @@
-//! Answers: what the service says to a request, before a script gets at it.
+//! Answers: what the service returns, before a rule of the script changes it.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-/// The media type of nearly all that is sent here.
+/// The media type of nearly all requests and answers.
 pub(crate) const JSON: &str = "application/json";
 
 /// An answer.
@@ -12,7 +12,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) content_type: &'static str,
     pub(crate) body: Vec<u8>,
-    /// How many records are in it.
+    /// The number of records in it.
     pub(crate) returned: usize,
 }
 
@@ -22,7 +22,7 @@ impl Answer {
         Answer::records(value.to_string().into_bytes(), 0)
     }
 
-    /// 200 with `returned` records as ready-made JSON.
+    /// 200 with `returned` records, serialized in `body`.
     pub(crate) fn records(body: Vec<u8>, returned: usize) -> Answer {
         Answer { status: StatusCode::OK, content_type: JSON, body, returned }
     }
@@ -37,14 +37,24 @@ impl Answer {
         Answer { content_type: "text/plain", ..Answer::records(text.into(), 0) }
     }
 
-    /// An error, with a JSON body that has a message.
+    /// An error with the JSON body `{"message": ...}`.
     pub(crate) fn error(status: StatusCode, message: &str) -> Answer {
         Answer { status, ..Answer::json(&json!({ "message": message })) }
     }
 
-    /// An error of the token endpoint, as Cognito words it.
+    /// An error of the token endpoint, in Cognito's format.
     pub(crate) fn oauth_error(name: &str) -> Answer {
         Answer { status: StatusCode::BAD_REQUEST, ..Answer::json(&json!({ "error": name })) }
+    }
+
+    /// 400.
+    pub(crate) fn bad_request(message: &str) -> Answer {
+        Answer::error(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 404.
+    pub(crate) fn not_found(message: &str) -> Answer {
+        Answer::error(StatusCode::NOT_FOUND, message)
     }
 
     /// 415.

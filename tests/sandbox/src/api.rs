@@ -1,4 +1,4 @@
-//! The API: carries a request out on the service's state.
+//! The API: carries out a request on the service's state.
 
 use std::time::Duration;
 
@@ -8,40 +8,40 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::answer::{Answer, JSON};
-use crate::route::{Action, Read, Request, Which};
+use crate::route::{Action, Read, Request, Selection};
 use crate::sample;
 use crate::schema::Schema;
 use crate::service::{Service, Stream};
-use crate::token::{Refusal, Scope};
+use crate::token::{AuthError, Scope};
 
-/// How a script has a request carried out.
+/// What a rule changes in the way a request is carried out.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Twist {
-    /// Answer as if, and change nothing.
-    pub(crate) dry: bool,
-    /// Show what the request marks as read already.
-    pub(crate) as_read: bool,
-    /// Return at most so many records.
-    pub(crate) cap: Option<usize>,
-    /// Revoke: all tokens before, or for the token endpoint the one it issues.
+pub(crate) struct Overrides {
+    /// Answers as usual, but changes nothing.
+    pub(crate) dry_run: bool,
+    /// Shows the records that the request marks as read already.
+    pub(crate) show_as_read: bool,
+    /// The maximum number of records to return.
+    pub(crate) max_records: Option<usize>,
+    /// Revokes all tokens before the request; on the token endpoint, the token that it issues.
     pub(crate) revoke: bool,
-    /// The lifetime of the token it issues.
-    pub(crate) lifetime: Option<Duration>,
+    /// The lifetime of the token that is issued.
+    pub(crate) token_lifetime: Option<Duration>,
 }
 
 /// Carries out a request.
-pub(crate) fn answer(service: &mut Service, request: Request, body: &[u8], twist: Twist) -> Answer {
-    perform(service, request, body, twist).unwrap_or_else(|refused| refused)
+pub(crate) fn answer(service: &mut Service, request: Request, body: &[u8], overrides: Overrides) -> Answer {
+    perform(service, request, body, overrides).unwrap_or_else(|error| error)
 }
 
-/// Either way an answer: an error is one, too.
+/// An error is an answer too.
 type Outcome = Result<Answer, Answer>;
 
-fn perform(service: &mut Service, request: Request, body: &[u8], twist: Twist) -> Outcome {
+fn perform(service: &mut Service, request: Request, body: &[u8], overrides: Overrides) -> Outcome {
     if matches!(request.action, Action::Token) {
-        return token(service, &request, body, twist);
+        return token(service, &request, body, overrides);
     }
-    if twist.revoke {
+    if overrides.revoke {
         service.revoke_tokens();
     }
     authorize(service, &request)?;
@@ -50,33 +50,37 @@ fn perform(service: &mut Service, request: Request, body: &[u8], twist: Twist) -
     match request.action {
         Action::Health => Ok(Answer::text("OK")),
         Action::Stream(id) => Ok(Answer::json(&stream(service, &id)?.to_json(&id))),
-        Action::Read(id, read) => read_records(records_of(service, &id)?, read?, twist),
+        Action::Read(id, read) => read_records(permitted_stream(service, &id)?, read?, overrides),
         Action::Schema(id, schema) => show_schema(stream(service, &id)?, &schema),
-        Action::NotFound | Action::Token => Err(Answer::error(StatusCode::NOT_FOUND, "Not Found")),
-        // What is left changes the service, which a dry run must not.
-        _ if twist.dry => Ok(Answer::json(&json!({ "status": "Success" }))),
+        Action::NotFound | Action::Token => Err(Answer::not_found("Not Found")),
+        // All other calls change the service.
+        _ if overrides.dry_run => Ok(success()),
         Action::DeleteStream(id) => delete_stream(service, &id),
         Action::DeleteSchema(id, schema) => delete_schema(stream(service, &id)?, &schema),
         Action::CreateStream => create_stream(service, body()?),
-        Action::Write(id) => write(records_of(service, &id)?, body()?),
+        Action::Write(id) => write(permitted_stream(service, &id)?, body()?),
         Action::CreateSchema(id) => create_schema(stream(service, &id)?, body()?),
         Action::ActivateSchema(id) => activate_schema(stream(service, &id)?, body()?),
     }
 }
 
-fn token(service: &mut Service, request: &Request, form: &[u8], twist: Twist) -> Outcome {
+fn success() -> Answer {
+    Answer::json(&json!({ "status": "Success" }))
+}
+
+fn token(service: &mut Service, request: &Request, form: &[u8], overrides: Overrides) -> Outcome {
     if !request.is_of_type("application/x-www-form-urlencoded") {
         return Err(Answer::oauth_error("invalid_request"));
     }
-    let token = service.tokens.issue(form, twist.lifetime).map_err(Answer::oauth_error)?;
-    if twist.revoke || twist.dry {
+    let token = service.tokens.issue(form, overrides.token_lifetime).map_err(Answer::oauth_error)?;
+    if overrides.revoke || overrides.dry_run {
         service.tokens.revoke(&token.text);
     }
     let seconds = token.lifetime.as_secs();
     Ok(Answer::json(&json!({ "access_token": token.text, "expires_in": seconds, "token_type": "Bearer" })))
 }
 
-/// Checks the token. Schemas take either scope: the SDK comes with the one for records or the one for streams.
+/// Checks the token. The schema calls accept either scope, because the SDK uses both for them.
 fn authorize(service: &Service, request: &Request) -> Result<(), Answer> {
     let allowed: &[Scope] = match request.action {
         Action::Health | Action::NotFound => return Ok(()),
@@ -84,18 +88,18 @@ fn authorize(service: &Service, request: &Request) -> Result<(), Answer> {
         Action::CreateStream | Action::Stream(_) | Action::DeleteStream(_) => &[Scope::ManageStreams],
         _ => &[Scope::ReadRecords, Scope::ManageStreams],
     };
-    service.tokens.check(request.authorization.as_deref(), allowed).map_err(|refusal| match refusal {
-        Refusal::Unauthorized => Answer::error(StatusCode::UNAUTHORIZED, "Unauthorized"),
-        Refusal::Forbidden => Answer::error(StatusCode::FORBIDDEN, "Forbidden: the token lacks the scope needed"),
+    service.tokens.check(request.authorization.as_deref(), allowed).map_err(|error| match error {
+        AuthError::Unauthorized => Answer::error(StatusCode::UNAUTHORIZED, "Unauthorized"),
+        AuthError::Forbidden => Answer::error(StatusCode::FORBIDDEN, "Forbidden: the token lacks the required scope"),
     })
 }
 
 fn stream<'a>(service: &'a mut Service, id: &str) -> Result<&'a mut Stream, Answer> {
-    service.stream_mut(id).ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, &format!("there is no stream {id}")))
+    service.stream_mut(id).ok_or_else(|| Answer::not_found(&format!("there is no stream {id}")))
 }
 
-/// The stream, for a call on its records.
-fn records_of<'a>(service: &'a mut Service, id: &str) -> Result<&'a mut Stream, Answer> {
+/// The stream, if the client may read and write its records.
+fn permitted_stream<'a>(service: &'a mut Service, id: &str) -> Result<&'a mut Stream, Answer> {
     let stream = stream(service, id)?;
     if stream.restricted {
         let message = "Forbidden: the client lacks permission on this stream";
@@ -104,36 +108,36 @@ fn records_of<'a>(service: &'a mut Service, id: &str) -> Result<&'a mut Stream, 
     Ok(stream)
 }
 
-/// Answers with the read status before marking, so a record that is marked here shows as unread, unless the script says otherwise.
-fn read_records(stream: &mut Stream, read: Read, twist: Twist) -> Outcome {
+/// Answers with the read status before the request, unless `show_as_read` is set.
+fn read_records(stream: &mut Stream, read: Read, overrides: Overrides) -> Outcome {
     let store = &mut stream.store;
-    let count = read.count.min(twist.cap.unwrap_or(usize::MAX));
-    let keys = match &read.which {
-        Which::Unread => store.oldest_unread(count),
-        Which::LastN => store.last_n(count),
-        Which::Single(id) => store.versions(id, count),
-        Which::Since(text) => {
-            let since = store.clock().since(text);
-            store.since(since.ok_or_else(|| bad(&format!("recordTimeStampISO {text:?} is no time stamp")))?, count)
+    let count = read.count.min(overrides.max_records.unwrap_or(usize::MAX));
+    let keys = match &read.selection {
+        Selection::Unread => store.oldest_unread(count),
+        Selection::LastN => store.last_n(count),
+        Selection::Single(id) => store.versions(id, count),
+        Selection::Since(text) => {
+            let invalid = || Answer::bad_request(&format!("recordTimeStampISO {text:?} is not a time stamp"));
+            store.since(store.clock().since(text).ok_or_else(invalid)?, count)
         }
     };
-    let marks = read.mark && !twist.dry;
-    if marks && twist.as_read {
+    let marks = read.mark && !overrides.dry_run;
+    if marks && overrides.show_as_read {
         store.mark(&keys);
     }
     let body = store.answer(&keys);
-    if marks && !twist.as_read {
+    if marks && !overrides.show_as_read {
         store.mark(&keys);
     }
     Ok(Answer::records(body, keys.len()))
 }
 
-/// A value that has to be there, though it may be null.
+/// Keeps a `null` apart from a missing value.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// The body of `POST /stream/{id}/record`; the SDK sends further keys, all null.
+/// The body of `POST /stream/{id}/record`. The SDK sends further keys, all null.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct NewRecord<'a> {
@@ -144,8 +148,8 @@ struct NewRecord<'a> {
 
 fn write(stream: &mut Stream, body: &[u8]) -> Outcome {
     let record: NewRecord<'_> = parse(body)?;
-    let payload = record.data_payload.ok_or_else(|| bad("dataPayload is missing"))?;
-    stream.check(payload.get()).map_err(|message| bad(&message))?;
+    let payload = record.data_payload.ok_or_else(|| Answer::bad_request("dataPayload is missing"))?;
+    stream.check(payload.get()).map_err(|message| Answer::bad_request(&message))?;
     let id = record.record_id.unwrap_or_else(sample::random_id);
     let key = stream.store.append(&id, payload);
     let text = stream.store.record(key).map(|record| record.json).unwrap_or_default();
@@ -180,7 +184,7 @@ struct NewSchema<'a> {
 
 fn create_schema(stream: &mut Stream, body: &[u8]) -> Outcome {
     let new: NewSchema<'_> = parse(body)?;
-    let schema = Schema::new(&new.schema_type, new.schema.get()).map_err(|message| bad(&message))?;
+    let schema = Schema::new(&new.schema_type, new.schema.get()).map_err(|message| Answer::bad_request(&message))?;
     let id = sample::random_id();
     stream.schemas.insert(id.clone(), schema);
     show_schema(stream, &id)
@@ -209,17 +213,13 @@ fn activate_schema(stream: &mut Stream, body: &[u8]) -> Outcome {
         return Err(no_schema(&active.schema_id));
     }
     stream.active_schema = Some(active.schema_id);
-    Ok(Answer::json(&json!({ "status": "Success" })))
+    Ok(success())
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Answer> {
-    serde_json::from_slice(body).map_err(|error| bad(&format!("the body does not fit: {error}")))
-}
-
-fn bad(message: &str) -> Answer {
-    Answer::error(StatusCode::BAD_REQUEST, message)
+    serde_json::from_slice(body).map_err(|error| Answer::bad_request(&format!("the body is not valid: {error}")))
 }
 
 fn no_schema(id: &str) -> Answer {
-    Answer::error(StatusCode::NOT_FOUND, &format!("there is no schema {id}"))
+    Answer::not_found(&format!("there is no schema {id}"))
 }

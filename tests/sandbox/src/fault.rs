@@ -1,4 +1,4 @@
-//! Faults: what a script makes of chosen requests.
+//! The rules of a script: which requests fail or change, and how.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,45 +9,48 @@ use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::answer::{Answer, JSON};
-use crate::api::Twist;
+use crate::api::Overrides;
 use crate::journal::Endpoint;
 use crate::service::Service;
-use crate::wire::Delivery;
+use crate::wire::Transfer;
 
-/// The page that [`Rule::not_json`] serves.
-const PAGE: &str =
+/// The body that [`Rule::not_json`] sends.
+const HTML: &str =
     "<!DOCTYPE html>\n<html><head><title>Bad gateway</title></head><body>Come back later</body></html>\n";
 
-/// One fault of a script: some calls to one endpoint, and what happens to them.
+/// Some calls to one endpoint, and what happens to them.
 ///
 /// ```
 /// use streamduo_sandbox::{Endpoint, Rule};
 ///
-/// // The second mark is carried out, but its answer is lost half-way.
+/// // The second mark is carried out, but its answer is cut in half.
 /// let lost = Rule::on(Endpoint::Mark).call(2).applied().cut();
 /// // Every peek returns 100 records at most.
 /// let capped = Rule::on(Endpoint::Peek).every().cap(100);
 /// ```
 ///
-/// Without [`call`](Rule::call) or [`calls`](Rule::calls) a rule means every call. Effects add up: what the request
-/// does ([`cap`](Rule::cap), [`before`](Rule::before), ...), what is answered ([`status`](Rule::status),
-/// [`json`](Rule::json), [`gzip`](Rule::gzip), ...), when ([`delay`](Rule::delay), [`hold`](Rule::hold)) and how it gets
-/// across ([`close`](Rule::close), [`cut`](Rule::cut), [`cut_chunked`](Rule::cut_chunked)).
+/// Without [`call`](Rule::call) or [`calls`](Rule::calls) a rule applies to every call. A rule can combine effects:
 ///
-/// A request whose answer is replaced or lost leaves the service's state untouched, unless the rule is
-/// [`applied`](Rule::applied). A half-way answer of such a request shows what would have been returned.
+/// - on what the request does: [`cap`](Rule::cap), [`before`](Rule::before), ...
+/// - on the answer: [`status`](Rule::status), [`json`](Rule::json), [`gzip`](Rule::gzip), ...
+/// - on the time: [`delay`](Rule::delay), [`hold`](Rule::hold)
+/// - on the connection: [`close`](Rule::close), [`cut`](Rule::cut), [`cut_chunked`](Rule::cut_chunked)
+///
+/// A request whose answer is replaced or lost does not change the service's state, unless the rule is
+/// [`applied`](Rule::applied). If its answer is cut, the first half shows what would have been returned.
 #[derive(Clone)]
 #[must_use = "a rule does nothing until it is given to Sandbox::script"]
 pub struct Rule {
     endpoint: Endpoint,
     calls: RangeInclusive<usize>,
-    applied: bool,
+    pub(crate) applied: bool,
     status: Option<StatusCode>,
+    /// The body and its content type.
     body: Option<(String, &'static str)>,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pretty: bool,
     pub(crate) gzip: bool,
-    pub(crate) delivery: Delivery,
+    pub(crate) transfer: Transfer,
     pub(crate) hold: bool,
     pub(crate) delay: Duration,
     as_read: bool,
@@ -58,11 +61,11 @@ pub struct Rule {
     pub(crate) after: Option<Hook>,
 }
 
-type Function = dyn FnMut(&mut Service) + Send;
+type HookFn = dyn FnMut(&mut Service) + Send;
 
-/// A function of a script, shared by the calls of its rule.
+/// A function that a rule runs on the service.
 #[derive(Clone)]
-pub(crate) struct Hook(Arc<Mutex<Function>>);
+pub(crate) struct Hook(Arc<Mutex<HookFn>>);
 
 impl Hook {
     fn new(hook: impl FnMut(&mut Service) + Send + 'static) -> Hook {
@@ -76,7 +79,7 @@ impl Hook {
 }
 
 impl Rule {
-    /// A rule for calls to `endpoint`, with no effect as yet.
+    /// A rule for every call to `endpoint`. It has no effect yet.
     pub fn on(endpoint: Endpoint) -> Rule {
         Rule {
             endpoint,
@@ -87,7 +90,7 @@ impl Rule {
             headers: Vec::new(),
             pretty: false,
             gzip: false,
-            delivery: Delivery::Whole,
+            transfer: Transfer::Complete,
             hold: false,
             delay: Duration::ZERO,
             as_read: false,
@@ -99,141 +102,142 @@ impl Rule {
         }
     }
 
-    /// The `k`-th call to the endpoint, counted from 1 over the sandbox's life.
+    /// Applies the rule only to the `k`-th call to the endpoint, counted from 1 over the sandbox's life.
     pub fn call(self, k: usize) -> Rule {
         self.calls(k..=k)
     }
 
-    /// The calls of this range, counted from 1 over the sandbox's life.
+    /// Applies the rule only to the calls in this range, counted from 1 over the sandbox's life.
     ///
     /// # Panics
-    /// For a range that no call is in.
+    /// For an empty range, and for one that starts at 0.
     #[track_caller]
     pub fn calls(mut self, range: RangeInclusive<usize>) -> Rule {
-        assert!(*range.start() >= 1 && !range.is_empty(), "no call is in {range:?}: they count from 1");
+        assert!(*range.start() >= 1 && !range.is_empty(), "no calls are in {range:?}: calls count from 1");
         self.calls = range;
         self
     }
 
-    /// Every call to the endpoint.
+    /// Applies the rule to every call to the endpoint.
     pub fn every(self) -> Rule {
         self.calls(1..=usize::MAX)
     }
 
-    /// The request is carried out, once, before its answer is replaced, lost, held or delayed.
+    /// Carries the request out before its answer is replaced, lost, held or delayed.
     pub fn applied(mut self) -> Rule {
         self.applied = true;
         self
     }
 
-    /// Answers with this status, and a JSON message unless there is a body as well.
+    /// Answers with this status. The body is a JSON message, unless the rule has another body.
     ///
     /// # Panics
-    /// For a number that is no status of a final answer.
+    /// For a number that is not the status of a final answer.
     #[track_caller]
     pub fn status(mut self, code: u16) -> Rule {
         let status = StatusCode::from_u16(code).ok().filter(|status| !status.is_informational());
-        self.status = Some(status.unwrap_or_else(|| panic!("{code} is no status to answer with")));
+        self.status = Some(status.unwrap_or_else(|| panic!("{code} is not the status of a final answer")));
         self
     }
 
-    /// Adds a header to the answer, in place of the sandbox's own of this name.
+    /// Adds a header to the answer. It replaces the sandbox's own header of this name.
     ///
     /// # Panics
     /// For a name or a value that HTTP does not allow.
     #[track_caller]
     pub fn header(mut self, name: &str, value: &str) -> Rule {
-        let name: HeaderName = name.parse().unwrap_or_else(|_| panic!("{name:?} is no header name"));
-        let value: HeaderValue = value.parse().unwrap_or_else(|_| panic!("{value:?} is no header value"));
+        let name: HeaderName = name.parse().unwrap_or_else(|_| panic!("{name:?} is not a header name"));
+        let value: HeaderValue = value.parse().unwrap_or_else(|_| panic!("{value:?} is not a header value"));
         self.headers.push((name, value));
         self
     }
 
-    /// Answers with this body, as `application/json` unless a header says otherwise; with status 200 unless another is
-    /// given.
+    /// Answers with this body; as `application/json` and with status 200, unless the rule has another content type or
+    /// status.
     pub fn body(mut self, text: impl Into<String>) -> Rule {
         self.body = Some((text.into(), JSON));
         self
     }
 
-    /// Answers with this JSON text, with status 200 unless another is given.
+    /// Like [`body`](Rule::body), for a JSON text.
     pub fn json(self, text: impl Into<String>) -> Rule {
         self.body(text)
     }
 
-    /// Answers with an HTML page, with status 200 unless another is given.
+    /// Answers with an HTML page; with status 200, unless the rule has another status.
     pub fn not_json(mut self) -> Rule {
-        self.body = Some((PAGE.to_owned(), "text/html; charset=utf-8"));
+        self.body = Some((HTML.to_owned(), "text/html; charset=utf-8"));
         self
     }
 
-    /// Closes the connection before any byte of an answer.
+    /// Closes the connection before the first byte of the answer.
     pub fn close(mut self) -> Rule {
-        self.delivery = Delivery::Close;
+        self.transfer = Transfer::Close;
         self
     }
 
-    /// Announces the whole length in `content-length`, sends half of the body and closes the connection. An answer
-    /// without a body is closed before any byte.
+    /// Sends the full length in `content-length` and half of the body, then closes the connection. If the answer has no
+    /// body, the connection closes before the first byte.
     pub fn cut(mut self) -> Rule {
-        self.delivery = Delivery::Cut;
+        self.transfer = Transfer::Cut;
         self
     }
 
     /// Sends half of the body with `transfer-encoding: chunked`, and closes the connection without the last chunk.
     pub fn cut_chunked(mut self) -> Rule {
-        self.delivery = Delivery::CutChunked;
+        self.transfer = Transfer::CutChunked;
         self
     }
 
-    /// Holds the request until [`Sandbox::release`](crate::Sandbox::release), then goes on with it; on a sandbox that is
-    /// dropped, the connection closes. With [`applied`](Rule::applied) only the answer is held.
+    /// Holds the request until [`Sandbox::release`](crate::Sandbox::release). If the sandbox is dropped first, the
+    /// connection closes. With [`applied`](Rule::applied) only the answer is held.
     pub fn hold(mut self) -> Rule {
         self.hold = true;
         self
     }
 
-    /// Waits before the request is carried out; with [`applied`](Rule::applied), after it.
+    /// Waits before the request is carried out; with [`applied`](Rule::applied), waits afterwards.
     pub fn delay(mut self, delay: Duration) -> Rule {
         self.delay = delay;
         self
     }
 
-    /// Returns `n` records at most, whatever was asked for; a mark marks only those.
+    /// Returns `n` records at most, even if the request asks for more. A mark marks only those.
     pub fn cap(mut self, n: usize) -> Rule {
         self.cap = Some(n);
         self
     }
 
-    /// Shows the records that the request marks as read already. Which of the two the service does is not known.
+    /// Answers a request that marks with `readStatus` "true" instead of "false". Which one the real service sends is not
+    /// known.
     pub fn as_read(mut self) -> Rule {
         self.as_read = true;
         self
     }
 
-    /// Lays the answer's JSON out over several lines; only white space between tokens changes.
+    /// Pretty-prints the answer's JSON. Only white space between tokens changes.
     pub fn pretty(mut self) -> Rule {
         self.pretty = true;
         self
     }
 
-    /// Sends the body with `content-encoding: gzip`, whatever the client accepts.
+    /// Sends the body with `content-encoding: gzip`, even if the client does not accept it.
     pub fn gzip(mut self) -> Rule {
         self.gzip = true;
         self
     }
 
-    /// Makes all tokens issued so far invalid just before the request is checked, so that it gets 401. On
-    /// [`Endpoint::Token`], makes the token that this call issues invalid at once.
+    /// Revokes all tokens just before the request is checked, so that it gets 401. On [`Endpoint::Token`], revokes only
+    /// the token that this call issues.
     pub fn revoke_token(mut self) -> Rule {
         self.revoke = true;
         self
     }
 
-    /// Gives the token this lifetime, in what it says and in what it does; 0 expires at once.
+    /// Issues the token with this lifetime, and says so in `expires_in`. A token with a lifetime of 0 expires at once.
     ///
     /// # Panics
-    /// For an endpoint that issues no token.
+    /// For any other endpoint than [`Endpoint::Token`].
     #[track_caller]
     pub fn expires_in(mut self, seconds: u64) -> Rule {
         assert_eq!(self.endpoint, Endpoint::Token, "only the token endpoint sets a lifetime");
@@ -241,14 +245,14 @@ impl Rule {
         self
     }
 
-    /// Runs on the service just before the request is carried out (or would have been). Use the [`Service`], not the
-    /// sandbox, which is locked meanwhile.
+    /// Runs a hook on the service just before the request is carried out, or would be if it were not for another effect of
+    /// the rule. The hook must use the [`Service`]: the sandbox is locked meanwhile.
     pub fn before(mut self, hook: impl FnMut(&mut Service) + Send + 'static) -> Rule {
         self.before = Some(Hook::new(hook));
         self
     }
 
-    /// Runs on the service right after the request is carried out (or would have been), before the answer goes out.
+    /// Like [`before`](Rule::before), but runs right after the request is carried out, before its answer is sent.
     pub fn after(mut self, hook: impl FnMut(&mut Service) + Send + 'static) -> Rule {
         self.after = Some(Hook::new(hook));
         self
@@ -259,44 +263,33 @@ impl Rule {
         self.endpoint == endpoint && self.calls.contains(&nth)
     }
 
-    /// Whether delays come after the request is carried out.
-    pub(crate) fn applies_first(&self) -> bool {
-        self.applied
+    /// Whether the service's own answer is not needed, because the request is not applied and nothing of the answer is
+    /// sent.
+    pub(crate) fn skips_service(&self) -> bool {
+        !self.applied && (self.replaces_answer() || self.transfer == Transfer::Close)
     }
 
-    /// Whether the request is not carried out and its answer is not looked at, so that it need not be worked out.
-    pub(crate) fn skips(&self) -> bool {
-        !self.applied && (self.replaces() || self.delivery == Delivery::Close)
-    }
-
-    /// How the request is carried out.
-    pub(crate) fn twist(&self) -> Twist {
-        Twist {
-            dry: !self.applied && self.delivery != Delivery::Whole,
-            as_read: self.as_read,
-            cap: self.cap,
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides {
+            dry_run: !self.applied && self.transfer != Transfer::Complete,
+            show_as_read: self.as_read,
+            max_records: self.cap,
             revoke: self.revoke,
-            lifetime: self.expires_in,
+            token_lifetime: self.expires_in,
         }
     }
 
-    /// Whether all of an answer's content comes from the script.
-    fn replaces(&self) -> bool {
+    fn replaces_answer(&self) -> bool {
         self.status.is_some() || self.body.is_some()
     }
 
-    /// Makes the service's answer the script's, but for its encoding.
-    pub(crate) fn shape(&self, answer: Answer) -> Answer {
-        let mut answer = if self.replaces() { self.replacement(answer.returned) } else { answer };
+    /// Replaces or pretty-prints the service's answer.
+    pub(crate) fn change(&self, answer: Answer) -> Answer {
+        let mut answer = if self.replaces_answer() { self.replacement(answer.returned) } else { answer };
         if self.pretty {
             answer.body = crate::pretty::pretty(&answer.body);
         }
         answer
-    }
-
-    /// The answer's headers that the script adds.
-    pub(crate) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.headers
     }
 
     fn replacement(&self, returned: usize) -> Answer {

@@ -1,14 +1,14 @@
-//! Journal: every request in order of arrival, and who waits for one.
+//! The journal: every request in order of arrival.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long [`Journal::wait`] waits before it gives the test up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long [`Journal::wait`] waits before it fails the test.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a request asks for. `Peek` and `Mark` are UNREAD requests; the other request types have their own variants,
-/// whatever their `markAsRead` is.
+/// What a request asks for. `Peek` and `Mark` are UNREAD requests. Each other request type has one variant, for both
+/// values of `markAsRead`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
     /// `POST /oauth2/token`
@@ -43,89 +43,89 @@ pub enum Endpoint {
     ActivateSchema,
     /// `GET /health`
     Health,
-    /// Anything else: an unknown path or method, or a record-request whose body does not tell what it asks for.
+    /// Anything else: an unknown path or method, or a record-request whose type cannot be read or is not known.
     Other,
 }
 
-/// One request, as it came and as it was answered. Secrets and tokens are in it: this is a test tool.
+/// One request and how it was answered. It holds secrets and tokens.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// What it asked for.
+    /// What the request asks for.
     pub endpoint: Endpoint,
     /// The method, in capitals.
     pub method: String,
-    /// The path as sent, with the query.
+    /// The path and the query, as sent.
     pub path: String,
-    /// The body, as text.
+    /// The body.
     pub body: String,
     /// The headers in order, with lower-case names.
     pub headers: Vec<(String, String)>,
-    /// The status of the answer; `None` while there is none, and where a fault gave none.
+    /// The status of the answer; `None` before the answer, and if a rule closes the connection instead.
     pub status: Option<u16>,
-    /// The number of the TCP connection it came on, counted from 1 in order of acceptance.
+    /// The number of its TCP connection, counted from 1 in order of acceptance.
     pub connection: usize,
-    /// `recordCount` of a record-request, or `count` of the simple form.
+    /// `recordCount` of a record-request, or `count` of `GET /stream/{id}/record/unread`.
     pub record_count: Option<u64>,
     /// `markAsRead` of a record-request.
     pub mark_as_read: Option<bool>,
-    /// How many records the service put into its answer, also where a fault then spoilt that answer.
+    /// The number of records in the service's answer, even if a rule then replaced or cut that answer.
     pub returned: usize,
 }
 
 /// How far a call has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    /// It is here, and nothing has been done yet.
+pub(crate) enum Progress {
+    /// It has arrived. It may not be carried out yet.
     Arrived,
-    /// It is held; if its rule says so, it has been carried out.
+    /// It is held. If its rule says [`applied`](crate::Rule::applied), it has been carried out.
     Held,
-    /// All is done but sending the answer.
+    /// It has been carried out. Only its answer remains to be sent.
     Answered,
 }
 
-/// The calls so far, and those who wait for more.
+/// All calls so far. Tests can wait for a call.
 #[derive(Default)]
 pub(crate) struct Journal {
-    pages: Mutex<Pages>,
+    entries: Mutex<Entries>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Pages {
-    calls: Vec<(Call, Stage)>,
-    /// The places in `calls` of each endpoint's.
-    of: HashMap<Endpoint, Vec<usize>>,
+struct Entries {
+    calls: Vec<(Call, Progress)>,
+    /// The indices in `calls` of each endpoint's calls.
+    by_endpoint: HashMap<Endpoint, Vec<usize>>,
 }
 
-/// A call's place in the journal.
+/// Refers to a call in the journal.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct CallId {
     index: usize,
-    /// Which call to its endpoint it is, counted from 1.
+    /// The number of this call among those to its endpoint, counted from 1.
     pub(crate) nth: usize,
 }
 
 impl Journal {
-    /// Writes down a call that came in.
-    pub(crate) fn arrive(&self, call: Call) -> Arrival {
-        let mut pages = self.pages();
-        let index = pages.calls.len();
-        let places = pages.of.entry(call.endpoint).or_default();
-        places.push(index);
-        let nth = places.len();
-        pages.calls.push((call, Stage::Arrived));
+    /// Adds a call that has arrived.
+    pub(crate) fn add(&self, call: Call) -> CallId {
+        let mut entries = self.entries();
+        let index = entries.calls.len();
+        let indices = entries.by_endpoint.entry(call.endpoint).or_default();
+        indices.push(index);
+        let nth = indices.len();
+        entries.calls.push((call, Progress::Arrived));
         self.changed.notify_all();
-        Arrival { index, nth }
+        CallId { index, nth }
     }
 
     /// Notes that a call is held.
-    pub(crate) fn hold(&self, arrival: Arrival) {
-        self.reach(arrival, Stage::Held, |_| ());
+    pub(crate) fn set_held(&self, id: CallId) {
+        self.update(id, Progress::Held, |_| ());
     }
 
     /// Notes a call's answer.
-    pub(crate) fn answer(&self, arrival: Arrival, status: Option<u16>, returned: usize) {
-        self.reach(arrival, Stage::Answered, |call| {
+    pub(crate) fn set_answered(&self, id: CallId, status: Option<u16>, returned: usize) {
+        self.update(id, Progress::Answered, |call| {
             call.status = status;
             call.returned = returned;
         });
@@ -133,49 +133,53 @@ impl Journal {
 
     /// All calls in order of arrival.
     pub(crate) fn calls(&self) -> Vec<Call> {
-        self.pages().calls.iter().map(|(call, _)| call.clone()).collect()
+        self.entries().calls.iter().map(|(call, _)| call.clone()).collect()
     }
 
-    /// How many calls came in.
+    /// The number of calls.
     pub(crate) fn len(&self) -> usize {
-        self.pages().calls.len()
+        self.entries().calls.len()
     }
 
-    /// How many calls came in to one endpoint.
+    /// The number of calls to one endpoint.
     pub(crate) fn count(&self, endpoint: Endpoint) -> usize {
-        self.pages().of.get(&endpoint).map_or(0, Vec::len)
+        self.entries().count(endpoint)
     }
 
-    /// Waits until the `nth` call to `endpoint`, counted from 1, has got to `stage`.
+    /// Waits until the `nth` call to `endpoint`, counted from 1, has got to `progress`.
     #[track_caller]
-    pub(crate) fn wait(&self, endpoint: Endpoint, nth: usize, stage: Stage) {
+    pub(crate) fn wait(&self, endpoint: Endpoint, nth: usize, progress: Progress) {
         assert!(nth >= 1, "calls count from 1");
-        let deadline = Instant::now() + PATIENCE;
-        let mut pages = self.pages();
-        while !pages.has(endpoint, nth, stage) {
+        let deadline = Instant::now() + TIMEOUT;
+        let mut entries = self.entries();
+        while !entries.has(endpoint, nth, progress) {
             let left = deadline.saturating_duration_since(Instant::now());
-            let came = pages.of.get(&endpoint).map_or(0, Vec::len);
-            assert!(!left.is_zero(), "waited in vain for {endpoint:?} {nth} to be {stage:?}: {came} came");
-            pages = self.changed.wait_timeout(pages, left).unwrap_or_else(PoisonError::into_inner).0;
+            let count = entries.count(endpoint);
+            assert!(!left.is_zero(), "timed out: {endpoint:?} {nth} is not {progress:?}; calls so far: {count}");
+            entries = self.changed.wait_timeout(entries, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn reach(&self, arrival: Arrival, stage: Stage, note: impl FnOnce(&mut Call)) {
-        if let Some((call, reached)) = self.pages().calls.get_mut(arrival.index) {
-            note(call);
-            *reached = stage;
+    fn update(&self, id: CallId, progress: Progress, change: impl FnOnce(&mut Call)) {
+        if let Some((call, reached)) = self.entries().calls.get_mut(id.index) {
+            change(call);
+            *reached = progress;
         }
         self.changed.notify_all();
     }
 
-    fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pages {
-    fn has(&self, endpoint: Endpoint, nth: usize, stage: Stage) -> bool {
-        let place = self.of.get(&endpoint).and_then(|places| places.get(nth - 1));
-        place.and_then(|index| self.calls.get(*index)).is_some_and(|(_, reached)| *reached >= stage)
+impl Entries {
+    fn count(&self, endpoint: Endpoint) -> usize {
+        self.by_endpoint.get(&endpoint).map_or(0, Vec::len)
+    }
+
+    fn has(&self, endpoint: Endpoint, nth: usize, progress: Progress) -> bool {
+        let index = self.by_endpoint.get(&endpoint).and_then(|indices| indices.get(nth - 1));
+        index.and_then(|index| self.calls.get(*index)).is_some_and(|(_, reached)| *reached >= progress)
     }
 }

@@ -1,7 +1,7 @@
 //! A stand-in for the StreamDuo service on loopback, for tests.
 //!
-//! It keeps to the API page of this project and to nothing else: tokens, streams, records, schemas. What it adds is a
-//! *script*: [`Rule`]s that make chosen requests fail, stall, shrink or meet another consumer, and a *journal* of
+//! It implements the API's tokens, streams, records and schemas, and adds a *script* and a *journal*. The script's
+//! [`Rule`]s make chosen requests fail or wait, limit what they return, or run a hook beside them. The journal keeps
 //! every [`Call`].
 //!
 //! ```
@@ -16,20 +16,20 @@
 //! assert_eq!(sandbox.count(Endpoint::Mark), 0);
 //! ```
 //!
-//! Where the API page leaves room, the sandbox decides:
-//! - Answers to reads are in time order, also LAST_N and SINGLE. Their `readStatus` is the one *before* the request, so
-//!   a record that this very request marks shows as "false".
-//! - READ_SINCE_TIMESTAMP takes a time stamp with an offset as exclusive. One without an offset is cut; it is taken in
-//!   New York time, and records of that very moment come too.
-//! - Read status is per stream. A larger `recordCount` than there are records is no error, and there is no cap.
-//! - SAMPLE and READ_SINCE_RECORD_ID are refused with 400, unknown paths with 404, a JSON body that is not declared as
-//!   JSON with 415.
-//! - Records written over HTTP or by [`Sandbox::write`] get the time stamp of now, or just after the last record's.
-//! - The schema calls take a token of either scope.
+//! Where the API's behaviour is not known, the sandbox chooses:
+//! - All reads return records in time order. `readStatus` is the status *before* the request: "false" for a record that
+//!   the request itself marks.
+//! - READ_SINCE_TIMESTAMP excludes records at a time stamp with an offset. A time stamp without an offset is in New York
+//!   time, and records at that time are included.
+//! - Read status is per stream. `recordCount` has no upper limit, and may exceed the number of records.
+//! - SAMPLE and READ_SINCE_RECORD_ID get 400, unknown paths 404, and a JSON body with another content type 415.
+//! - Records written over HTTP or by [`Sandbox::write`] get the current time as their time stamp, or 1 µs after the last
+//!   record's if that is later.
+//! - The schema calls accept a token of either scope.
 //!
-//! Map of the code: a request comes in by `server` (over `wire`), is told by `route`, carried out by `api` on the one
-//! `service` (`store`, `schema`, `token`), and answered as `fault` has it; `journal` keeps book; `stamp`, `sample` and
-//! `pretty` are tools.
+//! Map of the code: `server` accepts requests (over `wire`), `route` determines what they ask for, `api` carries them out
+//! on the one `service` (`store`, `schema`, `token`), and `fault` changes their answers. `journal` keeps every call.
+//! `stamp`, `sample` and `pretty` are tools.
 
 mod answer;
 mod api;
@@ -59,13 +59,13 @@ pub use journal::{Call, Endpoint};
 pub use service::Service;
 pub use store::{Identity, Record};
 
-use journal::Stage;
+use journal::Progress;
 use server::{Server, Shared};
 
-/// A service of its own on 127.0.0.1; dropping it stops it and closes its connections, held ones too.
+/// A running service on 127.0.0.1. Dropping it stops the service and closes all connections, even of held requests.
 ///
 /// # Panics
-/// The methods that name a stream panic when there is no such stream. Dropping panics if a hook of the script did.
+/// Most methods that take a stream panic if there is no such stream. Dropping panics if a hook of a rule panicked.
 pub struct Sandbox {
     url: String,
     client_id: String,
@@ -85,19 +85,19 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The port to listen on; 0, the default, takes a free one.
+    /// The port to listen on. The default, 0, takes a free one.
     pub fn port(mut self, port: u16) -> Builder {
         self.port = port;
         self
     }
 
-    /// A pause before every request is carried out; none by default.
+    /// A pause before every request is carried out. The default is none.
     pub fn latency(mut self, latency: Duration) -> Builder {
         self.latency = latency;
         self
     }
 
-    /// How long a token is valid; 3600 s by default.
+    /// How long a token is valid. The default is 3600 s.
     pub fn token_lifetime_seconds(mut self, seconds: u64) -> Builder {
         self.token_lifetime = Duration::from_secs(seconds);
         self
@@ -106,7 +106,7 @@ impl Builder {
     /// Starts the sandbox.
     ///
     /// # Errors
-    /// When the port is taken, or there is no room for a thread.
+    /// If the port is taken or the server's thread cannot be started.
     pub fn start(self) -> io::Result<Sandbox> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -122,7 +122,7 @@ impl Sandbox {
     /// Starts a sandbox on a free port, without latency.
     ///
     /// # Panics
-    /// When it cannot listen on loopback.
+    /// If it cannot listen on loopback.
     #[track_caller]
     pub fn start() -> Sandbox {
         Sandbox::builder().start().expect("the sandbox cannot listen on 127.0.0.1")
@@ -133,7 +133,7 @@ impl Sandbox {
         Builder { port: 0, latency: Duration::ZERO, token_lifetime: Duration::from_secs(3600) }
     }
 
-    /// The API's address, such as `http://127.0.0.1:43210`. Tokens are at [`auth_url`](Sandbox::auth_url).
+    /// The API's address, such as `http://127.0.0.1:43210`.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -143,7 +143,7 @@ impl Sandbox {
         format!("{}/oauth2/token", self.url)
     }
 
-    /// The id of the one client that gets tokens.
+    /// The id of the only client.
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
@@ -169,39 +169,40 @@ impl Sandbox {
         self.service().create_stream(name)
     }
 
-    /// Deletes a stream, as another client might; false if there is none.
+    /// Deletes a stream, as another client might. False if there is no such stream.
     pub fn delete_stream(&self, stream: &str) -> bool {
         self.service().delete_stream(stream)
     }
 
-    /// Writes a record with a random id, stamped now or just after the last record. `payload` is JSON text, kept byte for
-    /// byte, and not held against the active schema.
+    /// Writes a record with a random id and the current time as its time stamp, or 1 µs after the last record if that is
+    /// later. `payload` is JSON text. It is kept byte for byte, and not validated against the active schema.
     ///
     /// # Panics
-    /// For a payload that is no JSON.
+    /// For a payload that is not JSON.
     #[track_caller]
     pub fn write(&self, stream: &str, payload: &str) -> Record {
         self.service().write(stream, payload)
     }
 
-    /// Writes a record of a chosen identity to its place in time, which may be before records already read; equal time
-    /// stamps stand in order of writing. A time stamp that names no moment, with its offset, stands last.
+    /// Writes a record with this id and this time stamp to its place in time order, which may be before records that are
+    /// already read. Records with equal time stamps are in the order of writing. With a text that is not a time stamp with
+    /// an offset, the record goes to the end.
     ///
     /// # Panics
-    /// For a payload that is no JSON.
+    /// For a payload that is not JSON.
     #[track_caller]
     pub fn write_as(&self, stream: &str, record_id: &str, timestamp: &str, payload: &str) -> Record {
         self.service().write_as(stream, record_id, timestamp, payload)
     }
 
-    /// Writes any text as the last record. It is served verbatim, whatever it is, and stays so once read.
+    /// Writes any text as the last record. It is served verbatim, read or unread.
     #[track_caller]
     pub fn write_text(&self, stream: &str, record: &str) {
         self.service().write_text(stream, record);
     }
 
-    /// Writes `count` sample records, cars for sale as on the API page, after the last record. On an empty stream of a
-    /// new sandbox they are always the same; ids and time stamps rise.
+    /// Writes `count` sample records after the last record: cars for sale, shaped like the vendor's example. On an empty
+    /// stream of a new sandbox they are always the same. Ids and time stamps rise.
     #[track_caller]
     pub fn fill(&self, stream: &str, count: usize) {
         self.service().fill(stream, count);
@@ -225,7 +226,7 @@ impl Sandbox {
         self.service().records(stream)
     }
 
-    /// How many records there are, and how many of them are unread; none in a stream that does not exist.
+    /// The number of records, and how many of them are unread; zeros for a stream that does not exist.
     pub fn tally(&self, stream: &str) -> (usize, usize) {
         self.service().tally(stream)
     }
@@ -236,24 +237,24 @@ impl Sandbox {
         self.service().mark_oldest(stream, n)
     }
 
-    /// Takes a record out of the stream, the oldest of this identity; false if there is none.
+    /// Removes the oldest record with this identity. False if there is none.
     #[track_caller]
     pub fn remove(&self, stream: &str, identity: &Identity) -> bool {
         self.service().remove(stream, identity)
     }
 
-    /// Takes the client's permission on a stream: from now on calls on its records get 403.
+    /// Withdraws the client's permission on a stream: from now on calls on its records get 403.
     #[track_caller]
     pub fn restrict(&self, stream: &str) {
         self.service().restrict(stream);
     }
 
-    /// Makes all tokens issued so far invalid.
+    /// Revokes all tokens issued so far.
     pub fn revoke_tokens(&self) {
         self.service().revoke_tokens();
     }
 
-    /// Adds a rule to the script. The first rule that matches a call, in order of adding, applies, and no other.
+    /// Adds a rule to the script. Only the first rule that matches a call, in order of adding, applies to it.
     pub fn script(&self, rule: Rule) {
         self.shared.script(rule);
     }
@@ -263,12 +264,12 @@ impl Sandbox {
         self.shared.journal.calls()
     }
 
-    /// How many requests came so far, to all endpoints.
+    /// The number of requests so far, to all endpoints.
     pub fn requests(&self) -> usize {
         self.shared.journal.len()
     }
 
-    /// How many calls to an endpoint came so far.
+    /// The number of calls to an endpoint so far.
     pub fn count(&self, endpoint: Endpoint) -> usize {
         self.shared.journal.count(endpoint)
     }
@@ -279,30 +280,30 @@ impl Sandbox {
     /// After 30 s.
     #[track_caller]
     pub fn wait_for(&self, endpoint: Endpoint, nth: usize) {
-        self.shared.journal.wait(endpoint, nth, Stage::Arrived);
+        self.shared.journal.wait(endpoint, nth, Progress::Arrived);
     }
 
-    /// Waits until the `nth` call to an endpoint, counted from 1, is held (or answered): an applied one has been carried
-    /// out by then.
+    /// Waits until the `nth` call to an endpoint, counted from 1, is held or answered. If its rule is
+    /// [`applied`](Rule::applied), it has been carried out by then.
     ///
     /// # Panics
     /// After 30 s.
     #[track_caller]
     pub fn wait_held(&self, endpoint: Endpoint, nth: usize) {
-        self.shared.journal.wait(endpoint, nth, Stage::Held);
+        self.shared.journal.wait(endpoint, nth, Progress::Held);
     }
 
-    /// Waits until the `nth` call to an endpoint, counted from 1, has been carried out and its answer, if any, is on its
-    /// way.
+    /// Waits until the `nth` call to an endpoint, counted from 1, has been carried out and its answer, if any, is about to
+    /// be sent.
     ///
     /// # Panics
     /// After 30 s.
     #[track_caller]
     pub fn wait_answered(&self, endpoint: Endpoint, nth: usize) {
-        self.shared.journal.wait(endpoint, nth, Stage::Answered);
+        self.shared.journal.wait(endpoint, nth, Progress::Answered);
     }
 
-    /// Lets all requests go on that have arrived and are held, or are about to be.
+    /// Releases all requests that have arrived: those that are held, and those that a rule is about to hold.
     pub fn release(&self) {
         self.shared.release();
     }
@@ -315,8 +316,8 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         drop(self.server.take());
-        if let Some(failure) = self.shared.take_failure().filter(|_| !thread::panicking()) {
-            panic!("a hook of the sandbox's script panicked: {failure}");
+        if let Some(message) = self.shared.take_hook_panic().filter(|_| !thread::panicking()) {
+            panic!("a hook of a rule panicked: {message}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The sandbox as a program: `serve` for trying things by hand, `run` for one command against a sandbox of its own, and
-//! `target` for a target that crashes.
+//! The sandbox as a program. `serve` is for trying things by hand, `run` runs one command against a sandbox of its own,
+//! and `target` is a Singer target that crashes.
 
 mod target;
 
@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use streamduo_sandbox::Sandbox;
 
-/// Stands in for the StreamDuo service on loopback, with one stream of sample records.
+/// A stand-in for the StreamDuo service on loopback, with one stream of sample records
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -27,120 +27,120 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Serve until SIGINT or SIGTERM; the tap's settings go to stdout
+    /// Print the tap's settings to stdout, and serve until SIGINT or SIGTERM
     Serve {
         /// The port to listen on; 0 takes a free one
         #[arg(long, default_value_t = 0)]
         port: u16,
         #[command(flatten)]
-        sample: Sample,
+        options: Options,
     },
-    /// Run a command against a sandbox of its own, and say how many records it has marked as read
+    /// Run a command against a sandbox of its own, and print how many records it has marked as read
     Run {
         #[command(flatten)]
-        sample: Sample,
+        options: Options,
         /// The command; {config} in it becomes the path of a file with the tap's settings
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
-    /// Be a Singer target that commits in batches, prints the STATE lines it has committed, and crashes at random
+    /// Run a Singer target that commits in batches, prints each STATE that it has committed, and crashes at random
     Target(target::Target),
 }
 
 #[derive(Args)]
-struct Sample {
-    /// How many sample records the stream holds
+struct Options {
+    /// The number of sample records in the stream
     #[arg(long, value_name = "N", default_value_t = 12)]
     records: usize,
-    /// A pause before every answer, in milliseconds
+    /// A pause before every request is carried out, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency_ms: u64,
 }
 
-/// A sandbox with its one stream.
-struct Stage {
+/// A sandbox with one stream of sample records.
+struct SampleSandbox {
     sandbox: Sandbox,
     stream: String,
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().action {
-        Action::Serve { port, sample } => serve(port, &sample),
-        Action::Run { sample, command } => run(&sample, &command),
+    let result = match Cli::parse().action {
+        Action::Serve { port, options } => serve(port, &options),
+        Action::Run { options, command } => run(&options, &command),
         Action::Target(target) => target.run().map(|()| ExitCode::SUCCESS),
     };
-    done.unwrap_or_else(|error| {
-        tell(&format!("sandbox: {error:#}"));
+    result.unwrap_or_else(|error| {
+        log(&format!("sandbox: {error:#}"));
         ExitCode::FAILURE
     })
 }
 
-fn serve(port: u16, sample: &Sample) -> Result<ExitCode> {
-    // Before a word is said, so that whoever reads it can end this program in order.
+fn serve(port: u16, options: &Options) -> Result<ExitCode> {
+    // Before the first output: its reader may send a signal at once.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot wait for signals")?;
-    let stage = Stage::set(port, sample)?;
-    writeln!(io::stdout(), "{}", stage.config()).context("cannot write the settings to stdout")?;
-    tell(&stage.introduction());
+    let sandbox = SampleSandbox::start(port, options)?;
+    writeln!(io::stdout(), "{}", sandbox.config()).context("cannot write the settings to stdout")?;
+    log(&sandbox.introduction());
     signals.forever().next();
-    tell(&stage.summary());
+    log(&sandbox.summary());
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(sample: &Sample, command: &[String]) -> Result<ExitCode> {
-    // SIGINT comes to the command as well, from the terminal; SIGTERM is handed on. The sandbox outlives the command.
+fn run(options: &Options, command: &[String]) -> Result<ExitCode> {
+    // Neither signal ends the sandbox before the command. The terminal sends SIGINT to the command, too.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot wait for signals")?;
-    let stage = Stage::set(0, sample)?;
+    let sandbox = SampleSandbox::start(0, options)?;
     let mut config = tempfile::Builder::new()
         .prefix("streamduo-sandbox-")
         .suffix(".json")
         .tempfile()
         .context("cannot create a file for the settings")?;
-    writeln!(config, "{}", stage.config()).context("cannot write the settings")?;
+    writeln!(config, "{}", sandbox.config()).context("cannot write the settings")?;
 
     let path = config.path().to_string_lossy();
     let words: Vec<String> = command.iter().map(|word| word.replace("{config}", &path)).collect();
     let (program, args) = words.split_first().context("there is no command to run")?;
     let mut command = Command::new(program);
-    command.args(args).env("STREAMDUO_SDK_URL", stage.sandbox.url());
+    command.args(args).env("STREAMDUO_SDK_URL", sandbox.sandbox.url());
     for name in cargo_variables() {
         command.env_remove(name);
     }
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            tell(&format!("sandbox: cannot run {program:?}: {error}"));
+            log(&format!("sandbox: cannot run {program:?}: {error}"));
             return Ok(ExitCode::from(127));
         }
     };
     let pid = Pid::from_child(&child);
-    thread::spawn(move || hand_on(&mut signals, pid));
+    thread::spawn(move || forward_sigterm(&mut signals, pid));
     let status = child.wait().context("cannot wait for the command")?;
-    tell(&stage.summary());
+    log(&sandbox.summary());
     Ok(exit_code(status))
 }
 
-/// Writes to stderr; where that is closed, there is nobody to tell.
-fn tell(line: &str) {
+/// Writes to stderr. Errors are ignored: there is no other place to report them.
+fn log(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-fn hand_on(signals: &mut Signals, pid: Pid) {
+fn forward_sigterm(signals: &mut Signals, pid: Pid) {
     for signal in signals.forever() {
         if signal == SIGTERM {
-            // Fails only when the command has ended, and then so does this program.
+            // Ignore the error: the command has ended, and this program is about to end.
             let _ = kill_process(pid, Signal::TERM);
         }
     }
 }
 
-/// As shells put it: the code, or 128 and the signal.
+/// The exit code that a shell would report: the command's own, or 128 plus the signal that killed it.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-/// What cargo sets for the package whose program it runs. A `cargo run` within this one would take it for a change of
-/// the environment, and build the crates anew that look at it.
+/// The environment variables that `cargo run` sets for this package. A nested `cargo run` would see changed variables,
+/// and rebuild the crates that read them.
 fn cargo_variables() -> impl Iterator<Item = OsString> {
     const PREFIXES: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_"];
     const NAMES: [&str; 5] =
@@ -151,14 +151,14 @@ fn cargo_variables() -> impl Iterator<Item = OsString> {
     })
 }
 
-impl Stage {
-    fn set(port: u16, sample: &Sample) -> Result<Stage> {
-        let latency = Duration::from_millis(sample.latency_ms);
+impl SampleSandbox {
+    fn start(port: u16, options: &Options) -> Result<SampleSandbox> {
+        let latency = Duration::from_millis(options.latency_ms);
         let sandbox = Sandbox::builder().port(port).latency(latency).start();
         let sandbox = sandbox.with_context(|| format!("cannot listen on 127.0.0.1:{port}"))?;
         let stream = sandbox.create_stream("cars");
-        sandbox.fill(&stream, sample.records);
-        Ok(Stage { sandbox, stream })
+        sandbox.fill(&stream, options.records);
+        Ok(SampleSandbox { sandbox, stream })
     }
 
     fn config(&self) -> String {
@@ -168,13 +168,14 @@ impl Stage {
     fn introduction(&self) -> String {
         let (records, _) = self.sandbox.tally(&self.stream);
         format!(
-            "sandbox: serving {url}, {records} records in stream {stream}; Ctrl-C ends it\n\
+            "sandbox: serving {url} with {records} in stream {stream}; stop it with Ctrl-C\n\
              sandbox: the tap's settings are on stdout\n\
              sandbox: for the vendor's Python SDK:\n  \
                export STREAMDUO_SDK_URL={url}\n  \
                Client.auth_endpoint = {auth:?}\n  \
                client = Client({id:?}, {secret:?})",
             url = self.sandbox.url(),
+            records = count(records, "record"),
             stream = self.stream,
             auth = self.sandbox.auth_url(),
             id = self.sandbox.client_id(),
@@ -183,10 +184,15 @@ impl Stage {
     }
 
     fn summary(&self) -> String {
-        let requests = self.sandbox.requests();
-        let plural = if requests == 1 { "" } else { "s" };
         let (records, unread) = self.sandbox.tally(&self.stream);
         let read = records - unread;
-        format!("sandbox: {records} records, {read} marked as read, {unread} unread; {requests} request{plural}")
+        let (records, requests) = (count(records, "record"), count(self.sandbox.requests(), "request"));
+        format!("sandbox: {records}, {read} marked as read, {unread} unread; {requests}")
     }
+}
+
+/// A number with its noun: `1 record`, `2 records`.
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }

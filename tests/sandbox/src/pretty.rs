@@ -1,6 +1,6 @@
-//! Lays JSON text out over lines, token by token: numbers, escapes and the order of keys stay as they are.
+//! Pretty-prints JSON text token by token: numbers, escapes and the order of keys do not change.
 
-/// `json` over several lines, two blanks a level. Text that is no JSON comes out in some way or other.
+/// `json` over several lines, indented by two spaces a level. The result for text that is not JSON is unspecified.
 pub(crate) fn pretty(json: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len() * 2);
     let mut depth = 0_usize;
@@ -45,7 +45,7 @@ fn break_line(out: &mut Vec<u8>, depth: usize) {
     out.resize(out.len() + 2 * depth, b' ');
 }
 
-/// How many bytes a string takes after its opening quote, the closing one included.
+/// The number of bytes from a string's opening quote, excluded, to its closing quote, included.
 fn string_end(text: &[u8]) -> usize {
     let mut escaped = false;
     for (index, byte) in text.iter().enumerate() {

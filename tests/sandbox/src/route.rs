@@ -1,17 +1,17 @@
-//! Routes: what a request asks for, told by its method, its path and, for a record-request, its body.
+//! Routes: what a request asks for, by its method, its path and, for a record-request, its body.
 
+use hyper::header;
 use hyper::http::request::Parts;
-use hyper::{StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::answer::{Answer, JSON};
 use crate::journal::Endpoint;
 
-/// How many records `GET .../record/unread` returns without a `count`.
+/// The number of records that `GET .../record/unread` returns without a `count`.
 const DEFAULT_COUNT: u64 = 100;
 
-/// A request, read as far as its route goes.
+/// A request's route and what else the journal and the API need of it.
 pub(crate) struct Request {
     pub(crate) endpoint: Endpoint,
     pub(crate) action: Action,
@@ -39,13 +39,13 @@ pub(crate) enum Action {
 
 /// Which records to return, and whether to mark them.
 pub(crate) struct Read {
-    pub(crate) which: Which,
+    pub(crate) selection: Selection,
     pub(crate) count: usize,
     pub(crate) mark: bool,
 }
 
-/// The kinds of read.
-pub(crate) enum Which {
+/// Which records a read returns.
+pub(crate) enum Selection {
     Unread,
     LastN,
     Since(String),
@@ -68,7 +68,7 @@ impl Request {
         request
     }
 
-    /// Whether the body is declared to be of this media type.
+    /// Whether the content type is this media type.
     pub(crate) fn is_of_type(&self, media_type: &str) -> bool {
         let declared = self.content_type.split(';').next().unwrap_or_default();
         declared.trim().eq_ignore_ascii_case(media_type)
@@ -112,14 +112,14 @@ impl Request {
         }
     }
 
-    /// `POST /stream/{id}/record-request`. The endpoint is told as far as the body allows, also where it is refused.
+    /// `POST /stream/{id}/record-request`. A body that is refused has an endpoint too, if its request type is known.
     fn record_request(&mut self, body: &[u8]) -> (Endpoint, Result<Read, Answer>) {
         if !self.is_of_type(JSON) {
             return (Endpoint::Other, Err(Answer::wrong_media_type()));
         }
         let body: Value = match serde_json::from_slice(body) {
             Ok(body) => body,
-            Err(error) => return (Endpoint::Other, Err(bad(format!("the body is no JSON: {error}")))),
+            Err(error) => return (Endpoint::Other, Err(bad(format!("the body is not JSON: {error}")))),
         };
         self.record_count = body["recordCount"].as_u64();
         self.mark_as_read = body["markAsRead"].as_bool();
@@ -139,8 +139,8 @@ impl Request {
         let count = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "count").map(|(_, value)| value);
         self.record_count = count.as_ref().and_then(|count| count.parse().ok());
         match (count, self.record_count) {
-            (None, _) => Ok(Read { which: Which::Unread, count: records(DEFAULT_COUNT), mark: true }),
-            (_, Some(count @ 1..)) => Ok(Read { which: Which::Unread, count: records(count), mark: true }),
+            (None, _) => Ok(Read { selection: Selection::Unread, count: to_usize(DEFAULT_COUNT), mark: true }),
+            (_, Some(count @ 1..)) => Ok(Read { selection: Selection::Unread, count: to_usize(count), mark: true }),
             (Some(count), _) => Err(bad(format!("count is {count:?}, not a number of 1 or more"))),
         }
     }
@@ -151,15 +151,15 @@ impl Read {
         let text = |key: &str| {
             body[key].as_str().map(str::to_owned).ok_or_else(|| bad(format!("{key} is {}, not a string", body[key])))
         };
-        let which = match endpoint {
-            Endpoint::Peek | Endpoint::Mark => Which::Unread,
-            Endpoint::LastN => Which::LastN,
-            Endpoint::Since => Which::Since(text("recordTimeStampISO")?),
-            Endpoint::Single => Which::Single(text("recordId")?),
+        let selection = match endpoint {
+            Endpoint::Peek | Endpoint::Mark => Selection::Unread,
+            Endpoint::LastN => Selection::LastN,
+            Endpoint::Since => Selection::Since(text("recordTimeStampISO")?),
+            Endpoint::Single => Selection::Single(text("recordId")?),
             _ => return Err(Read::unknown_type(&body["readRecordRequestType"])),
         };
-        let count = match (&body["recordCount"], &which) {
-            (Value::Null, Which::Single(_)) => 1,
+        let count = match (&body["recordCount"], &selection) {
+            (Value::Null, Selection::Single(_)) => 1,
             (count, _) => count
                 .as_u64()
                 .filter(|count| *count >= 1)
@@ -168,7 +168,7 @@ impl Read {
         let mark = body["markAsRead"]
             .as_bool()
             .ok_or_else(|| bad(format!("markAsRead is {}, not true or false", body["markAsRead"])))?;
-        Ok(Read { which, count: records(count), mark })
+        Ok(Read { selection, count: to_usize(count), mark })
     }
 
     fn unknown_type(kind: &Value) -> Answer {
@@ -180,9 +180,9 @@ impl Read {
 }
 
 fn bad(message: String) -> Answer {
-    Answer::error(StatusCode::BAD_REQUEST, &message)
+    Answer::bad_request(&message)
 }
 
-fn records(count: u64) -> usize {
+fn to_usize(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }

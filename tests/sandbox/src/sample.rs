@@ -1,5 +1,5 @@
-//! Sample data: cars for sale, shaped like the example of the API page. Everything follows from an index, nothing
-//! from chance or the clock, so that two runs show the same.
+//! Sample data: cars for sale, shaped like the vendor's example record. It depends only on the stream and an index, so
+//! that every run has the same data.
 
 use jiff::Timestamp;
 
@@ -24,7 +24,7 @@ const MODELS: [(&str, u64); 8] = [
 
 const COLOURS: [&str; 6] = ["White", "Red", "Blue", "Black", "Green", "Silver"];
 
-/// The payload of the sample record number `index`; the first one is the API page's.
+/// The payload of the sample record number `index`. The first one is the vendor's example.
 pub(crate) fn payload(index: u64) -> String {
     let (make, base) = pick(&MODELS, index);
     let colour = pick(&COLOURS, index / 3);
@@ -38,19 +38,19 @@ pub(crate) fn payload(index: u64) -> String {
     )
 }
 
-/// The id of a stream's sample record number `index`: ids rise with the index.
+/// The id of a stream's sample record number `index`. Ids rise with the index.
 pub(crate) fn record_id(stream_id: &str, index: u64) -> String {
-    let seed = stream_id.bytes().fold(index, |seed, byte| scatter(seed ^ u64::from(byte)));
+    let seed = stream_id.bytes().fold(index, |seed, byte| split_mix_64(seed ^ u64::from(byte)));
     let first = 0x506d_0a86_u64.wrapping_add(index) & 0xffff_ffff;
-    uuid(first << 32 | seed >> 32, scatter(seed))
+    uuid(first << 32 | seed >> 32, split_mix_64(seed))
 }
 
 /// The id of the sandbox's stream number `index`.
 pub(crate) fn stream_id(index: u64) -> String {
-    uuid(scatter(index), scatter(!index))
+    uuid(split_mix_64(index), split_mix_64(!index))
 }
 
-/// An id that nothing foretells.
+/// A random id.
 pub(crate) fn random_id() -> String {
     uuid(fastrand::u64(..), fastrand::u64(..))
 }
@@ -65,8 +65,8 @@ fn pick<T: Copy, const N: usize>(values: &[T; N], index: u64) -> T {
     values[(index % N as u64) as usize]
 }
 
-/// SplitMix64: neighbours get far apart.
-fn scatter(index: u64) -> u64 {
+/// SplitMix64, a hash that spreads consecutive numbers.
+fn split_mix_64(index: u64) -> u64 {
     let mut z = index.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,9 +1,9 @@
-//! Schemas: registered on a stream, one of them active, and records checked against it when it is a JSON schema.
+//! Schemas: a stream has any number of them, and one may be active. New records must fit an active JSON schema.
 
 use boon::{Compiler, Draft, SchemaIndex, Schemas, SchemeUrlLoader};
 use serde_json::Value;
 
-/// The place a schema is compiled under; it is never fetched.
+/// The URL under which a schema is compiled. It is never fetched.
 const LOCATION: &str = "sandbox:///schema.json";
 
 /// A registered schema.
@@ -16,8 +16,8 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    /// Registers `text` as a schema of the type `kind`. Only JSON schemas are looked into: draft 7 unless `$schema` says
-    /// otherwise, as the vendor's SDK takes it.
+    /// Registers `text` as a schema of the type `kind`. Only a JSON schema is validated: as draft 7, like in the vendor's
+    /// SDK, unless its `$schema` names another.
     pub(crate) fn new(kind: &str, text: &str) -> Result<Schema, String> {
         let validator = match kind {
             "JSON" => Some(compile(text)?),
@@ -27,7 +27,7 @@ impl Schema {
         Ok(Schema { kind: kind.to_owned(), text: text.to_owned(), validator })
     }
 
-    /// Says what is wrong with a record's payload, if anything is.
+    /// Validates a record's payload. The error says what is wrong with it.
     pub(crate) fn check(&self, payload: &str) -> Result<(), String> {
         let Some((schemas, index)) = &self.validator else { return Ok(()) };
         let value: Value = serde_json::from_str(payload).map_err(|error| format!("cannot validate: {error}"))?;
@@ -38,11 +38,11 @@ impl Schema {
 fn compile(text: &str) -> Result<(Schemas, SchemaIndex), String> {
     let schema: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if !schema.is_object() {
-        return Err("a JSON schema is an object".to_owned());
+        return Err("a JSON schema must be an object".to_owned());
     }
     let mut compiler = Compiler::new();
     compiler.set_default_draft(Draft::V7);
-    // Without loaders: a `$ref` out of the schema is an error, not a file or a download.
+    // No loaders: a `$ref` to a file or to a web page is an error.
     compiler.use_loader(Box::new(SchemeUrlLoader::new()));
     let mut schemas = Schemas::new();
     compiler.add_resource(LOCATION, schema).map_err(|error| error.to_string())?;

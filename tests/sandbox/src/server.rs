@@ -1,4 +1,4 @@
-//! The server: a thread with a small runtime that takes connections, and handles each request as the script says.
+//! The server: one thread that accepts connections and handles each request as the script says.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -21,15 +21,16 @@ use hyper::{Request as HttpRequest, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::Endpoint;
 use crate::answer::Answer;
 use crate::api;
 use crate::fault::{Hook, Rule};
-use crate::journal::{Arrival, Call, Journal};
+use crate::journal::{Call, CallId, Journal};
 use crate::route::Request;
 use crate::service::Service;
-use crate::wire::{Delivery, Reply, Wire};
+use crate::wire::{AnswerBody, Connection, Transfer};
 
-/// What the server's thread and the test share.
+/// The state that the server's thread and the test share.
 pub(crate) struct Shared {
     service: Mutex<Service>,
     rules: Mutex<Vec<Rule>>,
@@ -37,8 +38,8 @@ pub(crate) struct Shared {
     /// Counts the releases of held requests.
     releases: watch::Sender<u64>,
     latency: Duration,
-    /// What the first hook that panicked had to say.
-    failure: Mutex<Option<String>>,
+    /// The message of the first panic in a hook.
+    hook_panic: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -49,7 +50,7 @@ impl Shared {
             journal: Journal::default(),
             releases: watch::Sender::new(0),
             latency,
-            failure: Mutex::default(),
+            hook_panic: Mutex::default(),
         }
     }
 
@@ -63,32 +64,32 @@ impl Shared {
         lock(&self.rules).push(rule);
     }
 
-    /// Lets held requests go on.
+    /// Lets all held requests go on.
     pub(crate) fn release(&self) {
         self.releases.send_modify(|count| *count += 1);
     }
 
-    /// Takes what a hook's panic said.
-    pub(crate) fn take_failure(&self) -> Option<String> {
-        lock(&self.failure).take()
+    /// Takes the message of the first panic in a hook.
+    pub(crate) fn take_hook_panic(&self) -> Option<String> {
+        lock(&self.hook_panic).take()
     }
 
-    /// Runs a hook; a panic in it is kept for the test.
-    fn run(&self, hook: Option<&Hook>, service: &mut Service) {
+    /// Runs a hook, and keeps the message if it panics.
+    fn run_hook(&self, hook: Option<&Hook>, service: &mut Service) {
         let Some(hook) = hook else { return };
         let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook.run(service))) else { return };
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why");
-        lock(&self.failure).get_or_insert_with(|| text.to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        lock(&self.hook_panic).get_or_insert_with(|| text.to_owned());
     }
 }
 
-/// A poisoned lock is as good as any: what is behind them is never half changed.
+/// Locks a mutex. Poisoning is ignored: no panic leaves its data half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A running server; dropping it stops it and closes all connections.
+/// A running server. Dropping it stops it and closes all connections.
 pub(crate) struct Server {
     stop: Option<oneshot::Sender<Infallible>>,
     thread: Option<JoinHandle<()>>,
@@ -106,7 +107,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<Infallible>();
         let thread = thread::Builder::new().name("streamduo-sandbox".to_owned()).spawn(move || {
             runtime.spawn(accept(listener, shared));
-            // Ends when the sender is dropped; then the runtime goes, and with it all tasks and their connections.
+            // Ends when the sender is dropped. Dropping the runtime then drops all tasks and their connections.
             let _ = runtime.block_on(stopped);
         })?;
         Ok(Server { stop: Some(stop), thread: Some(thread) })
@@ -117,7 +118,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // The thread does not panic, and if it did, this is no place to.
+            // Do not panic in a drop if the thread has panicked.
             let _ = thread.join();
         }
     }
@@ -126,64 +127,64 @@ impl Drop for Server {
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     let mut connections = 0;
     loop {
-        // Errors here are those of connections that went away, or of too many open files: try again, after a while.
+        // A connection was aborted, or there are too many open files: try again.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
         connections += 1;
         let _ = stream.set_nodelay(true);
-        tokio::spawn(serve(Wire::new(stream), connections, Arc::clone(&shared)));
+        tokio::spawn(serve(Connection::new(stream), connections, Arc::clone(&shared)));
     }
 }
 
-async fn serve(wire: Wire, connection: usize, shared: Arc<Shared>) {
-    let flushed = wire.flushed();
+async fn serve(connection: Connection, connection_number: usize, shared: Arc<Shared>) {
+    let flushed = connection.flushed();
     let service = service_fn(|request: HttpRequest<Incoming>| {
         let (shared, flushed) = (Arc::clone(&shared), Arc::clone(&flushed));
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            // On its own, so that a request is carried out also when its client has gone: services are like that.
-            let exchange = Exchange { shared, connection, head, body, flushed };
+            // In a task of its own: a real service too carries out a request whose client has disconnected.
+            let exchange = Exchange { shared, connection_number, head, body, flushed };
             tokio::spawn(exchange.handle()).await.map_err(io::Error::other)?
         }
     });
-    // An error is a client that went away, or a cut or a close of the script's.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(wire), service).await;
+    // Ignore the error: the client has disconnected, or a rule has cut the answer or closed the connection.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
 }
 
 /// One request and its answer.
 struct Exchange {
     shared: Arc<Shared>,
-    connection: usize,
+    connection_number: usize,
     head: Parts,
     body: Bytes,
     flushed: Arc<Notify>,
 }
 
 impl Exchange {
-    async fn handle(self) -> io::Result<Response<Reply>> {
+    async fn handle(self) -> io::Result<Response<AnswerBody>> {
         let request = Request::new(&self.head, &self.body);
-        // Before the journal tells of the call, so that no release after that is missed.
+        // Subscribe before the call is in the journal: a test that sees it there may release it at once.
         let mut releases = self.shared.releases.subscribe();
         let endpoint = request.endpoint;
-        let arrival = self.shared.journal.arrive(self.call(&request));
-        let rule = self.rule(endpoint, arrival);
+        let id = self.shared.journal.add(self.call(&request));
+        let rule = self.rule(endpoint, id);
         let pause = async {
             let delay = self.shared.latency + rule.delay;
-            // A sleep of nothing takes a millisecond.
+            // Even a sleep of zero takes a millisecond.
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
             if rule.hold {
-                self.shared.journal.hold(arrival);
+                self.shared.journal.set_held(id);
                 if releases.changed().await.is_err() {
                     pending::<()>().await;
                 }
             }
         };
-        let answer = if rule.applies_first() {
+        let answer = if rule.applied {
             let answer = self.carry_out(request, &rule);
             pause.await;
             answer
@@ -191,7 +192,7 @@ impl Exchange {
             pause.await;
             self.carry_out(request, &rule)
         };
-        self.reply(rule.shape(answer), &rule, arrival)
+        self.respond(rule.change(answer), &rule, id)
     }
 
     fn call(&self, request: &Request) -> Call {
@@ -206,36 +207,39 @@ impl Exchange {
             body: text(&self.body),
             headers: self.head.headers.iter().map(header).collect(),
             status: None,
-            connection: self.connection,
+            connection: self.connection_number,
             record_count: request.record_count,
             mark_as_read: request.mark_as_read,
             returned: 0,
         }
     }
 
-    /// The first rule for this call, or one without any effect.
-    fn rule(&self, endpoint: crate::Endpoint, arrival: Arrival) -> Rule {
+    /// The first rule for this call, or a rule without any effect.
+    fn rule(&self, endpoint: Endpoint, id: CallId) -> Rule {
         let rules = lock(&self.shared.rules);
-        let rule = rules.iter().find(|rule| rule.matches(endpoint, arrival.nth));
+        let rule = rules.iter().find(|rule| rule.matches(endpoint, id.nth));
         rule.cloned().unwrap_or_else(|| Rule::on(endpoint))
     }
 
     fn carry_out(&self, request: Request, rule: &Rule) -> Answer {
         let service = &mut *self.shared.service();
-        self.shared.run(rule.before.as_ref(), service);
-        let answer =
-            if rule.skips() { Answer::text("") } else { api::answer(service, request, &self.body, rule.twist()) };
-        self.shared.run(rule.after.as_ref(), service);
+        self.shared.run_hook(rule.before.as_ref(), service);
+        let answer = if rule.skips_service() {
+            Answer::text("")
+        } else {
+            api::answer(service, request, &self.body, rule.overrides())
+        };
+        self.shared.run_hook(rule.after.as_ref(), service);
         answer
     }
 
-    fn reply(&self, answer: Answer, rule: &Rule, arrival: Arrival) -> io::Result<Response<Reply>> {
+    fn respond(&self, answer: Answer, rule: &Rule, id: CallId) -> io::Result<Response<AnswerBody>> {
         let Answer { status, content_type, body, returned } = answer;
         let body = if rule.gzip { gzip(&body)? } else { body };
         let body = Bytes::from(body);
-        let lost = rule.delivery == Delivery::Close || (rule.delivery != Delivery::Whole && body.is_empty());
-        self.shared.journal.answer(arrival, (!lost).then_some(status.as_u16()), returned);
-        if lost {
+        let closes = rule.transfer == Transfer::Close || (rule.transfer != Transfer::Complete && body.is_empty());
+        self.shared.journal.set_answered(id, (!closes).then_some(status.as_u16()), returned);
+        if closes {
             return Err(io::Error::other("closed by the script"));
         }
         let mut response = Response::builder().status(status);
@@ -246,16 +250,16 @@ impl Exchange {
             if rule.gzip {
                 headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
             }
-            for (name, value) in rule.headers() {
+            for (name, value) in &rule.headers {
                 headers.insert(name, value.clone());
             }
         }
-        let reply = match rule.delivery {
-            Delivery::Whole | Delivery::Close => Reply::whole(body),
-            Delivery::Cut => Reply::half(&body, false, Arc::clone(&self.flushed)),
-            Delivery::CutChunked => Reply::half(&body, true, Arc::clone(&self.flushed)),
+        let body = match rule.transfer {
+            Transfer::Complete | Transfer::Close => AnswerBody::complete(body),
+            Transfer::Cut => AnswerBody::half(&body, false, Arc::clone(&self.flushed)),
+            Transfer::CutChunked => AnswerBody::half(&body, true, Arc::clone(&self.flushed)),
         };
-        response.body(reply).map_err(io::Error::other)
+        response.body(body).map_err(io::Error::other)
     }
 }
 

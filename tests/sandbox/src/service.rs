@@ -1,5 +1,5 @@
-//! Service: the streams with their schemas, and the tokens. Requests, hooks of a script and the test's own calls all
-//! work on this one state.
+//! The service's state: streams with their schemas, and tokens. Requests, hooks of rules and the test's own calls share
+//! it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::schema::Schema;
 use crate::store::{Identity, Record, Store};
 use crate::token::Tokens;
 
-/// The service's state, as the hooks of a [`Rule`](crate::Rule) get it. Its methods are those of
-/// [`Sandbox`](crate::Sandbox) of the same name, and panic, as those do, for a stream that does not exist or a payload
-/// that is no JSON; such a panic reaches the test when its sandbox is dropped.
+/// The service's state, which the hooks of a [`Rule`](crate::Rule) work on. Each method does what the method of
+/// [`Sandbox`](crate::Sandbox) with the same name does, and panics for the same reasons. A panic in a hook reaches the
+/// test when its sandbox is dropped.
 pub struct Service {
     pub(crate) tokens: Tokens,
     streams: HashMap<String, Stream>,
@@ -172,7 +172,7 @@ impl Stream {
         })
     }
 
-    /// Says what the active schema has against a payload.
+    /// Validates a payload against the active schema. The error says what is wrong with it.
     pub(crate) fn check(&self, payload: &str) -> Result<(), String> {
         match self.active_schema.as_ref().and_then(|id| self.schemas.get(id)) {
             Some(schema) => schema.check(payload),
@@ -183,5 +183,5 @@ impl Stream {
 
 #[track_caller]
 fn json_text(payload: &str) -> &RawValue {
-    serde_json::from_str(payload).unwrap_or_else(|error| panic!("the payload {payload:?} is no JSON: {error}"))
+    serde_json::from_str(payload).unwrap_or_else(|error| panic!("the payload {payload:?} is not JSON: {error}"))
 }

@@ -8,19 +8,19 @@ use jiff::{SignedDuration, Timestamp};
 /// The zone of the vendor's time stamps, from the bundled database.
 const ZONE: &str = "America/New_York";
 
-/// The moment of the API page's example record, where sample data begins: 2022-02-01T15:16:23.716848-05:00.
+/// The time stamp of the vendor's example record, 2022-02-01T15:16:23.716848-05:00.
 pub(crate) const EXAMPLE: Timestamp = Timestamp::constant(1_643_746_583, 716_848_000);
 
-/// Where a read "since" a time stamp starts.
+/// Where a READ_SINCE_TIMESTAMP starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Since {
-    /// Strictly after this moment: the text named a moment in full, with its offset.
+    /// After this time: the request's time stamp has an offset.
     After(Timestamp),
-    /// From this moment on: the text was cut, as to the second.
+    /// At this time or after it: the request's time stamp is cut short, for example to the second.
     From(Timestamp),
 }
 
-/// Writes time stamps; holds the zone, so that it is looked up once.
+/// Formats and parses time stamps. It holds the zone, so that the zone is looked up once.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     zone: TimeZone,
@@ -37,19 +37,19 @@ impl Clock {
         Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or(Timestamp::MAX)
     }
 
-    /// `at` as a record shows it.
-    pub(crate) fn text(&self, at: Timestamp) -> String {
+    /// `at` as in a record.
+    pub(crate) fn format(&self, at: Timestamp) -> String {
         at.to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S.%6f%:z[%:Q]").to_string()
     }
 
-    /// The moment that `text` names, if it names one in full, with its offset.
-    pub(crate) fn moment(text: &str) -> Option<Timestamp> {
+    /// Parses a time stamp that has an offset.
+    pub(crate) fn parse(text: &str) -> Option<Timestamp> {
         text.parse().ok()
     }
 
-    /// Reads `recordTimeStampISO` of a request: in full as in a record, or cut before its offset.
+    /// Parses `recordTimeStampISO` of a request: complete as in a record, or cut somewhere before its offset.
     pub(crate) fn since(&self, text: &str) -> Option<Since> {
-        if let Some(at) = Clock::moment(text) {
+        if let Some(at) = Clock::parse(text) {
             return Some(Since::After(at));
         }
         let local: DateTime = text.parse().ok()?;
@@ -57,32 +57,32 @@ impl Clock {
     }
 }
 
-/// `at` plus `micros`, or `at` itself at the end of time.
-pub(crate) fn later(at: Timestamp, micros: i64) -> Timestamp {
+/// `at` plus `micros`; `at` itself if the sum is out of range.
+pub(crate) fn add_micros(at: Timestamp, micros: i64) -> Timestamp {
     at.checked_add(SignedDuration::from_micros(micros)).unwrap_or(at)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, EXAMPLE, Since, later};
+    use super::{Clock, EXAMPLE, Since, add_micros};
 
     #[test]
-    fn the_example_of_the_api_page_is_written_as_it_stands_there() {
-        let text = Clock::new().text(EXAMPLE);
+    fn a_time_stamp_is_formatted_as_in_the_vendors_example() {
+        let text = Clock::new().format(EXAMPLE);
         assert_eq!(text, "2022-02-01T15:16:23.716848-05:00[America/New_York]");
-        assert_eq!(Clock::moment(&text), Some(EXAMPLE));
+        assert_eq!(Clock::parse(&text), Some(EXAMPLE));
     }
 
     #[test]
-    fn a_text_cut_to_the_second_means_that_whole_second() {
-        let second = later(EXAMPLE, -716_848);
+    fn a_time_stamp_cut_to_the_second_includes_that_whole_second() {
+        let second = add_micros(EXAMPLE, -716_848);
         assert_eq!(Clock::new().since("2022-02-01T15:16:23"), Some(Since::From(second)));
         assert_eq!(Clock::new().since("yesterday"), None);
     }
 
     #[test]
     fn summer_time_has_its_own_offset() {
-        let summer = later(EXAMPLE, 180 * 86_400_000_000);
-        assert_eq!(Clock::new().text(summer), "2022-07-31T16:16:23.716848-04:00[America/New_York]");
+        let summer = add_micros(EXAMPLE, 180 * 86_400_000_000);
+        assert_eq!(Clock::new().format(summer), "2022-07-31T16:16:23.716848-04:00[America/New_York]");
     }
 }

@@ -1,7 +1,6 @@
 //! One stream's records in time order, and which of them are unread.
 //!
-//! A record is kept as the ready-made text of an answer, so that answering is copying. Reads go from an end or from a
-//! time stamp, marks from the oldest unread: no request scans the stream.
+//! A record is kept as the text of an answer, so that an answer is built by copying. No request scans the whole stream.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +12,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::sample;
-use crate::stamp::{Clock, Since, later};
+use crate::stamp::{Clock, Since, add_micros};
 
-/// The value of `readStatus` of an unread record; a read one has `true` in its place.
+/// The `readStatus` of an unread record. That of a read record is `true`.
 const UNREAD: &str = "false";
 
-/// What makes a record one of its kind: an id may be written again, with another time stamp.
+/// What identifies a record. The id alone does not: a producer may write it again, with another time stamp.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     /// `recordId`; empty for a text without one (see [`Sandbox::write_text`](crate::Sandbox::write_text)).
@@ -30,25 +29,25 @@ pub struct Identity {
 /// A record of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its id and its time stamp.
+    /// The id and the time stamp.
     pub identity: Identity,
-    /// Its text as in an answer, with `readStatus` "false".
+    /// The text as in an answer, with `readStatus` "false".
     pub json: String,
-    /// Its `dataPayload`, byte for byte as written.
+    /// The `dataPayload`, byte for byte as written.
     pub payload: String,
 }
 
-/// A record's place in time; equal time stamps stand in the order of writing.
+/// A record's place in time order. Records with equal time stamps are in the order of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     at: Timestamp,
     seq: u64,
 }
 
-/// A part of a record's text, as bytes from `0` to `1`; empty where the text has no such part.
+/// A part of a record's text: the offsets of its first byte and of the byte after its last. Empty if the text lacks it.
 type Span = (u32, u32);
 
-/// A record as it is kept.
+/// A stored record.
 #[derive(Debug)]
 struct Entry {
     text: Box<str>,
@@ -56,7 +55,7 @@ struct Entry {
     id: Span,
     stamp: Span,
     payload: Span,
-    /// Where [`UNREAD`] stands; `None` for a text that is served verbatim.
+    /// The offset of [`UNREAD`]; `None` for a text that is served verbatim.
     status: Option<u32>,
 }
 
@@ -67,7 +66,7 @@ pub(crate) struct Store {
     clock: Clock,
     records: BTreeMap<Key, Entry>,
     unread: BTreeSet<Key>,
-    /// The keys of each id, by the id's hash: ids as text would take more room than all else but the records.
+    /// The keys of each id, by the id's hash, which takes less memory than the id.
     by_id: BTreeSet<(u64, Key)>,
     next_seq: u64,
     filled: u64,
@@ -87,39 +86,38 @@ impl Store {
         }
     }
 
-    /// Adds a record with the time stamp of now, or just after the last record if that is later.
+    /// Adds a record with the current time, or 1 µs after the last record if that is later.
     pub(crate) fn append(&mut self, record_id: &str, payload: &RawValue) -> Key {
         let now = Clock::now();
-        let at = self.last().map_or(now, |last| now.max(later(last, 1)));
-        self.insert(at, record_id, &self.clock.text(at), payload.get())
+        let at = self.last().map_or(now, |last| now.max(add_micros(last, 1)));
+        self.insert(at, record_id, &self.clock.format(at), payload.get())
     }
 
-    /// Adds a record at its place in time. A stamp that names no moment stands last.
+    /// Adds a record at its place in time order; at the end if `stamp` is not a time stamp with an offset.
     pub(crate) fn insert_as(&mut self, record_id: &str, stamp: &str, payload: &RawValue) -> Key {
-        let at = Clock::moment(stamp).unwrap_or_else(|| self.at_the_end());
+        let at = Clock::parse(stamp).unwrap_or_else(|| self.end());
         self.insert(at, record_id, stamp, payload.get())
     }
 
-    /// Adds a text, whatever it is, as the last record. It is served verbatim, read or not.
+    /// Adds any text as the last record. It is served verbatim, read or unread.
     pub(crate) fn append_text(&mut self, text: &str) -> Key {
-        let at = self.at_the_end();
-        self.add(at, Entry::verbatim(text))
+        self.add(self.end(), Entry::verbatim(text))
     }
 
-    /// Adds `count` sample records after the last record; on the same stream of a new sandbox, always the same ones.
+    /// Adds `count` sample records after the last record. On an empty stream of a new sandbox they are always the same.
     pub(crate) fn fill(&mut self, count: usize) {
-        let start = self.last().map_or(sample::START, |last| later(last, sample::STEP_MICROS));
+        let start = self.last().map_or(sample::START, |last| add_micros(last, sample::STEP_MICROS));
         for step in 0..count {
             let micros = i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(sample::STEP_MICROS);
-            let at = later(start, micros);
+            let at = add_micros(start, micros);
             let id = sample::record_id(&self.stream_id, self.filled);
             let payload = sample::payload(self.filled);
-            self.insert(at, &id, &self.clock.text(at), &payload);
+            self.insert(at, &id, &self.clock.format(at), &payload);
             self.filled += 1;
         }
     }
 
-    /// Takes away the oldest record of this identity; false if there is none.
+    /// Removes the oldest record with this identity; false if there is none.
     pub(crate) fn remove(&mut self, identity: &Identity) -> bool {
         let hash = hash(&identity.record_id);
         let found = self
@@ -141,7 +139,7 @@ impl Store {
         in_time_order(self.records.keys().rev().take(n).copied())
     }
 
-    /// The first `n` records of those that `since` asks for.
+    /// The first `n` records from `since` on.
     pub(crate) fn since(&self, since: Since, n: usize) -> Vec<Key> {
         let from = match since {
             Since::After(at) => Bound::Excluded(Key { at, seq: u64::MAX }),
@@ -162,7 +160,7 @@ impl Store {
         }
     }
 
-    /// The JSON array of these records, with the read status they have now.
+    /// The JSON array of these records, with their current read status.
     pub(crate) fn answer(&self, keys: &[Key]) -> Vec<u8> {
         let entries = || keys.iter().filter_map(|key| self.records.get(key).map(|entry| (key, entry)));
         let size: usize = entries().map(|(_, entry)| entry.text.len() + 1).sum();
@@ -213,7 +211,8 @@ impl Store {
         self.records.last_key_value().map(|(key, _)| key.at)
     }
 
-    fn at_the_end(&self) -> Timestamp {
+    /// A time that puts a new record at the end.
+    fn end(&self) -> Timestamp {
         let now = Clock::now();
         self.last().map_or(now, |last| now.max(last))
     }
@@ -241,7 +240,7 @@ impl Store {
     }
 }
 
-/// The fields that a text served verbatim may have.
+/// The parts of a text that is served verbatim.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields<'a> {
@@ -314,13 +313,13 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Where `part`, a slice of `text`, stands in it.
+/// The span of `part`, which must be a slice of `text`.
 fn span_in(text: &str, part: &str) -> Span {
     let from = part.as_ptr() as usize - text.as_ptr() as usize;
     (offset(from), offset(from + part.len()))
 }
 
-/// An offset in a record's text. Records of 4 GB do not occur; one would lose its parts, not its text.
+/// An offset in a record's text. Beyond 4 GB it is wrong: the record's parts would be empty, its text would be complete.
 fn offset(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }

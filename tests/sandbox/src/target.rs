@@ -1,4 +1,4 @@
-//! A Singer target that commits in batches and crashes at random: the worst that a pipe can have at its end.
+//! A Singer target that commits in batches and crashes at random.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, Write as _};
@@ -8,33 +8,33 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
-/// What the target does with what it reads.
+/// The target's options.
 #[derive(Args)]
 pub(crate) struct Target {
-    /// The file that committed records are appended to, one a line
+    /// The file that committed records are appended to, one per line
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Commit at a STATE once so many records are waiting; at the end of the input all are committed
+    /// Commit at a STATE message when at least N records are waiting; the rest is committed at the end of the input
     #[arg(long, value_name = "N", default_value_t = 100)]
     batch: usize,
-    /// Crash before a message with a chance of one in N; 0 never does
+    /// Crash before each message with a probability of 1/N; 0 never crashes
     #[arg(long, value_name = "N", default_value_t = 0)]
     crash_one_in: usize,
-    /// Makes the crashes of a run repeatable
+    /// Seed of the random generator, to repeat the crashes of a run
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
 }
 
 impl Target {
-    /// Reads messages from stdin to their end. As the Singer specification has it, a STATE goes to stdout once everything
-    /// before it is committed.
+    /// Reads messages from stdin to the end. A STATE goes to stdout once everything before it is committed, as the Singer
+    /// specification demands.
     pub(crate) fn run(&self) -> Result<()> {
         let mut random = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let mut waiting = Vec::new();
         let mut state = None;
         for line in io::stdin().lock().lines() {
             if self.crash_one_in > 0 && random.usize(..self.crash_one_in) == 0 {
-                bail!("crashed, as asked for: {} records were waiting", waiting.len());
+                bail!("crashed on request; records that were waiting: {}", waiting.len());
             }
             let line = line.context("cannot read stdin")?;
             let message: Value = serde_json::from_str(&line).with_context(|| format!("not a message: {line}"))?;
@@ -53,7 +53,7 @@ impl Target {
     }
 }
 
-/// Appends the records in one write, makes sure that they are on the disk, and prints the STATE that covers them.
+/// Appends the records, syncs the file to disk, and prints the STATE that covers them.
 fn commit(out: &Path, waiting: &mut Vec<String>, state: &mut Option<String>) -> Result<()> {
     let lines: String = waiting.drain(..).map(|record| record + "\n").collect();
     let file = OpenOptions::new().create(true).append(true).open(out);

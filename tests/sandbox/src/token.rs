@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 /// What a token may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Reads and writes records, reads schemas.
+    /// To read and write records, and to read schemas.
     ReadRecords,
-    /// Reads and manages streams.
+    /// To read and manage streams.
     ManageStreams,
 }
 
@@ -29,10 +29,10 @@ impl Scope {
 
 /// Why a request with a bearer token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum AuthError {
     /// No token, or one that is unknown, expired or revoked.
     Unauthorized,
-    /// A valid token, without the scope that the call needs.
+    /// A valid token without the scope that the call requires.
     Forbidden,
 }
 
@@ -69,8 +69,8 @@ impl Tokens {
         }
     }
 
-    /// Answers a token request with this form body, or with the name of an OAuth error. `lifetime` overrides the usual
-    /// one.
+    /// Issues a token for a request with this form body. The error is the name of an OAuth error. `lifetime` replaces the
+    /// usual lifetime.
     pub(crate) fn issue(&mut self, form: &[u8], lifetime: Option<Duration>) -> Result<Token, &'static str> {
         let scopes = self.check_form(form)?;
         let lifetime = lifetime.unwrap_or(self.lifetime);
@@ -92,21 +92,21 @@ impl Tokens {
     }
 
     /// Checks the `authorization` header of a call that needs one of the scopes `allowed`.
-    pub(crate) fn check(&self, authorization: Option<&str>, allowed: &[Scope]) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, authorization: Option<&str>, allowed: &[Scope]) -> Result<(), AuthError> {
         let token = authorization
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim());
-        let grant = token.and_then(|token| self.valid.get(token)).ok_or(Refusal::Unauthorized)?;
+        let grant = token.and_then(|token| self.valid.get(token)).ok_or(AuthError::Unauthorized)?;
         if Instant::now() >= grant.expires {
-            return Err(Refusal::Unauthorized);
+            return Err(AuthError::Unauthorized);
         }
-        if grant.scopes.iter().any(|scope| allowed.contains(scope)) { Ok(()) } else { Err(Refusal::Forbidden) }
+        if grant.scopes.iter().any(|scope| allowed.contains(scope)) { Ok(()) } else { Err(AuthError::Forbidden) }
     }
 
     fn check_form(&self, form: &[u8]) -> Result<Vec<Scope>, &'static str> {
         let fields: Vec<_> = form_urlencoded::parse(form).collect();
-        // RFC 6749, section 3.2: no parameter more than once, and one without a value counts as left out.
+        // RFC 6749, section 3.2: a parameter may occur once, and one without a value counts as omitted.
         let field = |name: &str| -> Result<Option<&str>, &'static str> {
             let mut values = fields.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_ref());
             let value = values.next().filter(|value| !value.is_empty());

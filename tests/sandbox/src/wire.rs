@@ -1,7 +1,7 @@
-//! The wire: how an answer gets across, or does not.
+//! The wire: answers that are sent completely, cut off or not at all.
 //!
-//! A cut answer has to reach the client up to the cut, however long it is, so its body breaks off only once hyper has
-//! flushed what came before; [`Wire`] tells it when.
+//! The first half of a cut answer must reach the client, however long it is. So its body waits for hyper to flush that
+//! half before it fails. [`Connection`] notifies it of the flush.
 
 use std::future::Future;
 use std::io;
@@ -16,28 +16,28 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-/// How an answer gets across.
+/// How much of an answer is sent before the connection closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Delivery {
-    /// As it should.
-    Whole,
-    /// Not a byte of it.
+pub(crate) enum Transfer {
+    /// All of it. The connection stays open.
+    Complete,
+    /// Nothing.
     Close,
-    /// With its length, but half.
+    /// The full length and half of the body.
     Cut,
-    /// In chunks, but half.
+    /// Half of the body, in chunks.
     CutChunked,
 }
 
-/// A connection that tells when it has been flushed.
-pub(crate) struct Wire {
+/// A TCP connection that notifies of every flush.
+pub(crate) struct Connection {
     stream: TcpStream,
     flushed: Arc<Notify>,
 }
 
-impl Wire {
-    pub(crate) fn new(stream: TcpStream) -> Wire {
-        Wire { stream, flushed: Arc::new(Notify::new()) }
+impl Connection {
+    pub(crate) fn new(stream: TcpStream) -> Connection {
+        Connection { stream, flushed: Arc::new(Notify::new()) }
     }
 
     /// Notified of every flush.
@@ -46,13 +46,13 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -81,52 +81,52 @@ impl AsyncWrite for Wire {
 }
 
 /// The body of an answer.
-pub(crate) struct Reply {
+pub(crate) struct AnswerBody {
     data: Option<Bytes>,
-    /// The length to announce; `None` for chunks.
-    announced: Option<u64>,
-    /// Where the body is to break off: after the next flush.
+    /// The `content-length`; `None` for chunks.
+    content_length: Option<u64>,
+    /// Makes the body fail once its data is flushed.
     cut: Option<Cut>,
 }
 
 enum Cut {
-    After(Arc<Notify>),
-    Flushing(Pin<Box<OwnedNotified>>),
+    AfterData(Arc<Notify>),
+    AfterFlush(Pin<Box<OwnedNotified>>),
 }
 
-impl Reply {
+impl AnswerBody {
     /// The whole of `body`.
-    pub(crate) fn whole(body: Bytes) -> Reply {
-        Reply { announced: Some(body.len() as u64), data: Some(body), cut: None }
+    pub(crate) fn complete(body: Bytes) -> AnswerBody {
+        AnswerBody { content_length: Some(body.len() as u64), data: Some(body), cut: None }
     }
 
-    /// Half of `body`, in chunks or under its whole length.
-    pub(crate) fn half(body: &Bytes, chunked: bool, flushed: Arc<Notify>) -> Reply {
-        Reply {
-            announced: (!chunked).then_some(body.len() as u64),
+    /// Half of `body`, in chunks or with the full length as its `content-length`.
+    pub(crate) fn half(body: &Bytes, chunked: bool, flushed: Arc<Notify>) -> AnswerBody {
+        AnswerBody {
+            content_length: (!chunked).then_some(body.len() as u64),
             data: Some(body.slice(..body.len() / 2)),
-            cut: Some(Cut::After(flushed)),
+            cut: Some(Cut::AfterData(flushed)),
         }
     }
 }
 
-impl Body for Reply {
+impl Body for AnswerBody {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Some(data) = self.data.take() {
-            if let Some(Cut::After(flushed)) = &self.cut {
-                self.cut = Some(Cut::Flushing(Box::pin(Arc::clone(flushed).notified_owned())));
+            if let Some(Cut::AfterData(flushed)) = &self.cut {
+                self.cut = Some(Cut::AfterFlush(Box::pin(Arc::clone(flushed).notified_owned())));
             }
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        let Some(Cut::Flushing(flushed)) = &mut self.cut else { return Poll::Ready(None) };
+        let Some(Cut::AfterFlush(flushed)) = &mut self.cut else { return Poll::Ready(None) };
         ready!(flushed.as_mut().poll(cx));
         Poll::Ready(Some(Err(io::Error::other("cut by the script"))))
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.announced.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.content_length.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

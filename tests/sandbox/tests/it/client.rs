@@ -1,4 +1,4 @@
-//! A client that hides nothing: one request a connection, and the answer as it came off the wire.
+//! A plain HTTP client without retries or decoding.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,12 +7,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use streamduo_sandbox::Sandbox;
 
-/// What came back; `complete` tells whether all of it did.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// Whether the body arrived completely.
     pub(crate) complete: bool,
 }
 
@@ -25,10 +26,10 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
     }
 
-    /// The array's records' ids.
+    /// The ids of the records in the body.
     pub(crate) fn ids(&self) -> Vec<String> {
         let json = self.json();
-        let records = json.as_array().unwrap_or_else(|| panic!("{json} is no array"));
+        let records = json.as_array().unwrap_or_else(|| panic!("{json} is not an array"));
         records.iter().map(|record| record["recordId"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
@@ -37,7 +38,7 @@ impl Reply {
     }
 }
 
-/// Opens a connection that does not wait for ever.
+/// Opens a connection with a read time-out of 20 s.
 pub(crate) fn connect(sandbox: &Sandbox) -> TcpStream {
     let address = sandbox.url().strip_prefix("http://").expect("the url is http");
     let stream = TcpStream::connect(address).expect("the sandbox listens");
@@ -54,7 +55,7 @@ pub(crate) fn write(stream: &mut TcpStream, method: &str, path: &str, headers: &
     stream.write_all((text + "\r\n" + body).as_bytes()).expect("the request can be written");
 }
 
-/// Reads an answer; `None` if the connection closed before any byte of it.
+/// Reads an answer. `None` if the connection is closed before the first byte.
 pub(crate) fn read(stream: &TcpStream) -> Option<Reply> {
     let mut input = BufReader::new(stream);
     let mut line = String::new();
@@ -92,7 +93,7 @@ pub(crate) fn ask_token(sandbox: &Sandbox, form: &str) -> Reply {
     send(sandbox, "POST", "/oauth2/token", &form_encoded, form).expect("an answer")
 }
 
-/// The form of the sandbox's client, for this scope; all scopes if there is none.
+/// The form of a token request for this scope; `None` asks for all scopes.
 pub(crate) fn form(sandbox: &Sandbox, scope: Option<&str>) -> String {
     let scope = scope.map(|scope| format!("&scope={scope}")).unwrap_or_default();
     let (id, secret) = (sandbox.client_id(), sandbox.client_secret());
@@ -109,7 +110,7 @@ pub(crate) struct Api<'a> {
 }
 
 impl<'a> Api<'a> {
-    /// With a token of all scopes.
+    /// A client with a token for all scopes.
     pub(crate) fn new(sandbox: &'a Sandbox) -> Api<'a> {
         Api::with_scope(sandbox, None)
     }
@@ -151,12 +152,12 @@ impl<'a> Api<'a> {
         self.request(stream, &unread(count, true))
     }
 
-    /// A mark that may get no answer.
+    /// Like [`mark`](Api::mark), but the answer may be missing.
     pub(crate) fn try_mark(&self, stream: &str, count: usize) -> Option<Reply> {
         self.try_call("POST", &format!("/stream/{stream}/record-request"), &unread(count, true).to_string())
     }
 
-    /// The statuses of a peek and of the call for the stream.
+    /// The statuses of a peek and of `GET /stream/{id}`.
     pub(crate) fn statuses(&self, stream: &str) -> (u16, u16) {
         (self.peek(stream, 1).status, self.get(&format!("/stream/{stream}")).status)
     }

@@ -7,7 +7,7 @@ use streamduo_sandbox::{Endpoint, Rule, Sandbox};
 
 use crate::client::{Api, Reply, connect, read, unread, write};
 
-/// A sandbox with a stream of `count` sample records, and this script.
+/// A sandbox with this rule and a stream of `count` sample records.
 fn scripted(count: usize, rule: Rule) -> (Sandbox, String) {
     let sandbox = Sandbox::start();
     let stream = sandbox.create_stream("cars");
@@ -16,72 +16,73 @@ fn scripted(count: usize, rule: Rule) -> (Sandbox, String) {
     (sandbox, stream)
 }
 
-/// How many records are unread after one mark of 10 of 30, and the answer to it.
-fn marked(rule: Rule) -> (usize, Option<Reply>) {
+/// Marks 10 of 30 records. Returns how many are unread then, and the answer.
+fn mark_with(rule: Rule) -> (usize, Option<Reply>) {
     let (sandbox, stream) = scripted(30, rule);
     let reply = Api::new(&sandbox).try_mark(&stream, 10);
     (sandbox.unread(&stream).len(), reply)
 }
 
-/// Like [`marked`], with and without `applied`, and with the latter's answer, which has to be there.
-fn marked_both(rule: Rule) -> Reply {
-    let (untouched, _) = marked(rule.clone());
-    let (applied, reply) = marked(rule.applied());
-    assert_eq!((untouched, applied), (30, 20));
+/// Checks that the rule marks nothing without `applied`, and 10 records with it. Returns the latter's answer.
+fn mark_with_and_without_applied(rule: Rule) -> Reply {
+    let (without, _) = mark_with(rule.clone());
+    let (with, reply) = mark_with(rule.applied());
+    assert_eq!((without, with), (30, 20));
     reply.expect("an answer")
 }
 
 #[test]
 fn a_status_comes_with_headers_and_a_body() {
-    let reply = marked_both(Rule::on(Endpoint::Mark).status(503).header("Retry-After", "1").body("{}"));
+    let reply =
+        mark_with_and_without_applied(Rule::on(Endpoint::Mark).status(503).header("Retry-After", "1").body("{}"));
     assert_eq!((reply.status, reply.text()), (503, "{}"));
     assert_eq!((reply.header("retry-after"), reply.header("content-type")), (Some("1"), Some("application/json")));
-    let plain = marked_both(Rule::on(Endpoint::Mark).status(429));
+    let plain = mark_with_and_without_applied(Rule::on(Endpoint::Mark).status(429));
     assert_eq!(plain.text(), r#"{"message":"Too Many Requests"}"#);
 }
 
 #[test]
-fn an_answer_can_be_another_text() {
-    let reply = marked_both(Rule::on(Endpoint::Mark).json(r#"{"a": 1.0}"#));
+fn an_answer_can_have_another_body() {
+    let reply = mark_with_and_without_applied(Rule::on(Endpoint::Mark).json(r#"{"a": 1.0}"#));
     assert_eq!((reply.status, reply.text()), (200, r#"{"a": 1.0}"#));
-    let page = marked_both(Rule::on(Endpoint::Mark).not_json());
+    let page = mark_with_and_without_applied(Rule::on(Endpoint::Mark).not_json());
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(page.text().starts_with("<!DOCTYPE html>"));
-    assert_eq!(marked_both(Rule::on(Endpoint::Mark).status(502).not_json()).status, 502);
+    assert_eq!(mark_with_and_without_applied(Rule::on(Endpoint::Mark).status(502).not_json()).status, 502);
 }
 
 #[test]
 fn a_connection_can_close_before_any_answer() {
-    let (untouched, reply) = marked(Rule::on(Endpoint::Mark).close());
+    let (untouched, reply) = mark_with(Rule::on(Endpoint::Mark).close());
     assert!(untouched == 30 && reply.is_none());
-    let (applied, reply) = marked(Rule::on(Endpoint::Mark).applied().close());
+    let (applied, reply) = mark_with(Rule::on(Endpoint::Mark).applied().close());
     assert!(applied == 20 && reply.is_none());
 }
 
 #[test]
 fn an_answer_can_be_cut_in_the_middle() {
-    let cut = marked_both(Rule::on(Endpoint::Mark).cut());
+    let cut = mark_with_and_without_applied(Rule::on(Endpoint::Mark).cut());
     let announced: usize = cut.header("content-length").and_then(|text| text.parse().ok()).expect("a length");
     assert_eq!((cut.status, cut.complete, cut.body.len()), (200, false, announced / 2));
     assert!(cut.text().starts_with(r#"[{"recordId":"#));
 
-    let chunked = marked_both(Rule::on(Endpoint::Mark).cut_chunked());
+    let chunked = mark_with_and_without_applied(Rule::on(Endpoint::Mark).cut_chunked());
     assert_eq!((chunked.complete, chunked.header("transfer-encoding")), (false, Some("chunked")));
     assert!(chunked.text().contains(r#"[{"recordId":"#));
 }
 
 #[test]
-fn a_cut_answer_gets_as_far_as_it_should_however_long_it_is() {
+fn half_of_a_cut_answer_arrives_even_if_it_exceeds_the_socket_buffers() {
     let (sandbox, stream) = scripted(20_000, Rule::on(Endpoint::Peek).cut());
     let api = Api::new(&sandbox);
     let cut = api.peek(&stream, 20_000);
     let announced: usize = cut.header("content-length").and_then(|text| text.parse().ok()).expect("a length");
-    assert!(announced > 5_000_000, "more than any socket buffers");
+    assert!(announced > 5_000_000, "{announced} bytes may fit into the socket buffers");
     assert_eq!(cut.body.len(), announced / 2);
 }
 
 #[test]
-fn a_cut_call_that_would_change_something_changes_nothing() {
+fn a_call_whose_answer_is_cut_changes_nothing() {
     let sandbox = Sandbox::start();
     let stream = sandbox.create_stream("cars");
     let api = Api::new(&sandbox);
@@ -98,7 +99,7 @@ fn a_cut_call_that_would_change_something_changes_nothing() {
 }
 
 #[test]
-fn rules_name_calls_and_the_first_that_matches_applies() {
+fn the_first_rule_that_matches_a_call_applies() {
     let (sandbox, stream) = scripted(3, Rule::on(Endpoint::Peek).call(2).status(500));
     sandbox.script(Rule::on(Endpoint::Peek).calls(2..=3).status(501));
     sandbox.script(Rule::on(Endpoint::Peek).calls(5..=usize::MAX).status(502));
@@ -109,7 +110,7 @@ fn rules_name_calls_and_the_first_that_matches_applies() {
 }
 
 #[test]
-fn a_cap_holds_for_what_is_returned_and_what_is_marked() {
+fn a_cap_limits_what_is_returned_and_what_is_marked() {
     let (sandbox, stream) = scripted(30, Rule::on(Endpoint::Mark).cap(4));
     sandbox.script(Rule::on(Endpoint::Peek).every().cap(7));
     let api = Api::new(&sandbox);
@@ -120,7 +121,7 @@ fn a_cap_holds_for_what_is_returned_and_what_is_marked() {
 }
 
 #[test]
-fn an_answer_can_be_laid_out_without_touching_its_tokens() {
+fn an_answer_can_be_pretty_printed_without_changing_its_tokens() {
     let (sandbox, stream) = scripted(0, Rule::on(Endpoint::Peek).pretty());
     sandbox.write(&stream, r#"{"n":10.00,"big":[1e400]}"#);
     let reply = Api::new(&sandbox).peek(&stream, 1);
@@ -158,7 +159,7 @@ fn a_delay_delays() {
 }
 
 #[test]
-fn hooks_run_just_before_and_just_after() {
+fn hooks_run_just_before_and_just_after_the_request_is_carried_out() {
     let sandbox = Sandbox::start();
     let stream = sandbox.create_stream("cars");
     sandbox.fill(&stream, 3);
@@ -180,7 +181,7 @@ fn hooks_run_just_before_and_just_after() {
 }
 
 #[test]
-fn hooks_run_also_where_the_connection_closes() {
+fn hooks_run_even_if_the_connection_closes() {
     let sandbox = Sandbox::start();
     let stream = sandbox.create_stream("cars");
     sandbox.fill(&stream, 3);
@@ -191,7 +192,7 @@ fn hooks_run_also_where_the_connection_closes() {
 }
 
 #[test]
-fn a_hook_that_panics_fails_the_test_and_not_the_server() {
+fn a_panic_in_a_hook_fails_the_test_but_not_the_server() {
     let sandbox = Sandbox::start();
     let stream = sandbox.create_stream("cars");
     sandbox.script(Rule::on(Endpoint::Peek).before(|service| service.fill("no such stream", 1)));
@@ -203,7 +204,7 @@ fn a_hook_that_panics_fails_the_test_and_not_the_server() {
 }
 
 #[test]
-fn a_held_request_goes_on_once_released() {
+fn a_held_request_is_answered_once_released() {
     let (sandbox, stream) = scripted(30, Rule::on(Endpoint::Mark).call(1).hold());
     sandbox.script(Rule::on(Endpoint::Mark).call(2).applied().hold());
     let api = Api::new(&sandbox);
@@ -235,7 +236,7 @@ fn a_release_right_after_the_arrival_is_not_missed() {
 }
 
 #[test]
-fn a_request_is_carried_out_even_if_its_client_has_gone() {
+fn a_request_is_carried_out_even_if_its_client_has_disconnected() {
     let (sandbox, stream) = scripted(30, Rule::on(Endpoint::Mark).hold());
     let api = Api::new(&sandbox);
     let mut connection = connect(&sandbox);
@@ -288,7 +289,7 @@ fn the_journal_keeps_everything() {
 }
 
 #[test]
-fn a_bad_script_panics_where_it_is_written() {
+fn a_bad_rule_or_call_panics_in_the_test() {
     let bad: [fn() -> Rule; 5] = [
         || Rule::on(Endpoint::Mark).call(0),
         || Rule::on(Endpoint::Mark).status(42),

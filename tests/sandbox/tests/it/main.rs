@@ -1,4 +1,4 @@
-//! The sandbox against its contract, over plain HTTP.
+//! Tests of the sandbox over plain HTTP.
 
 mod client;
 mod faults;

@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn run_gives_the_command_its_settings_and_tells_what_became_of_the_records() {
+fn run_gives_the_command_its_settings_and_prints_a_summary() {
     let output = run(&["run", "--records", "3"], r#"cat "$1"; echo "at $STREAMDUO_SDK_URL""#);
     let (config, url) = text(&output.stdout).split_once("at ").expect("both");
     let config: Value = serde_json::from_str(config).expect("JSON");
@@ -31,7 +31,7 @@ fn run_gives_the_command_its_settings_and_tells_what_became_of_the_records() {
 }
 
 #[test]
-fn run_ends_as_its_command_does() {
+fn run_ends_with_the_exit_code_of_its_command() {
     assert_eq!(run(&["run"], "exit 7").status.code(), Some(7));
     assert_eq!(run(&["run"], "kill -KILL $$").status.code(), Some(137));
     let missing = sandbox(&["run", "--", "no-such-program-here"]).output().expect("the sandbox runs");
@@ -40,7 +40,7 @@ fn run_ends_as_its_command_does() {
 }
 
 #[test]
-fn run_removes_what_cargo_sets_for_one_package_and_its_own_file() {
+fn run_removes_cargos_variables_and_its_own_file() {
     let output = run(&["run"], r#"echo "$1"; env | grep -E '^CARGO_(PKG|MANIFEST|CRATE|BIN)'"#);
     let (path, variables) = text(&output.stdout).split_once('\n').expect("a path");
     assert_eq!(variables, "");
@@ -48,7 +48,7 @@ fn run_removes_what_cargo_sets_for_one_package_and_its_own_file() {
 }
 
 #[test]
-fn run_hands_sigterm_on() {
+fn run_forwards_sigterm() {
     let script = r#"kill -TERM "$PPID"; trap 'exit 9' TERM; while :; do sleep 0.01; done"#;
     assert_eq!(run(&["run"], &format!("trap 'exit 9' TERM; {script}")).status.code(), Some(9));
 }
@@ -75,7 +75,7 @@ fn serve_prints_the_settings_and_serves_until_a_signal() {
     assert!(killed.success());
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0));
-    let told = text(&output.stderr);
-    assert!(told.contains("STREAMDUO_SDK_URL=http://") && told.contains("Client.auth_endpoint ="), "{told}");
-    assert!(told.ends_with("sandbox: 5 records, 0 marked as read, 5 unread; 1 request\n"), "{told}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("STREAMDUO_SDK_URL=http://") && stderr.contains("Client.auth_endpoint ="), "{stderr}");
+    assert!(stderr.ends_with("sandbox: 5 records, 0 marked as read, 5 unread; 1 request\n"), "{stderr}");
 }

@@ -3,7 +3,7 @@ use streamduo_sandbox::{Endpoint, Identity, Sandbox};
 
 use crate::client::{Api, unread};
 
-/// A request for something else than unread records.
+/// The body of a record-request of another type than UNREAD.
 fn read(kind: &str, count: u64, mark: bool) -> Value {
     let mut body = unread(1, mark);
     body["readRecordRequestType"] = kind.into();
@@ -28,8 +28,8 @@ fn ids(identities: &[Identity]) -> Vec<&str> {
     identities.iter().map(|identity| identity.record_id.as_str()).collect()
 }
 
-/// A stream with the records a to e, a second apart.
-fn five(sandbox: &Sandbox) -> String {
+/// Creates a stream with the records a to e, a second apart.
+fn five_records(sandbox: &Sandbox) -> String {
     let stream = sandbox.create_stream("cars");
     for (second, id) in (23..).zip(["a", "b", "c", "d", "e"]) {
         sandbox.write_as(&stream, id, &stamp(second), "1");
@@ -44,7 +44,7 @@ fn stamp(second: u32) -> String {
 #[test]
 fn a_peek_changes_nothing_and_a_mark_marks_what_it_returns() {
     let sandbox = Sandbox::start();
-    let (stream, api) = (five(&sandbox), Api::new(&sandbox));
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
     assert_eq!(api.peek(&stream, 2).ids(), ["a", "b"]);
     assert_eq!(api.peek(&stream, 2).ids(), ["a", "b"]);
     let marked = api.mark(&stream, 2);
@@ -56,7 +56,7 @@ fn a_peek_changes_nothing_and_a_mark_marks_what_it_returns() {
 }
 
 #[test]
-fn the_simple_form_marks_100_by_default() {
+fn the_simple_unread_request_marks_100_records_by_default() {
     let sandbox = Sandbox::start();
     let (stream, api) = (sandbox.create_stream("cars"), Api::new(&sandbox));
     sandbox.fill(&stream, 130);
@@ -70,9 +70,9 @@ fn the_simple_form_marks_100_by_default() {
 }
 
 #[test]
-fn last_n_returns_read_records_too_and_says_so() {
+fn last_n_returns_read_records_too_with_their_status() {
     let sandbox = Sandbox::start();
-    let (stream, api) = (five(&sandbox), Api::new(&sandbox));
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
     sandbox.mark_oldest(&stream, 3);
     let reply = api.request(&stream, &read("LAST_N", 3, false));
     assert_eq!(reply.ids(), ["c", "d", "e"]);
@@ -83,9 +83,9 @@ fn last_n_returns_read_records_too_and_says_so() {
 }
 
 #[test]
-fn since_is_strict_for_a_full_time_stamp_and_takes_the_whole_second_of_a_cut_one() {
+fn since_excludes_a_full_time_stamp_and_includes_the_whole_second_of_a_cut_one() {
     let sandbox = Sandbox::start();
-    let (stream, api) = (five(&sandbox), Api::new(&sandbox));
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
     assert_eq!(api.request(&stream, &since(&stamp(24), 10)).ids(), ["c", "d", "e"]);
     assert_eq!(api.request(&stream, &since(&stamp(24)[..19], 10)).ids(), ["b", "c", "d", "e"]);
     assert_eq!(api.request(&stream, &since("2022-02-01T15:16", 2)).ids(), ["a", "b"]);
@@ -100,7 +100,7 @@ fn since_is_strict_for_a_full_time_stamp_and_takes_the_whole_second_of_a_cut_one
 #[test]
 fn single_returns_the_latest_versions_of_a_record() {
     let sandbox = Sandbox::start();
-    let (stream, api) = (five(&sandbox), Api::new(&sandbox));
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
     sandbox.write_as(&stream, "b", &stamp(40), "2");
     sandbox.write_as(&stream, "b", &stamp(30), "3");
     let payloads = |count| {
@@ -120,7 +120,7 @@ fn single_returns_the_latest_versions_of_a_record() {
 }
 
 #[test]
-fn payloads_stay_byte_for_byte() {
+fn payloads_are_kept_byte_for_byte() {
     let sandbox = Sandbox::start();
     let (stream, api) = (sandbox.create_stream("cars"), Api::new(&sandbox));
     let payloads = [
@@ -146,7 +146,7 @@ fn payloads_stay_byte_for_byte() {
 }
 
 #[test]
-fn a_record_looks_as_on_the_api_page() {
+fn a_record_looks_like_the_vendors_example() {
     let sandbox = Sandbox::start();
     let stream = sandbox.create_stream("cars");
     sandbox.fill(&stream, 1);
@@ -160,7 +160,7 @@ fn a_record_looks_as_on_the_api_page() {
 }
 
 #[test]
-fn sample_records_are_the_same_in_every_sandbox_and_rise() {
+fn sample_records_are_the_same_in_two_sandboxes_and_their_ids_and_time_stamps_rise() {
     let records = [1, 2].map(|_| {
         let sandbox = Sandbox::start();
         let stream = sandbox.create_stream("cars");
@@ -174,13 +174,13 @@ fn sample_records_are_the_same_in_every_sandbox_and_rise() {
 }
 
 #[test]
-fn records_stand_in_time_order_and_equal_stamps_in_order_of_writing() {
+fn records_are_in_time_order_and_those_with_equal_time_stamps_in_the_order_of_writing() {
     let sandbox = Sandbox::start();
-    let (stream, api) = (five(&sandbox), Api::new(&sandbox));
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
     sandbox.mark_oldest(&stream, 2);
     sandbox.write_as(&stream, "late", &stamp(22), "1");
     sandbox.write_as(&stream, "twin of c", &stamp(25), "1");
-    // The same moment as d, written in another zone.
+    // The same time as d, in another zone.
     sandbox.write_as(&stream, "utc", "2022-02-01T20:16:26.716848Z", "1");
     assert_eq!(api.peek(&stream, 9).ids(), ["late", "c", "twin of c", "d", "utc", "e"]);
     let written = sandbox.write(&stream, "1").identity;
@@ -230,7 +230,7 @@ fn any_text_can_be_served_as_a_record() {
 #[test]
 fn bad_record_requests_get_400() {
     let sandbox = Sandbox::start();
-    let (stream, api) = (five(&sandbox), Api::new(&sandbox));
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
     let with = |key: &str, value: Value| {
         let mut body = unread(1, true);
         body[key] = value;
@@ -267,9 +267,9 @@ fn bad_record_requests_get_400() {
 }
 
 #[test]
-fn a_body_has_to_be_declared_as_json() {
+fn a_json_body_needs_its_content_type() {
     let sandbox = Sandbox::start();
-    let (stream, api) = (five(&sandbox), Api::new(&sandbox));
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
     let [bearer, _] = api.headers();
     for path in [format!("/stream/{stream}/record-request"), format!("/stream/{stream}/record"), "/stream".to_owned()] {
         let reply = crate::client::send(&sandbox, "POST", &path, &[bearer], &unread(1, true).to_string());
@@ -281,7 +281,7 @@ fn a_body_has_to_be_declared_as_json() {
 #[test]
 fn a_restricted_stream_refuses_its_records() {
     let sandbox = Sandbox::start();
-    let (stream, other) = (five(&sandbox), sandbox.create_stream("other"));
+    let (stream, other) = (five_records(&sandbox), sandbox.create_stream("other"));
     let api = Api::new(&sandbox);
     sandbox.restrict(&stream);
     assert_eq!(api.statuses(&stream), (403, 200));
@@ -294,7 +294,7 @@ fn a_restricted_stream_refuses_its_records() {
 #[test]
 fn streams_do_not_mix() {
     let sandbox = Sandbox::start();
-    let (one, other) = (five(&sandbox), five(&sandbox));
+    let (one, other) = (five_records(&sandbox), five_records(&sandbox));
     let api = Api::new(&sandbox);
     api.mark(&one, 3);
     assert_eq!((sandbox.tally(&one), sandbox.tally(&other)), ((5, 2), (5, 5)));

@@ -3,7 +3,7 @@ use streamduo_sandbox::{Endpoint, Sandbox};
 
 use crate::client::Api;
 
-/// The schema of the vendor's integration tests, in short.
+/// The schema of the vendor's integration tests, abridged.
 fn car_schema() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft-07/schema",
@@ -51,7 +51,7 @@ fn an_unknown_stream_or_path_is_not_found() {
     for path in ["/", "/streams", "/stream/", "/stream/a/records", "/health/"] {
         assert_eq!(api.get(path).status, 404, "{path}");
     }
-    assert_eq!(sandbox.count(Endpoint::Other), 5 - 1, "/stream/ is a stream without a name");
+    assert_eq!(sandbox.count(Endpoint::Other), 5 - 1, "/stream/ asks for a stream with an empty id");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_schema_comes_back_as_a_string() {
     assert_eq!(got["schemaType"], "JSON");
     let text = got["schema"].as_str().expect("a string");
     assert_eq!(serde_json::from_str::<Value>(text).expect("JSON"), car_schema());
-    assert_eq!(api.get(path.trim_end_matches('/')).status, 404, "the slash belongs to the path");
+    assert_eq!(api.get(path.trim_end_matches('/')).status, 404, "the path needs its trailing slash");
     assert_eq!([api.call("DELETE", &path, "").status, api.get(&path).status], [204, 404]);
 }
 
@@ -92,7 +92,7 @@ fn an_active_schema_refuses_records_that_do_not_fit() {
     assert_eq!(write(bad.clone()).0, 200, "no schema is active");
 
     let schema = register(&api, &stream, "JSON", &car_schema())["schemaId"].clone();
-    assert_eq!(write(bad.clone()).0, 200, "still none is");
+    assert_eq!(write(bad.clone()).0, 200, "the schema is not active yet");
     let active = api.post(&format!("/stream/{stream}/schemas/active"), &json!({ "schemaId": schema }));
     assert_eq!(active.text(), r#"{"status":"Success"}"#);
     assert_eq!(api.get(&format!("/stream/{stream}")).json()["activeSchemaId"], schema);
@@ -108,7 +108,7 @@ fn an_active_schema_refuses_records_that_do_not_fit() {
 }
 
 #[test]
-fn bad_schemas_are_refused_and_other_kinds_stored() {
+fn bad_json_schemas_are_refused_and_schemas_of_other_types_are_stored() {
     let sandbox = Sandbox::start();
     let stream = sandbox.create_stream("cars");
     let api = Api::new(&sandbox);

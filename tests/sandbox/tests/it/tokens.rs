@@ -3,7 +3,7 @@ use streamduo_sandbox::{Endpoint, Rule, Sandbox};
 use crate::client::{Api, RECORDS, STREAMS, ask_token, form, send};
 
 #[test]
-fn a_token_says_what_cognito_says() {
+fn a_token_answer_has_the_fields_of_cognitos() {
     let sandbox = Sandbox::start();
     let json = ask_token(&sandbox, &form(&sandbox, Some(RECORDS))).json();
     assert_eq!((&json["expires_in"], &json["token_type"]), (&3600.into(), &"Bearer".into()));
@@ -11,7 +11,7 @@ fn a_token_says_what_cognito_says() {
 }
 
 #[test]
-fn the_token_endpoint_refuses_with_cognitos_words() {
+fn the_token_endpoint_refuses_with_cognitos_errors() {
     let sandbox = Sandbox::start();
     let good = form(&sandbox, None);
     let (id, secret) = (sandbox.client_id(), sandbox.client_secret());
@@ -33,7 +33,7 @@ fn the_token_endpoint_refuses_with_cognitos_words() {
 }
 
 #[test]
-fn the_token_endpoint_takes_forms_only() {
+fn the_token_endpoint_accepts_only_forms() {
     let sandbox = Sandbox::start();
     let reply = send(&sandbox, "POST", "/oauth2/token", &[("content-type", "application/json")], &form(&sandbox, None));
     let reply = reply.expect("an answer");
@@ -53,12 +53,12 @@ fn calls_need_the_right_scope() {
     {
         let api = Api::with_scope(&sandbox, scope);
         assert_eq!(api.statuses(&stream), peek_and_stream, "{scope:?}");
-        assert_eq!(api.get(&schema).status, 404, "schemas take either scope");
+        assert_eq!(api.get(&schema).status, 404, "the schema calls accept either scope");
     }
 }
 
 #[test]
-fn calls_without_a_valid_token_get_401_but_health_does_not_care() {
+fn calls_without_a_valid_token_get_401_except_health() {
     let sandbox = Sandbox::start();
     let stream = sandbox.create_stream("cars");
     for headers in [vec![], vec![("authorization", "Bearer guess")], vec![("authorization", "Basic Z3Vlc3M=")]] {
@@ -89,7 +89,7 @@ fn a_token_can_be_given_its_own_lifetime() {
 }
 
 #[test]
-fn tokens_are_revoked_before_a_call_or_as_they_are_issued() {
+fn a_rule_revokes_all_tokens_before_a_call_or_the_one_that_is_issued() {
     let sandbox = Sandbox::start();
     let stream = sandbox.create_stream("cars");
     sandbox.script(Rule::on(Endpoint::Peek).call(2).revoke_token());
