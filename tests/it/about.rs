@@ -1,4 +1,4 @@
-//! The command line that users of the Singer SDK know: `--about`, `--test`, and structured logs.
+//! What users of the Singer SDK expect: `--about`, `--test` and structured logs.
 
 use serde_json::{Value, json};
 use streamduo_sandbox::Endpoint;
@@ -12,7 +12,7 @@ fn about(format: &str) -> String {
 }
 
 #[test]
-fn about_as_json_has_what_the_sdks_has() {
+fn about_as_json_has_the_fields_of_the_sdks() {
     let about: Value = serde_json::from_str(&about("json")).unwrap();
     assert_eq!((&about["name"], &about["version"]), (&json!("tap-streamduo"), &json!(env!("CARGO_PKG_VERSION"))));
     assert_eq!(
@@ -28,7 +28,7 @@ fn about_as_json_has_what_the_sdks_has() {
 }
 
 #[test]
-fn about_reads_well_too() {
+fn about_prints_text_and_markdown_too() {
     assert!(about("text").starts_with("Name: tap-streamduo\nDescription: Singer tap for StreamDuo: "));
     assert!(about("markdown").contains("\n| `clientSecret` | required | the machine client's secret |\n"));
     let run = bare_command().args(["--format", "json"]).output().unwrap();
@@ -36,7 +36,7 @@ fn about_reads_well_too() {
 }
 
 #[test]
-fn completions_and_the_man_page_are_made() {
+fn completions_and_the_man_page_are_printed() {
     for (args, beginning) in [
         (&["--completions", "bash"][..], "_tap__streamduo() {"),
         (&["--completions", "zsh"], "#compdef tap-streamduo"),
@@ -54,12 +54,12 @@ fn completions_and_the_man_page_are_made() {
 }
 
 #[test]
-fn test_says_what_it_reached_and_marks_nothing() {
+fn test_reports_what_it_can_read_and_marks_nothing() {
     for (records, unread) in [(3, "unread records"), (0, "no unread record")] {
-        let tap = Tap::on(records).args(&["--test"]);
+        let tap = Tap::with_records(records).args(&["--test"]);
         let run = tap.run();
-        let said = format!("INFO stream STREAM at http://HOST/ can be read: it has {unread}\n");
-        assert_eq!((run.code, run.stdout.as_str(), run.stderr), (0, "", said));
+        let expected = format!("INFO stream STREAM at http://HOST/ can be read: it has {unread}\n");
+        assert_eq!((run.code, run.stdout.as_str(), run.stderr), (0, "", expected));
         let calls: Vec<_> = tap.sandbox.journal().iter().map(|call| (call.endpoint, call.record_count)).collect();
         assert_eq!(calls, [(Endpoint::Token, None), (Endpoint::Peek, Some(1))]);
         assert_eq!(tap.read(), []);
@@ -67,9 +67,9 @@ fn test_says_what_it_reached_and_marks_nothing() {
 }
 
 #[test]
-fn test_says_what_is_wrong() {
-    let tap = Tap::on(1).set("clientSecret", "wrong").args(&["--test"]);
-    tap.run().refused(
+fn test_reports_what_is_wrong() {
+    let tap = Tap::with_records(1).set("clientSecret", "wrong").args(&["--test"]);
+    tap.run().assert_refused(
         &tap,
         1,
         "fetch an access token: the credentials of client \"CLIENT\" are refused: check `clientId` and \
@@ -78,10 +78,10 @@ fn test_says_what_is_wrong() {
 }
 
 #[test]
-fn logs_are_the_sdks_json_where_its_configuration_asks_for_it() {
+fn logs_are_the_sdks_json_if_its_configuration_asks_for_it() {
     let formatter = json!({"formatters": {"structured": {"()": "singer_sdk.logging.StructuredFormatter"}}}).to_string();
-    let tap = Tap::on(2);
-    let config = tap.file("logging.json", &formatter).display().to_string();
+    let tap = Tap::with_records(2);
+    let config = tap.write_file("logging.json", &formatter).display().to_string();
     let tap = tap.env("SINGER_SDK_LOG_CONFIG", &config).set("flavour", "sweet");
     let mut command = tap.command();
     let output = command.output().unwrap();
@@ -110,29 +110,29 @@ fn logs_are_the_sdks_json_where_its_configuration_asks_for_it() {
 }
 
 #[test]
-fn the_level_of_the_sdks_configuration_counts_where_no_variable_says_more() {
+fn the_sdks_log_level_applies_unless_a_variable_sets_another() {
     let config = json!({"root": {"level": "DEBUG"}, "f": {"()": "singer_sdk.logging.StructuredFormatter"}}).to_string();
-    let debug = |tap: Tap| tap.run().stderr.contains(r#""level":"debug""#);
+    let logs_debug = |tap: Tap| tap.run().stderr.contains(r#""level":"debug""#);
     let tap = || {
-        let tap = Tap::on(0);
-        let path = tap.file("logging.json", &config).display().to_string();
+        let tap = Tap::with_records(0);
+        let path = tap.write_file("logging.json", &config).display().to_string();
         tap.env("SINGER_SDK_LOG_CONFIG", &path)
     };
-    assert!(debug(tap()));
-    assert!(!debug(tap().env("LOGLEVEL", "INFO")));
+    assert!(logs_debug(tap()));
+    assert!(!logs_debug(tap().env("LOGLEVEL", "INFO")));
 }
 
 #[test]
-fn a_fatal_error_is_structured_as_well_and_other_configurations_change_nothing() {
-    let tap = Tap::on(1).set("streamId", "nowhere");
-    let path = tap.file("logging.yml", "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}");
+fn a_fatal_error_is_json_too_and_other_configurations_change_nothing() {
+    let tap = Tap::with_records(1).set("streamId", "nowhere");
+    let path = tap.write_file("logging.yml", "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}");
     let tap = tap.env("SINGER_SDK_LOG_CONFIG", path.to_str().unwrap());
     let output = tap.command().output().unwrap();
     let last: Value = serde_json::from_str(String::from_utf8(output.stderr).unwrap().lines().last().unwrap()).unwrap();
     assert_eq!(last["level"], "critical");
     for other in ["formatters: {plain: {format: '%(message)s'}}", ""] {
-        let tap = Tap::on(0);
-        let path = tap.file("logging.yml", other);
+        let tap = Tap::with_records(0);
+        let path = tap.write_file("logging.yml", other);
         let tap = tap.env("SINGER_SDK_LOG_CONFIG", path.to_str().unwrap());
         assert!(tap.run().stderr.starts_with("INFO reading"), "{other}");
     }

@@ -1,4 +1,4 @@
-//! `--discover`, and what a catalog says of the stream.
+//! `--discover` and `--catalog`.
 
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn discover_prints_the_catalog_without_a_config() {
 
 #[test]
 fn discover_names_the_stream_as_the_config_does_and_makes_no_request() {
-    let tap = Tap::on(1).set("streamName", "cars").args(&["--discover"]);
+    let tap = Tap::with_records(1).set("streamName", "cars").args(&["--discover"]);
     let catalog: Value = serde_json::from_str(&tap.run().stdout).unwrap();
     let entry = &catalog["streams"][0];
     assert_eq!((&entry["stream"], &entry["tap_stream_id"]), (&json!("cars"), &json!("cars")));
@@ -49,14 +49,14 @@ fn discover_names_the_stream_as_the_config_does_and_makes_no_request() {
 }
 
 fn with_catalog(tap: Tap, option: &str, catalog: &str) -> Tap {
-    let path = tap.file("catalog.json", catalog);
+    let path = tap.write_file("catalog.json", catalog);
     tap.args(&[option, path.to_str().unwrap()])
 }
 
 #[test]
 fn a_discovered_catalog_changes_nothing() {
     for option in ["--catalog", "--properties", "-p"] {
-        let tap = with_catalog(Tap::on(2), option, &discovered_text());
+        let tap = with_catalog(Tap::with_records(2), option, &discovered_text());
         assert_eq!(tap.run().stdout, tap.messages(&tap.records()), "{option}");
     }
 }
@@ -66,7 +66,7 @@ fn the_catalog_names_the_stream_and_its_schema() {
     let mut catalog = discovered();
     catalog["streams"][0]["stream"] = json!("cars");
     catalog["streams"][0]["schema"]["properties"]["dataPayload"] = json!({"type": "object"});
-    let tap = with_catalog(Tap::on(2), "--catalog", &catalog.to_string());
+    let tap = with_catalog(Tap::with_records(2), "--catalog", &catalog.to_string());
     let payload = r#"{"type":["null","object","array","string","number","boolean"],"additionalProperties":true}"#;
     let expected = tap.messages(&tap.records()).replace(r#""records""#, r#""cars""#);
     assert_eq!(tap.run().stdout, expected.replace(payload, r#"{"type":"object"}"#));
@@ -76,7 +76,7 @@ fn the_catalog_names_the_stream_and_its_schema() {
 fn a_stream_that_is_not_selected_is_not_read() {
     let mut catalog = discovered();
     catalog["streams"][0]["metadata"][0]["metadata"]["selected"] = json!(false);
-    let tap = with_catalog(Tap::on(2), "--catalog", &catalog.to_string());
+    let tap = with_catalog(Tap::with_records(2), "--catalog", &catalog.to_string());
     let run = tap.run();
     assert_eq!((run.code, run.stdout.as_str()), (0, "{\"type\":\"STATE\",\"value\":{}}\n"));
     assert_eq!(run.stderr, "INFO the stream is not selected: nothing is read\n");
@@ -84,14 +84,14 @@ fn a_stream_that_is_not_selected_is_not_read() {
 }
 
 #[test]
-fn the_vendors_catalog_is_read_with_a_schema_that_fits() {
+fn the_vendors_catalog_is_accepted_with_the_taps_own_schema() {
     let catalog = json!({"streams": [{
         "tap_stream_id": "records", "stream": "records", "key_properties": [], "metadata": [],
         "schema": {"type": "object", "properties": {
             "record_id": {"type": ["null", "string"]}, "dataPayload": {"type": ["null", "string"]}
         }}
     }]});
-    let tap = with_catalog(Tap::on(2), "--catalog", &catalog.to_string());
+    let tap = with_catalog(Tap::with_records(2), "--catalog", &catalog.to_string());
     let run = tap.run();
     assert_eq!((run.code, run.stdout), (0, tap.messages(&tap.records())));
     assert_eq!(
@@ -104,8 +104,8 @@ fn the_vendors_catalog_is_read_with_a_schema_that_fits() {
 }
 
 #[test]
-fn a_catalog_that_is_none_is_named() {
-    let tap = Tap::on(1);
+fn an_unusable_catalog_is_named() {
+    let tap = Tap::with_records(1);
     let two = json!({"streams": [{"stream": "a"}, {"stream": "b"}]}).to_string();
     for (text, problem) in [
         ("{", "no Singer catalog (EOF while parsing an object at line 1 column 1); make one with --discover"),
@@ -114,20 +114,16 @@ fn a_catalog_that_is_none_is_named() {
         (r#"{"streams":[{}]}"#, "its stream has no name; make one with --discover"),
         (&two, "it selects \"a\" and \"b\": a run reads one stream, so deselect the others"),
     ] {
-        let path = tap.file("catalog.json", text);
-        let mut command = tap.command();
-        command.arg("--catalog").arg(path);
-        tap.run_command(command).refused(&tap, 2, &format!("catalog DIR/catalog.json: {problem}"));
+        let run = tap.run_with("--catalog", tap.write_file("catalog.json", text));
+        run.assert_refused(&tap, 2, &format!("catalog DIR/catalog.json: {problem}"));
     }
-    let mut command = tap.command();
-    command.args(["--catalog", "/no/such/catalog.json"]);
     let missing = "catalog /no/such/catalog.json: read the file: No such file or directory (os error 2)";
-    tap.run_command(command).refused(&tap, 2, missing);
+    tap.run_with("--catalog", "/no/such/catalog.json").assert_refused(&tap, 2, missing);
     assert!(tap.sandbox.journal().is_empty());
 }
 
-/// A discovered catalog in which these fields are not selected.
-fn without(fields: &[&str]) -> Value {
+/// The discovered catalog with these fields deselected.
+fn catalog_without(fields: &[&str]) -> Value {
     let mut catalog = discovered();
     for entry in catalog["streams"][0]["metadata"].as_array_mut().unwrap() {
         if entry["breadcrumb"].as_array().unwrap().last().is_some_and(|name| fields.contains(&name.as_str().unwrap())) {
@@ -139,10 +135,10 @@ fn without(fields: &[&str]) -> Value {
 
 #[test]
 fn a_deselected_field_is_gone_from_schema_and_record_and_the_rest_is_untouched() {
-    let tap = Tap::on(0);
+    let tap = Tap::with_records(0);
     let record = tap.sandbox.write(&tap.stream, r#"{ "n" : 10.00, "e":1e400 }"#);
-    // The key stays whatever the catalog says.
-    let tap = with_catalog(tap, "--catalog", &without(&["streamId", "readStatus", "recordId"]).to_string());
+    // recordId stays: it is a key property.
+    let tap = with_catalog(tap, "--catalog", &catalog_without(&["streamId", "readStatus", "recordId"]).to_string());
     let run = tap.run();
     let schema = SCHEMA
         .replace(r#""streamId":{"type":["null","string"]},"#, "")
@@ -158,57 +154,54 @@ fn a_deselected_field_is_gone_from_schema_and_record_and_the_rest_is_untouched()
 
 #[test]
 fn nested_fields_of_the_payload_are_discovered_and_can_be_deselected() {
-    let tap = Tap::on(3).set("payloadSchema", "sampled");
-    let mut command = tap.command();
-    command.arg("--discover");
-    let mut catalog: Value = serde_json::from_str(&tap.run_command(command).stdout).unwrap();
-    let way =
+    let tap = Tap::with_records(3).set("payloadSchema", "sampled");
+    let mut catalog: Value = serde_json::from_str(&tap.run_command(tap.command().arg("--discover")).stdout).unwrap();
+    let breadcrumb =
         |names: &[&str]| -> Value { names.iter().flat_map(|name| ["properties", *name]).collect::<Vec<_>>().into() };
-    let price = way(&["dataPayload", "carData", "Price"]);
+    let price = breadcrumb(&["dataPayload", "carData", "Price"]);
     let metadata = catalog["streams"][0]["metadata"].as_array_mut().unwrap();
-    let ways: Vec<_> = metadata.iter().map(|entry| entry["breadcrumb"].clone()).collect();
-    assert!(ways.contains(&price) && ways.contains(&way(&["dataPayload", "carData"])), "{ways:?}");
+    let breadcrumbs: Vec<_> = metadata.iter().map(|entry| entry["breadcrumb"].clone()).collect();
+    assert!(
+        breadcrumbs.contains(&price) && breadcrumbs.contains(&breadcrumb(&["dataPayload", "carData"])),
+        "{breadcrumbs:?}"
+    );
     let entry = metadata.iter_mut().find(|entry| entry["breadcrumb"] == price).unwrap();
     assert_eq!(entry["metadata"], json!({"inclusion": "available", "selected-by-default": true}));
     entry["metadata"]["selected"] = json!(false);
 
-    let plain = tap.run_command({
-        let mut command = tap.command();
-        command.arg("--catalog").arg(tap.file("all.json", &catalog.to_string()));
-        command
-    });
-    let messages: Vec<Value> = plain.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let run = tap.run_with("--catalog", tap.write_file("catalog.json", &catalog.to_string()));
+    let messages: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(messages.len(), 5);
-    assert!(!plain.stdout.contains("Price"), "{}", plain.stdout);
-    let cars: Vec<_> =
+    assert!(!run.stdout.contains("Price"), "{}", run.stdout);
+    let makes: Vec<_> =
         messages[1..4].iter().map(|message| &message["record"]["dataPayload"]["carData"]["Make"]).collect();
-    assert!(cars.iter().all(|make| make.is_string()), "{cars:?}");
+    assert!(makes.iter().all(|make| make.is_string()), "{makes:?}");
 }
 
 #[test]
-fn a_deselected_payload_takes_its_fields_along() {
-    let tap = with_catalog(Tap::on(1), "--catalog", &without(&["dataPayload"]).to_string());
+fn deselecting_the_payload_deselects_its_fields() {
+    let tap = with_catalog(Tap::with_records(1), "--catalog", &catalog_without(&["dataPayload"]).to_string());
     let run = tap.run();
     assert_eq!(run.code, 0);
     assert!(!run.stdout.contains("dataPayload") && !run.stdout.contains("carData"), "{}", run.stdout);
 }
 
 #[test]
-fn key_properties_of_the_catalogs_own_are_used_and_stay_selected() {
-    for place in ["entry", "metadata"] {
-        let mut catalog = without(&["streamId"]);
+fn the_catalogs_own_key_properties_are_used_and_stay_selected() {
+    for key_source in ["entry", "metadata"] {
+        let mut catalog = catalog_without(&["streamId"]);
         let entry = &mut catalog["streams"][0];
-        if place == "entry" {
+        if key_source == "entry" {
             entry["key_properties"] = json!(["streamId", "recordId"]);
         } else {
             entry["key_properties"] = json!([]);
             entry["metadata"][0]["metadata"]["table-key-properties"] = json!(["streamId", "recordId"]);
         }
-        let tap = with_catalog(Tap::on(1), "--catalog", &catalog.to_string());
+        let tap = with_catalog(Tap::with_records(1), "--catalog", &catalog.to_string());
         let expected = tap.messages(&tap.records()).replace(
             r#""key_properties":["recordId","recordTimeStampISO"]"#,
             r#""key_properties":["streamId","recordId"]"#,
         );
-        assert_eq!(tap.run().stdout, expected, "{place}");
+        assert_eq!(tap.run().stdout, expected, "{key_source}");
     }
 }

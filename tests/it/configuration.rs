@@ -1,4 +1,7 @@
-//! What is wrong with the settings is said at once, before any request.
+//! Settings: where they come from, and which are refused before any request.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Value, json};
 
@@ -6,20 +9,18 @@ use crate::tap::{Tap, bare_command};
 
 const UNUSABLE: &str = "the configuration is not usable: ";
 
-/// Runs the tap with this text as its only configuration.
+/// A run with this text as its only configuration fails before any request.
 #[track_caller]
-fn refused_config(text: &str, fatal: &str) {
-    let tap = Tap::on(1);
-    let path = tap.file("wrong.json", text);
-    let mut command = bare_command();
-    command.arg("-c").arg(&path);
-    tap.run_command(command).refused(&tap, 2, fatal);
+fn assert_config_refused(text: &str, fatal: &str) {
+    let tap = Tap::with_records(1);
+    let config = tap.write_file("wrong.json", text);
+    tap.run_command(bare_command().arg("-c").arg(config)).assert_refused(&tap, 2, fatal);
     assert!(tap.sandbox.journal().is_empty());
 }
 
 #[test]
-fn all_that_is_wrong_is_reported_together() {
-    let tap = Tap::on(1)
+fn all_problems_are_reported_together() {
+    let tap = Tap::with_records(1)
         .set("clientId", Value::Null)
         .set("clientID", "x")
         .set("clientSecret", " ")
@@ -31,7 +32,7 @@ fn all_that_is_wrong_is_reported_together() {
         .set("authUrl", "api.example.com")
         .set("flavour", "sweet");
     let run = tap.run();
-    run.refused(
+    run.assert_refused(
         &tap,
         2,
         &format!(
@@ -53,13 +54,16 @@ fn all_that_is_wrong_is_reported_together() {
 }
 
 #[test]
-fn an_empty_object_lacks_what_is_required() {
-    refused_config("{}", &format!("{UNUSABLE}`streamId` is missing; `clientId` is missing; `clientSecret` is missing"));
+fn an_empty_object_lacks_the_required_settings() {
+    assert_config_refused(
+        "{}",
+        &format!("{UNUSABLE}`streamId` is missing; `clientId` is missing; `clientSecret` is missing"),
+    );
 }
 
 #[test]
-fn an_unknown_setting_is_a_warning_and_common_singer_keys_are_none() {
-    let tap = Tap::on(1)
+fn an_unknown_setting_is_a_warning_unless_it_is_a_common_singer_key() {
+    let tap = Tap::with_records(1)
         .set("pagesize", 5)
         .set("start_date", "2020-01-01T00:00:00Z")
         .set("_comment", "x")
@@ -71,11 +75,9 @@ fn an_unknown_setting_is_a_warning_and_common_singer_keys_are_none() {
 }
 
 #[test]
-fn a_config_that_is_not_there_is_named() {
-    let tap = Tap::on(1);
-    let mut command = bare_command();
-    command.args(["-c", "/no/such/config.json"]);
-    tap.run_command(command).refused(
+fn a_missing_config_is_named() {
+    let tap = Tap::with_records(1);
+    tap.run_command(bare_command().args(["-c", "/no/such/config.json"])).assert_refused(
         &tap,
         2,
         "config /no/such/config.json: read the file: No such file or directory (os error 2)",
@@ -84,24 +86,24 @@ fn a_config_that_is_not_there_is_named() {
 
 #[test]
 fn a_config_that_is_not_json_is_named_and_not_quoted() {
-    refused_config(
+    assert_config_refused(
         "{\"clientSecret\": hunter2}",
         "config DIR/wrong.json: not JSON: expected value at line 1 column 18",
     );
-    refused_config("", "config DIR/wrong.json: not JSON: EOF while parsing a value at line 1 column 0");
+    assert_config_refused("", "config DIR/wrong.json: not JSON: EOF while parsing a value at line 1 column 0");
 }
 
 #[test]
-fn a_config_that_is_no_object_is_named() {
+fn a_config_that_is_not_an_object_is_named() {
     for text in ["[]", "7", "\"x\"", "null"] {
-        refused_config(text, "config DIR/wrong.json: not a JSON object");
+        assert_config_refused(text, "config DIR/wrong.json: not a JSON object");
     }
 }
 
 #[test]
 fn without_a_config_the_two_ways_to_give_one_are_named() {
-    let tap = Tap::on(1);
-    tap.run_command(bare_command()).refused(
+    let tap = Tap::with_records(1);
+    tap.run_command(&mut bare_command()).assert_refused(
         &tap,
         2,
         "no configuration: name it with --config config.json, or take it from the environment with --config ENV",
@@ -109,10 +111,10 @@ fn without_a_config_the_two_ways_to_give_one_are_named() {
 }
 
 #[test]
-fn a_stream_id_is_an_id_and_nothing_else() {
+fn a_stream_id_with_characters_that_no_id_has_is_refused() {
     for id in ["a/b", "a?b", "a#b", "a b", "a\u{7}b", "..", "a%2fb", "a\\b"] {
-        let tap = Tap::on(1).set("streamId", id);
-        tap.run().refused(
+        let tap = Tap::with_records(1).set("streamId", id);
+        tap.run().assert_refused(
             &tap,
             2,
             &format!(
@@ -125,23 +127,21 @@ fn a_stream_id_is_an_id_and_nothing_else() {
 
 #[test]
 fn a_later_config_wins() {
-    let tap = Tap::on(1).set("streamName", "first");
-    let second = tap.file("second.json", r#"{"streamName": "records"}"#);
-    let mut command = tap.command();
-    command.arg("-c").arg(second);
-    assert_eq!(tap.run_command(command).stdout, tap.messages(&tap.records()));
+    let tap = Tap::with_records(1).set("streamName", "first");
+    let second = tap.write_file("second.json", r#"{"streamName": "records"}"#);
+    assert_eq!(tap.run_with("-c", second).stdout, tap.messages(&tap.records()));
 }
 
 #[test]
-fn the_environment_is_a_config() {
-    let tap = Tap::on(1);
+fn settings_can_come_from_the_environment() {
+    let tap = Tap::with_records(1);
     let mut command = bare_command();
     command.args(["--config", "ENV"]);
     for (name, value) in tap.sandbox.config(&tap.stream).as_object().unwrap() {
         command.env(format!("TAP_STREAMDUO_{}", name.to_uppercase()), value.as_str().unwrap());
     }
     command.env("TAP_STREAMDUO_PAGESIZE", "1").env("TAP_STREAMDUO_PAGE_SIZE", "5").env("TAP_STREAMDUO_SCOPE", "");
-    let run = tap.run_command(command);
+    let run = tap.run_command(&mut command);
     assert_eq!((run.code, run.stdout.as_str()), (0, tap.messages(&tap.records()).as_str()));
     assert_eq!(tap.sandbox.journal()[1].record_count, Some(1));
     let warning = "WARNING the environment variable TAP_STREAMDUO_PAGE_SIZE is no setting: did you mean \
@@ -150,8 +150,8 @@ fn the_environment_is_a_config() {
 }
 
 #[test]
-fn a_file_and_the_environment_add_up() {
-    let tap = Tap::on(1).set("clientSecret", Value::Null).args(&["-c", "ENV"]);
+fn a_file_and_the_environment_are_merged() {
+    let tap = Tap::with_records(1).set("clientSecret", Value::Null).args(&["-c", "ENV"]);
     let secret = tap.sandbox.client_secret().to_owned();
     let tap = tap.env("TAP_STREAMDUO_CLIENTSECRET", &secret);
     assert_eq!(tap.run().stdout, tap.messages(&tap.records()));
@@ -159,11 +159,9 @@ fn a_file_and_the_environment_add_up() {
 
 #[test]
 fn a_wrong_argument_is_a_usage_error() {
-    let tap = Tap::on(1);
+    let tap = Tap::with_records(1);
     for wrong in [&["--frobnicate"][..], &["--catalog", "a", "--properties", "b"], &["stray"]] {
-        let mut command = tap.command();
-        command.args(wrong);
-        let run = tap.run_command(command);
+        let run = tap.run_command(tap.command().args(wrong));
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{wrong:?}");
         assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
     }
@@ -171,20 +169,19 @@ fn a_wrong_argument_is_a_usage_error() {
 }
 
 #[test]
-fn a_byte_order_mark_is_passed_over() {
-    let tap = Tap::on(1);
+fn a_byte_order_mark_is_skipped() {
+    let tap = Tap::with_records(1);
     let mut settings = tap.sandbox.config(&tap.stream);
     settings["maxRetries"] = json!(0);
-    let path = tap.file("bom.json", &format!("\u{feff}{settings}"));
-    let mut command = bare_command();
-    command.arg("-c").arg(path);
-    assert_eq!(tap.run_command(command).stdout, tap.messages(&tap.records()));
+    let config = tap.write_file("bom.json", &format!("\u{feff}{settings}"));
+    let run = tap.run_command(bare_command().arg("-c").arg(config));
+    assert_eq!(run.stdout, tap.messages(&tap.records()));
 }
 
 #[test]
-fn white_space_that_was_copied_along_is_noticed() {
-    let tap = Tap::on(1).set("clientSecret", "hunter2\n").set("streamId", " x");
-    tap.run().refused(
+fn white_space_around_a_setting_is_refused() {
+    let tap = Tap::with_records(1).set("clientSecret", "hunter2\n").set("streamId", " x");
+    tap.run().assert_refused(
         &tap,
         2,
         &format!(
@@ -195,23 +192,18 @@ fn white_space_that_was_copied_along_is_noticed() {
 }
 
 #[test]
-fn a_null_stands_for_a_setting_that_is_not_given() {
-    let tap = Tap::on(1);
-    let nulls = tap.file("nulls.json", r#"{"clientSecret": null, "pageSize": null}"#);
-    let mut command = tap.command();
-    command.arg("-c").arg(nulls);
-    assert_eq!(tap.run_command(command).stdout, tap.messages(&tap.records()));
+fn a_null_does_not_override_an_earlier_config() {
+    let tap = Tap::with_records(1);
+    let nulls = tap.write_file("nulls.json", r#"{"clientSecret": null, "pageSize": null}"#);
+    assert_eq!(tap.run_with("-c", nulls).stdout, tap.messages(&tap.records()));
 }
 
 #[test]
-fn an_environment_that_is_not_unicode_is_no_trouble() {
-    use std::os::unix::ffi::OsStrExt;
-    let tap = Tap::on(1).args(&["-c", "ENV"]);
-    let mut command = tap.command();
-    command.env("OTHER", std::ffi::OsStr::from_bytes(b"\xff"));
-    assert_eq!(tap.run_command(command).code, 0);
-    let mut command = tap.command();
-    command.env("TAP_STREAMDUO_ACKNOWLEDGE", std::ffi::OsStr::from_bytes(b"\xff"));
+fn an_environment_variable_that_is_not_unicode_matters_only_if_it_is_a_setting() {
+    let tap = Tap::with_records(1).args(&["-c", "ENV"]);
+    let run_with_variable = |name| tap.run_command(tap.command().env(name, OsStr::from_bytes(b"\xff")));
+    assert_eq!(run_with_variable("OTHER").code, 0);
     let problem = "`acknowledge` must be one of \"write\", \"commit\", \"read\", not \"\u{fffd}\"";
-    assert_eq!(tap.run_command(command).last_words(), format!("CRITICAL {UNUSABLE}{problem}"));
+    let run = run_with_variable("TAP_STREAMDUO_ACKNOWLEDGE");
+    assert_eq!(run.last_log_line(), format!("CRITICAL {UNUSABLE}{problem}"));
 }

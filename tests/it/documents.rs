@@ -1,16 +1,16 @@
-//! What the repository says is true.
+//! What the sample config and `--help` say is true.
 
 use std::fs;
 
 use serde_json::Value;
 
-use crate::tap::{Tap, bare_command, top_level};
+use crate::tap::{Tap, bare_command, repository_file};
 
 #[test]
-fn the_sample_config_works_once_its_blanks_are_filled() {
-    let text = fs::read_to_string(top_level("config.sample.json")).unwrap();
+fn the_sample_config_works_once_its_placeholders_are_filled() {
+    let text = fs::read_to_string(repository_file("config.sample.json")).unwrap();
     let sample: Value = serde_json::from_str(&text).unwrap();
-    let mut tap = Tap::on(2);
+    let mut tap = Tap::with_records(2);
     for (name, value) in sample.as_object().unwrap() {
         if !["streamId", "clientId", "clientSecret"].contains(&name.as_str()) {
             tap = tap.set(name, value.clone());

@@ -1,6 +1,7 @@
-//! With a live stream: writes one record, drains the stream and finds it.
+//! A test with a live stream: it writes one record, drains the stream and looks for the record in the output.
 //!
-//! Runs when `TAP_STREAMDUO_LIVE_CONFIG` names a config file; its client must be a producer and a consumer of the stream.
+//! It runs only if `TAP_STREAMDUO_LIVE_CONFIG` names a config file. Its client must be a producer and a consumer of the
+//! stream.
 
 use std::io::Write;
 use std::process::Command;
@@ -15,7 +16,7 @@ use crate::tap::bare_command;
 #[test]
 fn a_record_written_to_a_live_stream_comes_out() {
     let Ok(path) = env::var("TAP_STREAMDUO_LIVE_CONFIG") else {
-        // Straight to stderr: the test runner hides what a passing test prints in any other way.
+        // Not `eprintln!`: the test runner would hide it if the test passes.
         writeln!(io::stderr(), "the live test did not run: TAP_STREAMDUO_LIVE_CONFIG names no config").unwrap();
         return;
     };
@@ -55,15 +56,15 @@ fn a_record_written_to_a_live_stream_comes_out() {
     assert_eq!(found[0]["record"]["dataPayload"], payload);
 }
 
-/// Sends a request that must succeed, and reads its answer.
+/// Sends a request that must succeed, and parses its answer.
 fn answer(request: RequestBuilder) -> Value {
     request.send().unwrap().error_for_status().unwrap().json().unwrap()
 }
 
-/// The binary with what it takes to get out of here: proxies and certificates.
+/// The binary, with the environment's settings of proxies and certificates.
 fn live_command() -> Command {
     let mut command = bare_command();
-    let way_out = |name: &str| name.to_ascii_uppercase().ends_with("_PROXY") || name.starts_with("SSL_CERT_");
-    command.envs(env::vars().filter(|(name, _)| way_out(name)));
+    let passed_on = |name: &str| name.to_ascii_uppercase().ends_with("_PROXY") || name.starts_with("SSL_CERT_");
+    command.envs(env::vars().filter(|(name, _)| passed_on(name)));
     command
 }

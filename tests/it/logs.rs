@@ -1,24 +1,24 @@
-//! What goes to stderr: lines as singer-python writes them.
+//! Log lines on stderr, in singer-python's format.
 
 use streamduo_sandbox::{Endpoint, Rule};
 
 use crate::tap::Tap;
 
-const QUIET_RUN: &str = r#"INFO reading the unread records of stream STREAM from http://HOST/
+const INFO_LINES: &str = r#"INFO reading the unread records of stream STREAM from http://HOST/
 INFO records: 2 records written, 2 marked as read in # s
 INFO METRIC: {"type":"counter","metric":"record_count","value":2,"tags":{"endpoint":"records"}}
 INFO METRIC: {"type":"timer","metric":"job_duration","value":#,"tags":{"job_type":"records","status":"succeeded"}}
 "#;
 
 #[test]
-fn a_run_tells_what_it_read_and_how_it_went() {
-    let tap = Tap::on(2);
-    assert_eq!(tap.run().stderr, QUIET_RUN);
+fn a_run_logs_what_it_read_and_its_metrics() {
+    let tap = Tap::with_records(2);
+    assert_eq!(tap.run().stderr, INFO_LINES);
 }
 
 #[test]
-fn debug_times_every_request() {
-    let tap = Tap::on(2).env("LOGLEVEL", "debug");
+fn the_debug_level_logs_the_duration_of_every_request() {
+    let tap = Tap::with_records(2).env("LOGLEVEL", "debug");
     let stderr = tap.run().stderr;
     let debug: Vec<_> = stderr.lines().filter(|line| line.starts_with("DEBUG")).collect();
     let timer = |endpoint: &str| {
@@ -30,19 +30,20 @@ fn debug_times_every_request() {
 }
 
 #[test]
-fn the_level_comes_from_the_most_special_variable() {
-    let quiet = Tap::on(2).env("TAP_STREAMDUO_LOGLEVEL", "WARNING").env("LOGLEVEL", "DEBUG").env("RUST_LOG", "trace");
+fn the_most_specific_variable_sets_the_level() {
+    let quiet =
+        Tap::with_records(2).env("TAP_STREAMDUO_LOGLEVEL", "WARNING").env("LOGLEVEL", "DEBUG").env("RUST_LOG", "trace");
     assert_eq!(quiet.run().stderr, "");
-    let rust_log = Tap::on(2).env("RUST_LOG", "tap_streamduo=warn");
+    let rust_log = Tap::with_records(2).env("RUST_LOG", "tap_streamduo=warn");
     assert_eq!(rust_log.run().stderr, "");
-    let unknown = Tap::on(2).env("LOGLEVEL", "loud");
-    assert_eq!(unknown.run().stderr, format!("WARNING LOGLEVEL: no level \"loud\"; INFO it is\n{QUIET_RUN}"));
+    let unknown = Tap::with_records(2).env("LOGLEVEL", "loud");
+    assert_eq!(unknown.run().stderr, format!("WARNING LOGLEVEL: no level \"loud\"; INFO it is\n{INFO_LINES}"));
 }
 
 #[test]
 fn a_fatal_error_is_one_critical_line_at_every_level() {
     for level in ["CRITICAL", "ERROR"] {
-        let tap = Tap::on(2).env("LOGLEVEL", level);
+        let tap = Tap::with_records(2).env("LOGLEVEL", level);
         tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(404).body("no"));
         let expected = "CRITICAL there is no stream STREAM: check `streamId` and `apiUrl`: HOST answers 404: no\n";
         assert_eq!(tap.run().stderr, expected);
@@ -51,7 +52,7 @@ fn a_fatal_error_is_one_critical_line_at_every_level() {
 
 #[test]
 fn no_secret_and_no_token_is_logged_at_any_level() {
-    let tap = Tap::on(2).env("RUST_LOG", "trace");
+    let tap = Tap::with_records(2).env("RUST_LOG", "trace");
     let run = tap.run();
     let token = tap.sandbox.journal()[1]
         .headers
@@ -59,7 +60,7 @@ fn no_secret_and_no_token_is_logged_at_any_level() {
         .find(|(name, _)| name == "authorization")
         .map(|(_, value)| value.trim_start_matches("Bearer ").to_owned())
         .unwrap();
-    // `tidy` has looked for the client's secret.
+    // `normalize` has checked that the client's secret is not logged.
     assert!(!run.stderr.contains(&token));
     assert!(run.stderr.contains("TRACE"), "{}", run.stderr);
 }

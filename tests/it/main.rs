@@ -1,4 +1,4 @@
-//! The real binary against a stand-in for StreamDuo: one module a behaviour.
+//! The real binary against a stand-in for StreamDuo: one module per behaviour.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -1,4 +1,4 @@
-//! The main job: unread records come out once each, in order, as they are, and are marked.
+//! The main job: unread records are written once each, in order and unchanged, and are marked as read.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde_json::json;
 use streamduo_sandbox::{Endpoint, Rule};
 
-use crate::tap::{SCHEMA, Tap, identities, record_lines};
+use crate::tap::{EARLY, SCHEMA, Tap, identities, schema_and};
 
 #[test]
-fn the_example_of_the_api_page_comes_out_as_it_is() {
-    let tap = Tap::on(0);
+fn the_vendors_example_record_is_written_unchanged() {
+    let tap = Tap::with_records(0);
     let payload = r#"{"carData": {"Make": "Toyota", "Price": "$6,250.00", "Odometer (KM)": "60000", "Colour": "White", "Doors": "4"}}"#;
     let id = "506d0a86-8f84-417a-a989-a995e6e40e23";
     let stamp = "2022-02-01T15:16:23.716848-05:00[America/New_York]";
@@ -25,16 +25,16 @@ fn the_example_of_the_api_page_comes_out_as_it_is() {
 }
 
 #[test]
-fn an_empty_stream_is_a_schema_and_a_state_in_one_request() {
-    let tap = Tap::on(0);
+fn an_empty_stream_yields_a_schema_and_a_state_after_one_peek() {
+    let tap = Tap::with_records(0);
     let run = tap.run();
     assert_eq!((run.code, run.stdout), (0, tap.messages(&[])));
     assert_eq!((tap.sandbox.count(Endpoint::Peek), tap.sandbox.count(Endpoint::Mark)), (1, 0));
 }
 
 #[test]
-fn a_short_page_needs_no_second_look() {
-    let tap = Tap::on(37);
+fn a_short_page_needs_no_second_peek() {
+    let tap = Tap::with_records(37);
     let run = tap.run();
     assert_eq!((run.code, run.stdout), (0, tap.messages(&tap.records())));
     assert_eq!(tap.unread(), []);
@@ -42,8 +42,8 @@ fn a_short_page_needs_no_second_look() {
 }
 
 #[test]
-fn many_pages_come_once_each_in_order_over_one_connection() {
-    let tap = Tap::on(25).set("pageSize", 10);
+fn pages_are_written_once_each_in_order_over_one_connection() {
+    let tap = Tap::with_records(25).set("pageSize", 10);
     let run = tap.run();
     assert_eq!((run.code, run.stdout), (0, tap.messages(&tap.records())));
     assert_eq!((tap.read(), tap.unread()), (identities(&tap.records()), vec![]));
@@ -65,8 +65,8 @@ fn many_pages_come_once_each_in_order_over_one_connection() {
 }
 
 #[test]
-fn the_second_run_goes_on_where_the_first_ended() {
-    let tap = Tap::on(3);
+fn the_second_run_continues_where_the_first_ended() {
+    let tap = Tap::with_records(3);
     tap.run();
     assert_eq!(tap.run().stdout, tap.messages(&[]));
     let late = tap.sandbox.write(&tap.stream, "7");
@@ -74,8 +74,8 @@ fn the_second_run_goes_on_where_the_first_ended() {
 }
 
 #[test]
-fn values_pass_to_the_digit() {
-    let tap = Tap::on(0);
+fn payloads_are_written_byte_for_byte() {
+    let tap = Tap::with_records(0);
     let payloads = [
         r#"{"price":10.00,"big":123456789012345678901234567890,"huge":1e400,"tiny":-0.0,"exp":1E+2}"#,
         r#"{"z":1,"a":{"z":[],"a":{}},"é":"\u00e9\/\"\\","emoji":"😀","pair":"\ud83d\ude00","lone":"\ud800"}"#,
@@ -95,24 +95,24 @@ fn values_pass_to_the_digit() {
 
 #[test]
 fn a_payload_sent_twice_is_two_records() {
-    let tap = Tap::on(0);
+    let tap = Tap::with_records(0);
     let records = [tap.sandbox.write(&tap.stream, "{}"), tap.sandbox.write(&tap.stream, "{}")];
     assert_ne!(records[0].identity, records[1].identity);
     assert_eq!(tap.run().stdout, tap.messages(&records));
 }
 
 #[test]
-fn every_version_of_a_record_id_comes_out() {
-    let tap = Tap::on(0);
+fn every_version_of_a_record_id_is_written() {
+    let tap = Tap::with_records(0);
     let stamp = |second| format!("2022-02-01T15:16:{second:02}-05:00[America/New_York]");
     let records = [1, 2, 3].map(|n| tap.sandbox.write_as(&tap.stream, "same", &stamp(n), &n.to_string()));
-    let run = tap.set("pageSize", 2);
-    assert_eq!(run.run().stdout, run.messages(&records));
+    let tap = tap.set("pageSize", 2);
+    assert_eq!(tap.run().stdout, tap.messages(&records));
 }
 
 #[test]
-fn a_pretty_printed_answer_becomes_one_line_a_record() {
-    let tap = Tap::on(0);
+fn a_pretty_printed_answer_becomes_one_line_per_record() {
+    let tap = Tap::with_records(0);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().pretty());
     let record = tap.sandbox.write(&tap.stream, r#"{"a b":[1.0,{}],"c":"x\ny"}"#);
     assert_eq!(tap.run().stdout, tap.messages(&[record]));
@@ -120,7 +120,7 @@ fn a_pretty_printed_answer_becomes_one_line_a_record() {
 
 #[test]
 fn a_compressed_answer_is_read() {
-    let tap = Tap::on(50);
+    let tap = Tap::with_records(50);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().gzip());
     tap.sandbox.script(Rule::on(Endpoint::Mark).every().gzip());
     assert_eq!(tap.run().stdout, tap.messages(&tap.records()));
@@ -132,7 +132,7 @@ fn a_compressed_answer_is_read() {
 #[test]
 fn a_service_that_caps_pages_silently_is_still_drained() {
     for cap in [100, 101, 150] {
-        let tap = Tap::on(320);
+        let tap = Tap::with_records(320);
         tap.sandbox.script(Rule::on(Endpoint::Peek).every().cap(cap));
         tap.sandbox.script(Rule::on(Endpoint::Mark).every().cap(cap));
         let run = tap.run();
@@ -141,39 +141,33 @@ fn a_service_that_caps_pages_silently_is_still_drained() {
 }
 
 #[test]
-fn a_mark_that_is_capped_is_made_up_for_without_a_duplicate() {
-    let tap = Tap::on(25);
+fn a_capped_mark_is_completed_without_a_duplicate() {
+    let tap = Tap::with_records(25);
     tap.sandbox.script(Rule::on(Endpoint::Mark).every().cap(10));
-    let run = tap.run();
-    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+    tap.run().assert_all_delivered(&tap);
 }
 
 #[test]
-fn a_mark_whose_answer_shows_its_records_as_read_is_a_mark_like_any_other() {
-    let tap = Tap::on(150);
+fn a_mark_whose_answer_shows_its_records_as_read_counts_as_applied() {
+    let tap = Tap::with_records(150);
     tap.sandbox.script(Rule::on(Endpoint::Mark).every().as_read());
-    let run = tap.run();
-    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
-    assert_eq!(asked(&tap), (vec![100, 200], vec![100, 50]));
+    tap.run().assert_all_delivered(&tap);
+    assert_eq!(requested_counts(&tap), (vec![100, 200], vec![100, 50]));
 }
 
 #[test]
 fn a_record_that_slips_in_between_peek_and_mark_is_delivered_at_once() {
-    let tap = Tap::on(3);
-    let stream = tap.stream.clone();
-    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).before(move |service| {
-        service.write_as(&stream, "late", "2001-01-01T00:00:00-05:00[America/New_York]", r#""late""#);
-    }));
+    let tap = Tap::with_records(3);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).before(tap.write_late(EARLY, r#""late""#)));
     let cars = tap.records();
     let run = tap.run();
-    let late = tap.records().into_iter().find(|record| record.identity.record_id == "late").unwrap();
-    let expected = [cars.as_slice(), &[late]].concat();
+    let expected = [cars.as_slice(), &[tap.late_record()]].concat();
     assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&expected), vec![]));
 }
 
 #[test]
 fn only_the_configured_stream_is_read() {
-    let tap = Tap::on(2);
+    let tap = Tap::with_records(2);
     let other = tap.sandbox.create_stream("other");
     tap.sandbox.fill(&other, 2);
     tap.run();
@@ -182,23 +176,23 @@ fn only_the_configured_stream_is_read() {
 
 #[test]
 fn acknowledge_read_makes_one_request_a_page() {
-    let tap = Tap::on(5).set("acknowledge", "read").set("pageSize", 2);
+    let tap = Tap::with_records(5).set("acknowledge", "read").set("pageSize", 2);
     let run = tap.run();
-    let expected = [SCHEMA.to_owned(), record_lines(&tap.records()), tap.state_line("read")].concat();
+    let expected = schema_and(&tap.records()) + &tap.state_line("read");
     assert_eq!((run.code, run.stdout, tap.unread()), (0, expected, vec![]));
     assert_eq!((tap.sandbox.count(Endpoint::Peek), tap.sandbox.count(Endpoint::Mark)), (0, 3));
 }
 
 #[test]
-fn the_streams_name_is_the_users() {
-    let tap = Tap::on(1).set("streamName", "used \"cars\"");
+fn stream_name_sets_the_name_in_every_message() {
+    let tap = Tap::with_records(1).set("streamName", "used \"cars\"");
     let expected = tap.messages(&tap.records()).replace(r#""records""#, r#""used \"cars\"""#);
     assert_eq!(tap.run().stdout, expected);
 }
 
 #[test]
-fn a_hundred_thousand_records_come_once_each_in_order_and_are_marked() {
-    let tap = Tap::on(100_000).set("pageSize", 10_000);
+fn a_hundred_thousand_records_are_written_once_each_in_order_and_are_marked() {
+    let tap = Tap::with_records(100_000).set("pageSize", 10_000);
     let run = tap.run();
     assert_eq!(run.code, 0);
     assert!(run.stdout == tap.messages(&tap.records()), "the output differs");
@@ -206,8 +200,8 @@ fn a_hundred_thousand_records_come_once_each_in_order_and_are_marked() {
 }
 
 #[test]
-fn a_request_says_who_asks_and_what() {
-    let tap = Tap::on(1).set("userAgent", "acme/1 (data@example.com)");
+fn requests_have_the_user_agent_and_the_body_of_the_vendors_sdk() {
+    let tap = Tap::with_records(1).set("userAgent", "acme/1 (data@example.com)");
     tap.run();
     let journal = tap.sandbox.journal();
     let header = |call: usize, name: &str| {
@@ -225,25 +219,24 @@ fn a_request_says_who_asks_and_what() {
     assert_eq!(body, expected);
 }
 
-/// How many records were asked for, by peeks and marks apart.
-fn asked(tap: &Tap) -> (Vec<u64>, Vec<u64>) {
-    let of = |endpoint| {
+/// The `recordCount` of every peek, and of every mark.
+fn requested_counts(tap: &Tap) -> (Vec<u64>, Vec<u64>) {
+    let counts = |endpoint| {
         let journal = tap.sandbox.journal();
         journal.iter().filter(|call| call.endpoint == endpoint).filter_map(|call| call.record_count).collect()
     };
-    (of(Endpoint::Peek), of(Endpoint::Mark))
+    (counts(Endpoint::Peek), counts(Endpoint::Mark))
 }
 
 #[test]
 fn pages_grow_as_long_as_they_are_full() {
-    let tap = Tap::on(1700).set("pageSize", 600);
-    let run = tap.run();
-    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
-    assert_eq!(asked(&tap), (vec![100, 200, 400, 600, 600], vec![100, 200, 400, 600, 400]));
+    let tap = Tap::with_records(1700).set("pageSize", 600);
+    tap.run().assert_all_delivered(&tap);
+    assert_eq!(requested_counts(&tap), (vec![100, 200, 400, 600, 600], vec![100, 200, 400, 600, 400]));
 }
 
 #[test]
-fn a_page_that_is_too_large_for_the_service_is_asked_for_in_halves() {
+fn a_page_that_is_too_large_for_the_service_is_halved() {
     for fault in [
         Rule::on(Endpoint::Peek).call(3).status(413).body("too large"),
         Rule::on(Endpoint::Peek).call(3).status(400).body("too many"),
@@ -251,41 +244,39 @@ fn a_page_that_is_too_large_for_the_service_is_asked_for_in_halves() {
         Rule::on(Endpoint::Peek).call(3).cut(),
         Rule::on(Endpoint::Peek).call(3).close(),
     ] {
-        let tap = Tap::on(900);
+        let tap = Tap::with_records(900);
         tap.sandbox.script(fault);
         let run = tap.run();
-        assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
-        assert_eq!(asked(&tap), (vec![100, 200, 400, 200, 200, 200, 200], vec![100, 200, 200, 200, 200]));
-        let told = "INFO 400 records are too many for one request, 200 are asked for from now on: ";
-        assert!(run.stderr.lines().any(|line| line.starts_with(told)), "{}", run.stderr);
+        run.assert_all_delivered(&tap);
+        assert_eq!(requested_counts(&tap), (vec![100, 200, 400, 200, 200, 200, 200], vec![100, 200, 200, 200, 200]));
+        let info = "INFO 400 records are too many for one request, 200 are asked for from now on: ";
+        assert!(run.stderr.lines().any(|line| line.starts_with(info)), "{}", run.stderr);
     }
 }
 
 #[test]
-fn a_failure_that_has_nothing_to_do_with_the_size_is_waited_for() {
-    let tap = Tap::on(350).set("maxRetries", 1);
+fn a_429_is_retried_with_the_same_page_size() {
+    let tap = Tap::with_records(350).set("maxRetries", 1);
     tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).status(429).header("retry-after", "0"));
     tap.sandbox.script(Rule::on(Endpoint::Peek).call(3).status(429).header("retry-after", "0"));
-    let run = tap.run();
-    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
-    assert_eq!(asked(&tap), (vec![100, 200, 200, 200, 400], vec![100, 200, 50]));
+    tap.run().assert_all_delivered(&tap);
+    assert_eq!(requested_counts(&tap), (vec![100, 200, 200, 200, 400], vec![100, 200, 50]));
 }
 
 #[test]
-fn a_silent_cap_is_noticed_and_no_more_is_asked_for() {
-    let tap = Tap::on(650);
+fn a_silent_cap_limits_later_requests() {
+    let tap = Tap::with_records(650);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().cap(150));
     let run = tap.run();
-    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
-    assert_eq!(asked(&tap).0, [100, 200, 200, 150, 150]);
-    let told = "INFO the service shows 150 records at most: no more are asked for";
-    assert!(run.stderr.lines().any(|line| line == told), "{}", run.stderr);
+    run.assert_all_delivered(&tap);
+    assert_eq!(requested_counts(&tap).0, [100, 200, 200, 150, 150]);
+    run.assert_logged("INFO the service shows 150 records at most: no more are asked for");
 }
 
-/// A tap on a service that is far away: every answer takes long enough for a peek ahead to pay. `marks` go before that.
-fn far_away(records: usize, marks: Vec<Rule>) -> Tap {
-    let tap = Tap::on(records).set("pageSize", 20);
-    marks.into_iter().for_each(|rule| tap.sandbox.script(rule));
+/// A tap on a service whose answers take so long that the tap prefetches. `rules` go before the delays.
+fn tap_on_slow_service(records: usize, rules: Vec<Rule>) -> Tap {
+    let tap = Tap::with_records(records).set("pageSize", 20);
+    rules.into_iter().for_each(|rule| tap.sandbox.script(rule));
     for endpoint in [Endpoint::Peek, Endpoint::Mark] {
         tap.sandbox.script(Rule::on(endpoint).every().delay(Duration::from_millis(20)));
     }
@@ -293,30 +284,28 @@ fn far_away(records: usize, marks: Vec<Rule>) -> Tap {
 }
 
 #[test]
-fn the_next_page_is_on_its_way_while_one_is_marked() {
-    // The third mark is not answered before the peek for the fourth page has come.
-    let tap = far_away(110, vec![Rule::on(Endpoint::Mark).call(3).applied().hold()]);
+fn the_next_page_is_prefetched_while_one_is_marked() {
+    // The third mark is answered only after the peek for the fourth page has arrived.
+    let tap = tap_on_slow_service(110, vec![Rule::on(Endpoint::Mark).call(3).applied().hold()]);
     let running = tap.start();
     tap.sandbox.wait_held(Endpoint::Mark, 3);
     tap.sandbox.wait_for(Endpoint::Peek, 4);
     tap.sandbox.release();
-    let run = running.end(&tap);
-    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
+    running.wait(&tap).assert_all_delivered(&tap);
     let connections: BTreeSet<_> = tap.sandbox.journal().iter().map(|call| call.connection).collect();
     assert_eq!(connections.len(), 2);
 }
 
 #[test]
-fn a_peek_that_overtakes_its_mark_costs_no_duplicate_and_is_given_up_in_the_end() {
-    // None of the marks is applied before the peek that is sent with it has been answered, as long as one is sent.
-    let tap = far_away(130, (2..=4).map(|mark| Rule::on(Endpoint::Mark).call(mark).hold()).collect());
+fn a_prefetch_that_overtakes_its_mark_costs_no_duplicate_and_prefetching_stops() {
+    // Each mark is applied only after the peek that is sent with it has been answered, as long as the tap prefetches.
+    let tap = tap_on_slow_service(130, (2..=4).map(|mark| Rule::on(Endpoint::Mark).call(mark).hold()).collect());
     let running = tap.start();
     for (mark, peek) in [(2, 3), (3, 5), (4, 7)] {
         tap.sandbox.wait_held(Endpoint::Mark, mark);
         tap.sandbox.wait_answered(Endpoint::Peek, peek);
         tap.sandbox.release();
     }
-    let run = running.end(&tap);
-    assert_eq!((run.code, run.stdout, tap.unread()), (0, tap.messages(&tap.records()), vec![]));
-    assert_eq!(asked(&tap), (vec![20; 10], vec![20, 20, 20, 20, 20, 20, 10]));
+    running.wait(&tap).assert_all_delivered(&tap);
+    assert_eq!(requested_counts(&tap), (vec![20; 10], vec![20, 20, 20, 20, 20, 20, 10]));
 }

@@ -1,13 +1,13 @@
-//! A service that refuses: the run ends at once, with the setting to mend.
+//! A service that refuses: the run ends at once, and names the setting to correct.
 
 use streamduo_sandbox::{Endpoint, Rule};
 
 use crate::tap::Tap;
 
 #[test]
-fn a_wrong_secret() {
-    let tap = Tap::on(1).set("clientSecret", "wrong").set("maxRetries", 5);
-    tap.run().refused(
+fn a_wrong_secret_ends_the_run() {
+    let tap = Tap::with_records(1).set("clientSecret", "wrong").set("maxRetries", 5);
+    tap.run().assert_refused(
         &tap,
         1,
         "fetch an access token: the credentials of client \"CLIENT\" are refused: check `clientId` and \
@@ -17,9 +17,9 @@ fn a_wrong_secret() {
 }
 
 #[test]
-fn a_scope_that_the_client_may_not_have() {
-    let tap = Tap::on(1).set("scope", "https://api.streamduo.com/own:everything").set("maxRetries", 5);
-    tap.run().refused(
+fn a_scope_that_the_client_may_not_have_ends_the_run() {
+    let tap = Tap::with_records(1).set("scope", "https://api.streamduo.com/own:everything").set("maxRetries", 5);
+    tap.run().assert_refused(
         &tap,
         1,
         "fetch an access token: this client may not have the scope \"https://api.streamduo.com/own:everything\": \
@@ -28,10 +28,10 @@ fn a_scope_that_the_client_may_not_have() {
 }
 
 #[test]
-fn an_unknown_stream() {
-    let tap = Tap::on(1).set("streamId", "nowhere").set("maxRetries", 5);
+fn an_unknown_stream_ends_the_run() {
+    let tap = Tap::with_records(1).set("streamId", "nowhere").set("maxRetries", 5);
     let run = tap.run();
-    run.refused(
+    run.assert_refused(
         &tap,
         1,
         "there is no stream nowhere: check `streamId` and `apiUrl`: HOST answers 404: {\"message\":\"there is no stream \
@@ -41,22 +41,22 @@ fn an_unknown_stream() {
 }
 
 #[test]
-fn a_stream_that_this_client_may_not_read() {
-    let tap = Tap::on(1).set("maxRetries", 5);
+fn a_stream_that_this_client_may_not_read_ends_the_run() {
+    let tap = Tap::with_records(1).set("maxRetries", 5);
     tap.sandbox.restrict(&tap.stream);
     let run = tap.run();
     assert_eq!((run.code, run.stdout.as_str()), (1, ""));
     let fatal = "CRITICAL this client may not read stream STREAM: check `clientId` and `scope`, or ask the stream's \
                  owner to make the client a consumer of it: HOST answers 403: {\"message\":";
-    assert!(run.last_words().starts_with(fatal), "{}", run.stderr);
+    assert!(run.last_log_line().starts_with(fatal), "{}", run.stderr);
     assert_eq!(tap.sandbox.journal().len(), 2);
 }
 
 #[test]
-fn a_request_that_the_service_takes_for_bad() {
-    let tap = Tap::on(1).set("maxRetries", 5);
+fn a_400_ends_the_run() {
+    let tap = Tap::with_records(1).set("maxRetries", 5);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(400).body("recordCount is too large"));
-    tap.run().refused(
+    tap.run().assert_refused(
         &tap,
         1,
         "the service refuses to read 100 records of stream STREAM: check `streamId`, or make `pageSize` (in `commit` \
@@ -66,10 +66,10 @@ fn a_request_that_the_service_takes_for_bad() {
 }
 
 #[test]
-fn a_token_that_is_refused_even_fresh() {
-    let tap = Tap::on(1).set("maxRetries", 5);
+fn a_fresh_token_that_is_refused_ends_the_run() {
+    let tap = Tap::with_records(1).set("maxRetries", 5);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(401).body("{\"message\":\"Unauthorized\"}"));
-    tap.run().refused(
+    tap.run().assert_refused(
         &tap,
         1,
         "a fresh access token is refused: check `scope`, and that `apiUrl` and `authUrl` belong together: HOST answers \
@@ -80,19 +80,19 @@ fn a_token_that_is_refused_even_fresh() {
 
 #[test]
 fn a_redirect_is_not_followed() {
-    let tap = Tap::on(1);
-    let elsewhere =
+    let tap = Tap::with_records(1);
+    let redirect =
         Rule::on(Endpoint::Peek).every().status(302).header("location", "https://login.example.com/").body("");
-    tap.sandbox.script(elsewhere);
-    tap.run().refused(
+    tap.sandbox.script(redirect);
+    tap.run().assert_refused(
         &tap,
         1,
         "redirects are not followed: check `apiUrl`: HOST answers 302, pointing to https://login.example.com/",
     );
-    let tap = Tap::on(1);
+    let tap = Tap::with_records(1);
     tap.sandbox
         .script(Rule::on(Endpoint::Token).every().status(301).header("location", "https://example.com/").body(""));
-    tap.run().refused(
+    tap.run().assert_refused(
         &tap,
         1,
         "fetch an access token: check `authUrl`: HOST answers 301, pointing to https://example.com/",
@@ -100,10 +100,10 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
-fn an_answer_that_is_not_json() {
-    let tap = Tap::on(1);
+fn an_answer_that_is_not_json_ends_the_run() {
+    let tap = Tap::with_records(1);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().json("<html>maintenance</html>"));
-    tap.run().refused(
+    tap.run().assert_refused(
         &tap,
         1,
         "the answer is not JSON: expected value at line 1 column 1: \"<html>maintenance</html>\"",
@@ -111,34 +111,38 @@ fn an_answer_that_is_not_json() {
 }
 
 #[test]
-fn an_answer_that_is_no_array() {
-    let tap = Tap::on(1).set("maxRetries", 5);
+fn an_answer_that_is_not_an_array_ends_the_run() {
+    let tap = Tap::with_records(1).set("maxRetries", 5);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(r#"{"records":[]}"#));
-    tap.run().refused(&tap, 1, r#"the answer is not an array of records but an object with the keys ["records"]"#);
+    tap.run().assert_refused(
+        &tap,
+        1,
+        r#"the answer is not an array of records but an object with the keys ["records"]"#,
+    );
     assert_eq!(tap.sandbox.count(Endpoint::Peek), 1);
 }
 
 #[test]
-fn records_without_an_identity() {
+fn a_record_without_an_identity_ends_the_run() {
     for (record, problem) in [
         (r#"{"recordId":"a","dataPayload":{}}"#, "`recordTimeStampISO` is missing"),
         (r#"{"recordTimeStampISO":"t"}"#, "`recordId` is missing"),
         (r#"{"recordId":null,"recordTimeStampISO":"t"}"#, "`recordId` is not a string"),
         ("7", "it is no object"),
     ] {
-        let tap = Tap::on(1).set("maxRetries", 5);
+        let tap = Tap::with_records(1).set("maxRetries", 5);
         tap.sandbox.write_text(&tap.stream, record);
         let run = tap.run();
-        run.refused(&tap, 1, &format!("record 2 of the answer has no identity: {problem}"));
+        run.assert_refused(&tap, 1, &format!("record 2 of the answer has no identity: {problem}"));
     }
 }
 
 #[test]
-fn a_token_endpoint_that_is_none() {
+fn a_token_answer_without_a_token_ends_the_run() {
     for answer in ["<html>", "[]", "{}"] {
-        let tap = Tap::on(1);
+        let tap = Tap::with_records(1);
         tap.sandbox.script(Rule::on(Endpoint::Token).every().json(answer));
-        tap.run().refused(
+        tap.run().assert_refused(
             &tap,
             1,
             "fetch an access token: check `authUrl`: the answer is no JSON object with an `access_token`",
@@ -147,13 +151,13 @@ fn a_token_endpoint_that_is_none() {
 }
 
 #[test]
-fn a_server_that_sends_the_secret_back_does_not_get_it_into_a_log() {
-    let tap = Tap::on(1);
-    // The secret lies across the place where a long text is cut.
+fn a_secret_that_the_server_sends_back_is_not_logged() {
+    let tap = Tap::with_records(1);
+    // The second secret is where a long text is cut.
     let echo = format!("no client with secret {0} {1} {0}", tap.sandbox.client_secret(), "x".repeat(255));
     tap.sandbox.script(Rule::on(Endpoint::Token).every().status(400).body(echo));
     let xs = "x".repeat(255);
-    tap.run().refused(
+    tap.run().assert_refused(
         &tap,
         1,
         &format!(
@@ -164,8 +168,8 @@ fn a_server_that_sends_the_secret_back_does_not_get_it_into_a_log() {
 }
 
 #[test]
-fn an_answer_that_is_read_mode_only_keeps_what_it_can() {
-    let tap = Tap::on(1).set("acknowledge", "read");
+fn read_mode_delivers_a_record_without_an_identity() {
+    let tap = Tap::with_records(1).set("acknowledge", "read");
     tap.sandbox.write_text(&tap.stream, r#"{"dataPayload":1}"#);
     let run = tap.run();
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -174,11 +178,11 @@ fn an_answer_that_is_read_mode_only_keeps_what_it_can() {
 }
 
 #[test]
-fn a_refusal_over_several_lines_is_one_line_and_short() {
-    let tap = Tap::on(1);
+fn a_long_refusal_over_several_lines_is_logged_as_one_short_line() {
+    let tap = Tap::with_records(1);
     let text = format!("no\nCRITICAL such\tluck\r\n{}", "x".repeat(1000));
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(404).body(text));
-    tap.run().refused(
+    tap.run().assert_refused(
         &tap,
         1,
         &format!(

@@ -1,35 +1,33 @@
-//! What the settings make of records and of their schema, in SCHEMA and RECORD alike.
+//! Settings that change records and their schema: the SCHEMA message and the RECORD messages agree.
 
 use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Rule};
 
 use crate::tap::{Run, SCHEMA, Tap};
 
-/// The messages of a run.
+/// The messages of a successful run.
 fn messages(run: &Run) -> Vec<Value> {
     assert_eq!(run.code, 0, "{}", run.stderr);
     run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The payload's schema as a run and as `--discover` have it: they must be the same.
+/// The payload's schema in a run, which must be the same as in `--discover`.
 fn payload_schema(tap: &Tap) -> Value {
-    let mut command = tap.command();
-    command.arg("--discover");
-    let catalog: Value = serde_json::from_str(&tap.run_command(command).stdout).unwrap();
+    let catalog: Value = serde_json::from_str(&tap.run_command(tap.command().arg("--discover")).stdout).unwrap();
     assert_eq!(tap.read(), [], "discovery marks nothing");
     let schema = messages(&tap.run())[0]["schema"].clone();
     assert_eq!(schema, catalog["streams"][0]["schema"]);
     schema["properties"]["dataPayload"].clone()
 }
 
-fn anything() -> Value {
+fn default_payload_schema() -> Value {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     schema["schema"]["properties"]["dataPayload"].clone()
 }
 
 #[test]
-fn rfc3339_is_the_right_instant_and_the_schema_says_so() {
-    let tap = Tap::on(0).set("timestampFormat", "rfc3339");
+fn rfc3339_keeps_the_instant_and_the_schema_declares_it() {
+    let tap = Tap::with_records(0).set("timestampFormat", "rfc3339");
     tap.sandbox.write_as(&tap.stream, "a", "2022-02-01T15:16:23.716848-05:00[America/New_York]", r#"{"n":1.00}"#);
     let run = tap.run();
     let schema = SCHEMA.replace(
@@ -44,20 +42,20 @@ fn rfc3339_is_the_right_instant_and_the_schema_says_so() {
 }
 
 #[test]
-fn a_time_stamp_that_cannot_be_written_so_is_an_error_and_nothing_is_marked() {
-    let tap = Tap::on(0).set("timestampFormat", "rfc3339");
+fn a_time_stamp_that_cannot_be_converted_ends_the_run_and_nothing_is_marked() {
+    let tap = Tap::with_records(0).set("timestampFormat", "rfc3339");
     tap.sandbox.write_text(&tap.stream, r#"{"recordId":"a","recordTimeStampISO":"yesterday"}"#);
     let run = tap.run();
     let fatal = "CRITICAL a record cannot be written as the settings ask; what was not delivered stays unread, so run \
                  again then: recordTimeStampISO \"yesterday\": ";
-    assert!(run.last_words().starts_with(fatal), "{}", run.stderr);
-    assert!(run.last_words().ends_with("; set `timestampFormat` to `original`"), "{}", run.stderr);
+    assert!(run.last_log_line().starts_with(fatal), "{}", run.stderr);
+    assert!(run.last_log_line().ends_with("; set `timestampFormat` to `original`"), "{}", run.stderr);
     assert_eq!((run.code, run.stdout.as_str(), tap.sandbox.count(Endpoint::Mark)), (1, "", 0));
 }
 
 #[test]
-fn a_payload_as_a_string_is_its_text() {
-    let tap = Tap::on(0).set("payloadFormat", "string");
+fn a_payload_as_a_string_is_its_json_text() {
+    let tap = Tap::with_records(0).set("payloadFormat", "string");
     let payloads = [r#"{ "n": 1.00, "s": "é\"\u2028" }"#, "[1e400]", "\"x\"", "7", "null"];
     for payload in payloads {
         tap.sandbox.write(&tap.stream, payload);
@@ -69,8 +67,8 @@ fn a_payload_as_a_string_is_its_text() {
 }
 
 #[test]
-fn a_sampled_schema_is_that_of_the_last_records() {
-    let tap = Tap::on(0).set("payloadSchema", "sampled");
+fn a_sampled_schema_is_inferred_from_the_last_records() {
+    let tap = Tap::with_records(0).set("payloadSchema", "sampled");
     tap.sandbox.write(&tap.stream, r#"{"make":"Toyota","price":10.00}"#);
     tap.sandbox.write(&tap.stream, r#"{"price":7,"doors":4,"owner":{"name":"x"},"tags":["a"]}"#);
     assert_eq!(
@@ -90,9 +88,9 @@ fn a_sampled_schema_is_that_of_the_last_records() {
 }
 
 #[test]
-fn an_empty_stream_has_nothing_to_sample() {
-    let tap = Tap::on(0).set("payloadSchema", "sampled");
-    assert_eq!(payload_schema(&tap), anything());
+fn an_empty_stream_has_no_sample_and_keeps_the_default_schema() {
+    let tap = Tap::with_records(0).set("payloadSchema", "sampled");
+    assert_eq!(payload_schema(&tap), default_payload_schema());
     let warning = "WARNING no records to sample, so that the payload may be anything";
     assert_eq!(tap.run().stderr.lines().next(), Some(warning));
 }
@@ -130,7 +128,7 @@ fn register(tap: &Tap, kind: &str, schema: &Value) {
 
 #[test]
 fn a_registered_schema_is_reduced_to_what_a_table_needs() {
-    let tap = Tap::on(0).set("payloadSchema", "registered");
+    let tap = Tap::with_records(0).set("payloadSchema", "registered");
     register(
         &tap,
         "JSON",
@@ -156,39 +154,35 @@ fn a_registered_schema_is_reduced_to_what_a_table_needs() {
 }
 
 #[test]
-fn a_registered_schema_that_cannot_be_used_falls_back_and_says_why() {
-    let tap = Tap::on(0).set("payloadSchema", "registered");
-    let warned = |tap: &Tap| tap.run().stderr.lines().next().unwrap().to_owned();
-    let because =
+fn a_registered_schema_that_cannot_be_used_is_a_warning_with_the_reason() {
+    let tap = Tap::with_records(0).set("payloadSchema", "registered");
+    let first_log_line = |tap: &Tap| tap.run().stderr.lines().next().unwrap().to_owned();
+    let warning =
         |problem: &str| format!("WARNING no registered schema to use, so that the payload may be anything: {problem}");
-    assert_eq!(payload_schema(&tap), anything());
-    assert_eq!(warned(&tap), because("the stream has none"));
+    assert_eq!(payload_schema(&tap), default_payload_schema());
+    assert_eq!(first_log_line(&tap), warning("the stream has none"));
     register(&tap, "AVRO", &json!({"type": "record", "name": "car", "fields": []}));
-    assert_eq!(payload_schema(&tap), anything());
-    assert_eq!(warned(&tap), because("it is an AVRO schema"));
+    assert_eq!(payload_schema(&tap), default_payload_schema());
+    assert_eq!(first_log_line(&tap), warning("it is an AVRO schema"));
 }
 
 #[test]
-fn no_right_to_read_the_schema_is_no_reason_to_stop() {
-    let tap = Tap::on(1).set("payloadSchema", "registered");
+fn a_schema_that_the_client_may_not_read_does_not_end_the_run() {
+    let tap = Tap::with_records(1).set("payloadSchema", "registered");
     tap.sandbox.script(Rule::on(Endpoint::Token).call(1).status(400).body(r#"{"error":"invalid_scope"}"#));
     let run = tap.run();
     assert_eq!((run.code, run.stdout), (0, tap.messages(&tap.records())));
-    let because = "WARNING no registered schema to use, so that the payload may be anything: fetch an access token: this \
+    let warning = "WARNING no registered schema to use, so that the payload may be anything: fetch an access token: this \
                    client may not have the scope \"https://api.streamduo.com/manage:streams\": HOST \
                    answers 400: {\"error\":\"invalid_scope\"}";
-    assert_eq!(run.stderr.lines().next(), Some(because));
+    assert_eq!(run.stderr.lines().next(), Some(warning));
 }
 
 #[test]
 fn the_formats_change_a_catalogs_schema_too() {
-    let tap = Tap::on(2).set("timestampFormat", "rfc3339").set("payloadFormat", "string");
-    let plain = Tap::on(0).args(&["--discover"]).run().stdout;
-    let catalog = tap.file("catalog.json", &plain);
-    let mut command = tap.command();
-    command.arg("--catalog").arg(catalog);
-    let with_catalog = tap.run_command(command);
-    let properties = &messages(&with_catalog)[0]["schema"]["properties"];
+    let tap = Tap::with_records(2).set("timestampFormat", "rfc3339").set("payloadFormat", "string");
+    let catalog = tap.write_file("catalog.json", &Tap::with_records(0).args(&["--discover"]).run().stdout);
+    let properties = &messages(&tap.run_with("--catalog", catalog))[0]["schema"]["properties"];
     assert_eq!(properties["recordTimeStampISO"], json!({"type": "string", "format": "date-time"}));
     assert_eq!(properties["dataPayload"], json!({"type": ["null", "string"]}));
 }

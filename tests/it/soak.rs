@@ -1,4 +1,4 @@
-//! Random faults, kills and targets that end, for as long as `TAP_STREAMDUO_SOAK_SECONDS` says; not run without it.
+//! Random faults, kills and targets that end, for `TAP_STREAMDUO_SOAK_SECONDS`. Without that variable it does not run.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -11,9 +11,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
-use crate::tap::{Running, Tap};
+use crate::tap::{EARLY, Running, Tap};
 
-/// Streams that are read at the same time: most of the time each waits for a retry.
+/// The number of streams that are read at the same time. Most of the time each waits for a retry.
 const STREAMS: usize = 12;
 
 #[derive(Default)]
@@ -48,50 +48,50 @@ fn nothing_is_lost_in_a_soak() {
             });
         }
     });
-    let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+    let get = |count: &AtomicUsize| count.load(Ordering::Relaxed);
     writeln!(
         io::stderr(),
         "soak, seed {seed}: {} streams drained in {} runs with {} faults and {} kills; {} records, {} duplicates, none lost",
-        of(&tally.streams),
-        of(&tally.runs),
-        of(&tally.faults),
-        of(&tally.kills),
-        of(&tally.records),
-        of(&tally.duplicates)
+        get(&tally.streams),
+        get(&tally.runs),
+        get(&tally.faults),
+        get(&tally.kills),
+        get(&tally.records),
+        get(&tally.duplicates)
     )
     .unwrap();
 }
 
-/// A stream, its tap, and what the target behind it has.
+/// A stream, its tap, and what its target has received.
 struct Soak {
     tap: Tap,
-    commits: bool,
-    /// What counts as delivered: in `commit` mode what the target has committed, else what was written.
+    commit_mode: bool,
+    /// In `commit` mode the records that the target has committed, else those that the tap has written.
     delivered: Vec<Identity>,
     state: Option<Value>,
 }
 
 impl Soak {
     fn new(random: &mut Rng) -> Soak {
-        let commits = random.bool();
-        let tap = Tap::on(random.usize(1..400))
-            .set("acknowledge", if commits { "commit" } else { "write" })
+        let commit_mode = random.bool();
+        let tap = Tap::with_records(random.usize(1..400))
+            .set("acknowledge", if commit_mode { "commit" } else { "write" })
             .set("pageSize", random.usize(1..150))
             .set("maxPending", random.usize(1..300))
             .set("maxRetries", random.usize(0..4))
             .set("requestTimeoutSeconds", 2);
-        let tap = if random.bool() { tap.token_from_elsewhere() } else { tap };
-        Soak { tap, commits, delivered: Vec::new(), state: None }
+        let tap = if random.bool() { tap.with_token_from_another_host() } else { tap };
+        Soak { tap, commit_mode, delivered: Vec::new(), state: None }
     }
 
-    /// Runs the tap with faults, again and again, and then in peace until the stream is drained.
+    /// Runs the tap several times with faults, and then without faults until the stream is drained.
     fn run(&mut self, random: &mut Rng, tally: &Tally) {
         for _ in 0..random.usize(1..8) {
             self.script(random, tally);
-            self.one_run(random, true, tally);
+            self.run_once(random, true, tally);
         }
         while !self.tap.unread().is_empty() {
-            self.one_run(random, false, tally);
+            self.run_once(random, false, tally);
         }
         let distinct: BTreeSet<_> = self.delivered.iter().collect();
         for record in self.tap.records() {
@@ -102,8 +102,8 @@ impl Soak {
         tally.duplicates.fetch_add(self.delivered.len() - distinct.len(), Ordering::Relaxed);
     }
 
-    /// A few faults among the next requests. Records arrive only before a peek: one that slips in between peek and mark may
-    /// be lost when the answer is, which is the gap that the service's way of marking leaves.
+    /// Scripts a few faults for the next requests. New records arrive only before a peek: a record that slips in between
+    /// peek and mark may be lost with the mark's answer, because the service marks by position.
     fn script(&self, random: &mut Rng, tally: &Tally) {
         for _ in 0..random.usize(1..4) {
             let endpoint = *random.choice(&[Endpoint::Peek, Endpoint::Mark, Endpoint::Mark, Endpoint::Token]).unwrap();
@@ -128,19 +128,20 @@ impl Soak {
             let late = format!("late-{}", random.u64(..));
             let call = self.tap.sandbox.count(Endpoint::Peek) + random.usize(1..4);
             self.tap.sandbox.script(Rule::on(Endpoint::Peek).call(call).before(move |service| {
-                service.write_as(&stream, &late, "2001-01-01T00:00:00-05:00[America/New_York]", "1");
+                service.write_as(&stream, &late, EARLY, "1");
             }));
         }
     }
 
-    fn one_run(&mut self, random: &mut Rng, disturbed: bool, tally: &Tally) {
+    /// Runs the tap once. With `may_end_early` its target may stop reading, and the tap is then killed or terminated.
+    fn run_once(&mut self, random: &mut Rng, may_end_early: bool, tally: &Tally) {
         tally.runs.fetch_add(1, Ordering::Relaxed);
         let mut command = self.tap.command();
         if let Some(state) = &self.state {
-            command.arg("--state").arg(self.tap.file("state.json", &state.to_string()));
+            command.arg("--state").arg(self.tap.write_file("state.json", &state.to_string()));
         }
-        let mut running = self.tap.start_command(command);
-        let ends_after = (disturbed && random.bool()).then(|| random.usize(..300));
+        let mut running = self.tap.start_command(&mut command);
+        let ends_after = (may_end_early && random.bool()).then(|| random.usize(..300));
         if ends_after.is_some() {
             tally.kills.fetch_add(1, Ordering::Relaxed);
         }
@@ -150,10 +151,10 @@ impl Soak {
             _ if ends_after.is_some() => running.signal(Signal::KILL),
             _ => {}
         }
-        // What the pipe still holds is written, though a target that has ended commits it no more.
-        let rest = running.rest();
-        if !self.commits {
-            rest.lines().for_each(|line| self.delivered.extend(record(line)));
+        // What the pipe still holds has been written. A target that has ended does not commit it.
+        let rest = running.remaining_stdout();
+        if !self.commit_mode {
+            rest.lines().for_each(|line| self.delivered.extend(identity(line)));
         }
         let delivered: BTreeSet<_> = self.delivered.iter().collect();
         for identity in self.tap.read() {
@@ -161,20 +162,21 @@ impl Soak {
         }
     }
 
-    /// The target: reads so many lines, and commits at a STATE if it feels like it.
-    fn load(&mut self, running: &mut Running, lines: Option<usize>, random: &mut Rng) {
+    /// The target: reads at most this many lines, and then commits at random STATEs. Without a limit it commits at every
+    /// STATE.
+    fn load(&mut self, running: &mut Running, max_lines: Option<usize>, random: &mut Rng) {
         let mut waiting = Vec::new();
-        for _ in 0..lines.unwrap_or(usize::MAX) {
-            let line = running.line();
+        for _ in 0..max_lines.unwrap_or(usize::MAX) {
+            let line = running.read_line();
             if line.is_empty() {
                 return;
             }
-            waiting.extend(record(&line));
+            waiting.extend(identity(&line));
             let state = serde_json::from_str::<Value>(&line).ok().filter(|message| message["type"] == "STATE");
-            if !self.commits {
+            if !self.commit_mode {
                 self.delivered.append(&mut waiting);
             } else if let Some(state) = state
-                && (lines.is_none() || random.bool())
+                && (max_lines.is_none() || random.bool())
             {
                 self.delivered.append(&mut waiting);
                 self.state = Some(state["value"].clone());
@@ -183,8 +185,8 @@ impl Soak {
     }
 }
 
-/// The identity of a RECORD message; a line that a kill has cut is none.
-fn record(line: &str) -> Option<Identity> {
+/// The identity of a RECORD message. `None` for other messages, and for a line that a kill has cut.
+fn identity(line: &str) -> Option<Identity> {
     let message: Value = serde_json::from_str(line).ok()?;
     let text = |name: &str| Some(message["record"][name].as_str()?.to_owned());
     Some(Identity { record_id: text("recordId")?, timestamp: text("recordTimeStampISO")? })

@@ -1,14 +1,12 @@
-//! `--state`: what comes in goes out again, with this stream's bookmark.
+//! `--state`: the state that the run starts from, and the one that it writes.
 
 use serde_json::{Value, json};
 
 use crate::tap::Tap;
 
+/// Runs the tap with this state, and returns the last STATE that it writes.
 fn state_after(tap: &Tap, state: &str) -> Value {
-    let path = tap.file("state.json", state);
-    let mut command = tap.command();
-    command.arg("--state").arg(path);
-    let run = tap.run_command(command);
+    let run = tap.run_with("--state", tap.write_file("state.json", state));
     assert_eq!(run.code, 0, "{}", run.stderr);
     let message: Value = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
     message["value"].clone()
@@ -16,7 +14,7 @@ fn state_after(tap: &Tap, state: &str) -> Value {
 
 #[test]
 fn bookmarks_of_other_streams_pass_on() {
-    let tap = Tap::on(1);
+    let tap = Tap::with_records(1);
     let own = json!({"streamId": tap.stream, "acknowledge": "write"});
     let state = json!({"bookmarks": {"other": {"x": 1}, "records": {"old": true}}, "more": [1]});
     let expected = json!({"bookmarks": {"other": {"x": 1}, "records": own}, "more": [1]});
@@ -28,13 +26,11 @@ fn bookmarks_of_other_streams_pass_on() {
 }
 
 #[test]
-fn no_state_yet_is_said_and_is_no_error() {
-    let tap = Tap::on(1);
-    tap.file("empty.json", "");
+fn a_missing_or_empty_state_is_a_warning() {
+    let tap = Tap::with_records(1);
+    tap.write_file("empty.json", "");
     for name in ["missing.json", "empty.json"] {
-        let mut command = tap.command();
-        command.arg("--state").arg(tap.path(name));
-        let run = tap.run_command(command);
+        let run = tap.run_with("--state", tap.path(name));
         assert_eq!(run.code, 0);
         assert_eq!(run.stderr.lines().next(), Some(format!("WARNING state DIR/{name}: there is none yet").as_str()));
     }
@@ -42,17 +38,14 @@ fn no_state_yet_is_said_and_is_no_error() {
 
 #[test]
 fn a_damaged_state_is_refused() {
-    let tap = Tap::on(1);
+    let tap = Tap::with_records(1);
     for (text, problem) in [
         ("{\"bookmarks\": {", "not JSON: EOF while parsing an object at line 1 column 15"),
         ("[]", "not a JSON object"),
         (r#"{"type":"STATE"}"#, "a STATE message without a value"),
     ] {
-        let path = tap.file("state.json", text);
-        let mut command = tap.command();
-        command.arg("-s").arg(path);
-        let run = tap.run_command(command);
-        run.refused(&tap, 2, &format!("state DIR/state.json: {problem}"));
+        let run = tap.run_with("-s", tap.write_file("state.json", text));
+        run.assert_refused(&tap, 2, &format!("state DIR/state.json: {problem}"));
     }
     assert!(tap.sandbox.journal().is_empty());
 }

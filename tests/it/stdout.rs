@@ -1,62 +1,54 @@
-//! An output that cannot be written: nothing that was not delivered is marked.
+//! A stdout that cannot be written: no record is marked.
 
 use std::fs::File;
-use std::process::Stdio;
 
 use streamduo_sandbox::Endpoint;
 
-use crate::tap::Tap;
+use crate::tap::{Run, Tap};
 
-const UNREAD: &str = "what was not delivered stays unread, so run again then";
+const STAYS_UNREAD: &str = "what was not delivered stays unread, so run again then";
+
+/// The run has ended with code 1 and this fatal line, and no mark was requested.
+#[track_caller]
+fn assert_failed_unmarked(tap: &Tap, run: &Run, fatal: &str) {
+    assert_eq!((run.code, run.last_log_line()), (1, fatal));
+    assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 0));
+}
 
 #[test]
 fn a_full_disk_ends_the_run_and_marks_nothing() {
-    let tap = Tap::on(3);
+    let tap = Tap::with_records(3);
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let output = tap.command().stdout(full).output().unwrap();
-    let stderr = tap.tidy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(
-        stderr.lines().last().unwrap(),
-        format!("CRITICAL the disk behind stdout is full: make room; {UNREAD}: No space left on device (os error 28)")
-    );
-    assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 0));
+    let run = tap.finished(tap.command().stdout(full).output().unwrap());
+    let problem = "the disk behind stdout is full: make room";
+    let fatal = format!("CRITICAL {problem}; {STAYS_UNREAD}: No space left on device (os error 28)");
+    assert_failed_unmarked(&tap, &run, &fatal);
 }
 
 #[test]
 fn a_target_that_has_ended_ends_the_run_and_marks_nothing() {
-    let tap = Tap::on(3);
+    let tap = Tap::with_records(3);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = tap.command().stdout(writer).output().unwrap();
-    let stderr = tap.tidy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(
-        stderr.lines().last().unwrap(),
-        format!("CRITICAL the target has ended: look at its own error; {UNREAD}: Broken pipe (os error 32)")
-    );
-    assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 0));
+    let run = tap.finished(tap.command().stdout(writer).output().unwrap());
+    let problem = "the target has ended: look at its own error";
+    assert_failed_unmarked(&tap, &run, &format!("CRITICAL {problem}; {STAYS_UNREAD}: Broken pipe (os error 32)"));
 }
 
-/// Runs the tap through a shell that treats its stdout so.
-fn with_stdout(tap: &Tap, redirection: &str) -> (Option<i32>, String) {
-    let command = tap.command();
-    let mut shell = std::process::Command::new("/bin/sh");
-    shell.arg("-c").arg(format!("exec \"$0\" \"$@\" {redirection}"));
-    shell.arg(command.get_program()).args(command.get_args()).env_clear();
-    let output = shell.stdin(Stdio::null()).output().unwrap();
-    (output.status.code(), tap.tidy(&output.stderr))
+/// Runs the tap in a shell, with this redirection.
+fn run_redirected(tap: &Tap, redirection: &str) -> Run {
+    tap.run_command(&mut tap.shell(&format!("exec \"$0\" \"$@\" {redirection}")))
 }
 
 #[test]
 fn a_closed_stdout_is_refused_before_any_request() {
-    let tap = Tap::on(3);
+    let tap = Tap::with_records(3);
     for redirection in [">&-", "<>/dev/null >&0"] {
-        let (code, stderr) = with_stdout(&tap, redirection);
+        let run = run_redirected(&tap, redirection);
         assert_eq!(
-            (code, stderr.as_str()),
+            (run.code, run.stderr.as_str()),
             (
-                Some(1),
+                1,
                 "CRITICAL stdout is closed, or stands for nothing (/dev/null opened to read and write): records written \
                  there would be lost; give the tap a stdout, as in `tap-streamduo -c config.json | target-x`\n"
             ),
@@ -67,20 +59,16 @@ fn a_closed_stdout_is_refused_before_any_request() {
 }
 
 #[test]
-fn a_stdout_that_is_open_to_read_only_marks_nothing() {
-    let tap = Tap::on(3);
-    let (code, stderr) = with_stdout(&tap, "1</dev/null");
-    assert_eq!(code, Some(1));
-    assert_eq!(
-        stderr.lines().last().unwrap(),
-        format!("CRITICAL cannot write to stdout; {UNREAD}: Bad file descriptor (os error 9)")
-    );
-    assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 0));
+fn a_stdout_that_is_open_only_for_reading_marks_nothing() {
+    let tap = Tap::with_records(3);
+    let run = run_redirected(&tap, "1</dev/null");
+    let fatal = format!("CRITICAL cannot write to stdout; {STAYS_UNREAD}: Bad file descriptor (os error 9)");
+    assert_failed_unmarked(&tap, &run, &fatal);
 }
 
 #[test]
-fn whoever_throws_the_records_away_on_purpose_may() {
-    let tap = Tap::on(3);
-    let (code, _) = with_stdout(&tap, ">/dev/null");
-    assert_eq!((code, tap.unread()), (Some(0), vec![]));
+fn a_stdout_redirected_to_dev_null_is_accepted() {
+    let tap = Tap::with_records(3);
+    let run = run_redirected(&tap, ">/dev/null");
+    assert_eq!((run.code, tap.unread()), (0, vec![]));
 }

@@ -1,41 +1,34 @@
-//! Nothing is lost, whatever dies: each test is named for what the tap survives.
+//! No record is lost when requests fail, processes are killed or other consumers interfere.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::fs::{self, File};
 use std::thread;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
-use crate::tap::{Run, SCHEMA, Tap, identities, record_lines};
+use crate::tap::{EARLY, SCHEMA, Tap, identities, record_lines, schema_and};
 
-/// Five records in pages of two: a first, a middle and a last page.
+/// A tap on 5 records in pages of 2: a first, a middle and a last page.
 fn three_pages() -> Tap {
-    Tap::on(5).set("pageSize", 2).set("maxRetries", 5)
+    Tap::with_records(5).set("pageSize", 2).set("maxRetries", 5)
 }
 
-/// Everything came out once, in order, and is marked.
-#[track_caller]
-fn undisturbed(tap: &Tap, run: &Run, case: &str) {
-    assert_eq!((run.code, run.stdout.as_str()), (0, tap.messages(&tap.records()).as_str()), "{case}\n{}", run.stderr);
-    assert_eq!(tap.unread(), [], "{case}");
-}
-
-/// Runs every case in a thread of its own: most of the time they wait for a retry.
-fn all_at_once(cases: Vec<(String, Tap)>) {
+/// Runs the taps at the same time, because each waits for a retry most of the time. Each must deliver all its records.
+fn assert_all_deliver(cases: Vec<(String, Tap)>) {
     thread::scope(|scope| {
         for (case, tap) in cases {
-            scope.spawn(move || undisturbed(&tap, &tap.run(), &case));
+            scope.spawn(move || tap.run().assert_all_delivered_when(&tap, &case));
         }
     });
 }
 
-/// A way in which an answer gets lost, by name.
-type Loss = (&'static str, fn(Rule) -> Rule);
+/// The name of a fault, and the rule that causes it.
+type Fault = (&'static str, fn(Rule) -> Rule);
 
-/// Every way in which the answer to a mark can get lost.
-const LOSSES: [Loss; 7] = [
+/// Ways in which the answer to a mark gets lost.
+const LOST_ANSWERS: [Fault; 7] = [
     ("closed", Rule::close),
     ("cut with a length", Rule::cut),
     ("cut without a length", Rule::cut_chunked),
@@ -46,25 +39,25 @@ const LOSSES: [Loss; 7] = [
 ];
 
 #[test]
-fn a_lost_answer_to_a_mark_of_any_kind_on_any_page_once_and_twice() {
+fn a_lost_answer_to_a_mark_costs_no_record_and_no_duplicate() {
     let mut cases = Vec::new();
-    for (kind, lose) in LOSSES {
+    for (fault, lose_answer) in LOST_ANSWERS {
         for applied in [true, false] {
             for page in 1..=3 {
                 for times in [1, 2] {
                     let tap = three_pages();
                     let rule = Rule::on(Endpoint::Mark).calls(page..=page + times - 1);
-                    tap.sandbox.script(lose(if applied { rule.applied() } else { rule }));
-                    cases.push((format!("{kind}, applied: {applied}, mark {page}, {times} times"), tap));
+                    tap.sandbox.script(lose_answer(if applied { rule.applied() } else { rule }));
+                    cases.push((format!("{fault}, applied: {applied}, mark {page}, {times} times"), tap));
                 }
             }
         }
     }
-    all_at_once(cases);
+    assert_all_deliver(cases);
 }
 
 #[test]
-fn a_mark_that_times_out_applied_or_not() {
+fn a_mark_that_times_out_costs_no_record_and_no_duplicate() {
     let mut cases = Vec::new();
     for applied in [true, false] {
         for page in 1..=3 {
@@ -74,30 +67,28 @@ fn a_mark_that_times_out_applied_or_not() {
             cases.push((format!("applied: {applied}, mark {page}"), tap));
         }
     }
-    all_at_once(cases);
+    assert_all_deliver(cases);
 }
 
 #[test]
 fn a_record_that_slips_in_when_the_answer_is_lost_is_found_by_looking_back() {
     let tap = three_pages();
-    let stream = tap.stream.clone();
-    // Between the first record of the page and the second.
-    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().close().before(move |service| {
-        service.write_as(&stream, "late", "2022-02-01T15:16:25-05:00[America/New_York]", "\"late\"");
-    }));
+    let between_records_of_the_page = "2022-02-01T15:16:25-05:00[America/New_York]";
+    let late = tap.write_late(between_records_of_the_page, "\"late\"");
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().close().before(late));
     let run = tap.run();
     assert_eq!((run.code, tap.unread()), (0, vec![]));
-    let written = written(&run.stdout);
+    let written = written_identities(&run.stdout);
     assert_eq!(written.len(), 6, "each once");
     assert_eq!(written.into_iter().collect::<BTreeSet<_>>(), tap.read().into_iter().collect());
 }
 
 #[test]
-fn a_mark_that_is_applied_after_the_one_that_took_its_place() {
+fn a_mark_that_is_applied_after_a_later_mark_costs_no_record() {
     for late in [2, 3] {
-        let tap = Tap::on(8).set("pageSize", 2).set("maxRetries", 5);
-        // The first mark is lost, and not applied when the next peek looks. The second one is answered; then the service gets
-        // round to the first, which hits records that nobody has seen.
+        let tap = Tap::with_records(8).set("pageSize", 2).set("maxRetries", 5);
+        // The first mark fails, and is not applied yet when the next peek is answered. The service applies it only after a
+        // later mark, to records that the tap has not read.
         tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).status(504).header("retry-after", "0"));
         let stream = tap.stream.clone();
         tap.sandbox.script(Rule::on(Endpoint::Mark).call(late).after(move |service| {
@@ -105,13 +96,13 @@ fn a_mark_that_is_applied_after_the_one_that_took_its_place() {
         }));
         let run = tap.run();
         assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
-        nothing_is_lost(&tap, &run.stdout, &format!("applied after mark {late}"));
-        assert_eq!(written(&run.stdout).len(), 8, "each once");
+        assert_nothing_lost(&tap, &run.stdout, &format!("applied after mark {late}"));
+        assert_eq!(written_identities(&run.stdout).len(), 8, "each once");
     }
 }
 
-/// The records on stdout, with repetitions; a line that was cut by a kill is none.
-fn written(stdout: &str) -> Vec<Identity> {
+/// The identities of the records on stdout, with duplicates. A line that a kill has cut is skipped.
+fn written_identities(stdout: &str) -> Vec<Identity> {
     stdout
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -123,164 +114,156 @@ fn written(stdout: &str) -> Vec<Identity> {
         .collect()
 }
 
-/// Whatever the service has as read was written.
+/// All records that the service has as read have been written.
 #[track_caller]
-fn nothing_is_lost(tap: &Tap, out: &str, case: &str) {
-    let written: BTreeSet<_> = written(out).into_iter().collect();
+fn assert_nothing_lost(tap: &Tap, stdout: &str, case: &str) {
+    let written: BTreeSet<_> = written_identities(stdout).into_iter().collect();
     for identity in tap.read() {
-        assert!(written.contains(&identity), "{case}: {identity:?} is read and was never written");
+        assert!(written.contains(&identity), "{case}: {identity:?} is read but was not written");
     }
 }
 
 #[test]
-fn kill_9_at_every_kind_of_moment_again_and_again() {
+fn a_kill_during_a_request_costs_no_record_and_at_most_a_page_of_duplicates() {
     for applied in [true, false] {
-        let tap = Tap::on(60).set("pageSize", 2);
-        let mut out = String::new();
-        let moments =
+        let tap = Tap::with_records(60).set("pageSize", 2);
+        let mut stdout = String::new();
+        let requests =
             [(Endpoint::Token, 1), (Endpoint::Peek, 1), (Endpoint::Mark, 1), (Endpoint::Peek, 2), (Endpoint::Mark, 2)];
-        for (endpoint, request) in moments.into_iter().cycle().take(3 * moments.len()) {
-            let call = tap.sandbox.count(endpoint) + request;
+        for (endpoint, nth) in requests.into_iter().cycle().take(3 * requests.len()) {
+            let call = tap.sandbox.count(endpoint) + nth;
             let rule = Rule::on(endpoint).call(call);
             tap.sandbox.script(if applied { rule.applied().hold() } else { rule.hold() });
             let running = tap.start();
             tap.sandbox.wait_held(endpoint, call);
-            out.push_str(&running.kill());
-            nothing_is_lost(&tap, &out, &format!("applied: {applied}, killed at {endpoint:?} {request}"));
+            stdout.push_str(&running.kill());
+            assert_nothing_lost(&tap, &stdout, &format!("applied: {applied}, killed at {endpoint:?} {nth}"));
         }
-        out.push_str(&tap.run().stdout);
-        nothing_is_lost(&tap, &out, "the last run");
-        let distinct: BTreeSet<_> = written(&out).into_iter().collect();
+        stdout.push_str(&tap.run().stdout);
+        assert_nothing_lost(&tap, &stdout, "the last run");
+        let written = written_identities(&stdout);
+        let distinct: BTreeSet<_> = written.iter().cloned().collect();
         assert_eq!(distinct, identities(&tap.records()).into_iter().collect());
         assert_eq!(tap.unread(), []);
-        assert!(written(&out).len() <= 60 + 2 * 3 * moments.len(), "more than a page of duplicates for a kill");
+        assert!(written.len() <= 60 + 2 * 3 * requests.len(), "more than a page of duplicates per kill");
     }
 }
 
 #[test]
-fn a_target_that_dies_inside_a_page() {
-    let tap = Tap::on_large(150);
+fn a_target_that_dies_inside_a_page_leaves_everything_unread() {
+    let tap = Tap::with_large_records(150);
     let mut running = tap.start();
-    assert_eq!(running.line(), SCHEMA);
-    let (code, stderr) = running.drop_reader().end(&tap);
-    assert_eq!((code, tap.read()), (1, vec![]), "{stderr}");
-    assert!(stderr.contains("CRITICAL the target has ended: look at its own error; "), "{stderr}");
+    assert_eq!(running.read_line(), SCHEMA);
+    let run = running.close_stdout().wait(&tap);
+    assert_eq!((run.code, tap.read()), (1, vec![]), "{}", run.stderr);
+    assert!(run.stderr.contains("CRITICAL the target has ended: look at its own error; "), "{}", run.stderr);
 }
 
 #[test]
-fn a_target_that_dies_after_a_page() {
+fn a_target_that_dies_after_a_page_costs_no_record() {
     let tap = three_pages();
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().hold());
     let mut running = tap.start();
-    let out: String = (0..3).map(|_| running.line()).collect();
+    let stdout = running.read_lines(3);
     tap.sandbox.wait_held(Endpoint::Mark, 1);
-    let (code, stderr) = {
-        let dying = running.drop_reader();
-        tap.sandbox.release();
-        dying.end(&tap)
-    };
-    assert_eq!(code, 1, "{stderr}");
+    let running = running.close_stdout();
+    tap.sandbox.release();
+    let run = running.wait(&tap);
+    assert_eq!(run.code, 1, "{}", run.stderr);
     assert_eq!(tap.read(), identities(&tap.records()[..2]));
-    nothing_is_lost(&tap, &out, "the first page");
+    assert_nothing_lost(&tap, &stdout, "the first page");
 }
 
 #[test]
-fn a_target_that_dies_before_a_record_that_slipped_in_is_written_is_told_what_is_lost() {
-    let tap = Tap::on(1);
-    let stream = tap.stream.clone();
-    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().hold().before(move |service| {
-        service.write_as(&stream, "late", "2001-01-01T00:00:00-05:00[America/New_York]", "1");
-    }));
+fn a_record_that_slipped_in_and_cannot_be_written_is_named() {
+    let tap = Tap::with_records(1);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().hold().before(tap.write_late(EARLY, "1")));
     let mut running = tap.start();
-    running.line();
-    running.line();
+    running.read_lines(2);
     tap.sandbox.wait_held(Endpoint::Mark, 1);
-    let dying = running.drop_reader();
+    let running = running.close_stdout();
     tap.sandbox.release();
-    let (code, stderr) = dying.end(&tap);
+    let run = running.wait(&tap);
     let fatal = "CRITICAL 1 records are marked as read and could not be written to stdout (Broken pipe (os error 32)): \
                  recordId late";
-    assert_eq!((code, stderr.lines().last()), (1, Some(fatal)));
+    assert_eq!((run.code, run.last_log_line()), (1, fatal));
 }
 
 #[test]
-fn sigterm_right_after_the_first_record_from_somebody_who_then_stops_reading() {
-    let tap = Tap::on_large(150);
+fn a_target_that_sends_sigterm_and_stops_reading_is_not_an_error() {
+    let tap = Tap::with_large_records(150);
     let mut running = tap.start();
-    let first: String = (0..2).map(|_| running.line()).collect();
-    assert_eq!(first, format!("{SCHEMA}{}", record_lines(&tap.records()[..1])));
+    assert_eq!(running.read_lines(2), schema_and(&tap.records()[..1]));
     running.signal(Signal::TERM);
-    let (code, stderr) = running.drop_reader().end(&tap);
-    assert_eq!((code, tap.read()), (143, vec![]), "{stderr}");
-    assert!(!stderr.contains("CRITICAL"), "{stderr}");
+    let run = running.close_stdout().wait(&tap);
+    assert_eq!((run.code, tap.read()), (143, vec![]), "{}", run.stderr);
+    assert!(!run.stderr.contains("CRITICAL"), "{}", run.stderr);
 }
 
 #[test]
 fn a_signal_while_the_target_does_not_read_ends_the_run_after_the_page_and_marks_nothing() {
-    let tap = Tap::on_large(150);
+    let tap = Tap::with_large_records(150);
     let mut running = tap.start();
-    assert_eq!(running.line(), SCHEMA);
+    assert_eq!(running.read_line(), SCHEMA);
     running.signal(Signal::TERM);
-    let run = running.end(&tap);
+    let run = running.wait(&tap);
     assert_eq!((run.code, tap.read()), (143, vec![]));
     assert_eq!(run.stdout, format!("{}{}", record_lines(&tap.records()[..100]), tap.state_line("write")));
 }
 
 #[test]
-fn a_ctrl_c_that_takes_the_target_along() {
-    let tap = Tap::on(1).set("pollIntervalSeconds", 86_400).args(&["--follow"]);
+fn a_ctrl_c_that_ends_the_target_too_is_not_an_error() {
+    let tap = Tap::with_records(1).set("pollIntervalSeconds", 86_400).args(&["--follow"]);
     let mut running = tap.start();
-    for _ in 0..3 {
-        running.line();
-    }
-    let dying = running.drop_reader();
-    dying.signal(Signal::INT);
-    let (code, stderr) = dying.end(&tap);
-    assert_eq!(code, 130, "{stderr}");
-    assert!(!stderr.contains("CRITICAL"), "{stderr}");
+    running.read_lines(3);
+    let running = running.close_stdout();
+    running.signal(Signal::INT);
+    let run = running.wait(&tap);
+    assert_eq!(run.code, 130, "{}", run.stderr);
+    assert!(!run.stderr.contains("CRITICAL"), "{}", run.stderr);
 }
 
 #[test]
-fn a_signal_during_the_request_for_a_token() {
-    let tap = Tap::on(1);
+fn a_signal_during_the_request_for_a_token_ends_the_run() {
+    let tap = Tap::with_records(1);
     tap.sandbox.script(Rule::on(Endpoint::Token).every().hold());
     let running = tap.start();
     tap.sandbox.wait_for(Endpoint::Token, 1);
     running.signal(Signal::INT);
-    assert_eq!((running.end(&tap).code, tap.read()), (130, vec![]));
+    assert_eq!((running.wait(&tap).code, tap.read()), (130, vec![]));
 }
 
 #[test]
-fn two_taps_on_one_stream() {
-    let tap = Tap::on(10).set("pageSize", 3);
-    // The first tap has peeked and waits to mark; a second one reads the whole stream meanwhile.
+fn two_taps_on_one_stream_lose_no_record() {
+    let tap = Tap::with_records(10).set("pageSize", 3);
+    // The first tap has peeked, and its mark is held. Meanwhile the second tap reads the whole stream.
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).hold());
     let first = tap.start();
     tap.sandbox.wait_held(Endpoint::Mark, 1);
     let second = tap.run();
     tap.sandbox.release();
-    let first = first.end(&tap);
+    let first = first.wait(&tap);
     assert_eq!((second.code, second.stdout), (0, tap.messages(&tap.records())));
-    // Its mark found nothing unread, which is counted as a failure: there are none to forgive here.
-    assert_eq!((first.code, first.last_words()), (1, "CRITICAL the service has marked no record"));
-    nothing_is_lost(&tap, &format!("{}{}", first.stdout, record_lines(&tap.records())), "two taps");
+    // Its mark finds nothing unread. That counts as a failure, and `maxRetries` is 0.
+    assert_eq!((first.code, first.last_log_line()), (1, "CRITICAL the service has marked no record"));
+    assert_nothing_lost(&tap, &format!("{}{}", first.stdout, record_lines(&tap.records())), "two taps");
 }
 
 #[test]
-fn another_consumer_that_marks_between_peek_and_mark() {
-    let tap = Tap::on(6).set("pageSize", 2);
+fn another_consumer_that_marks_between_peek_and_mark_costs_no_record() {
+    let tap = Tap::with_records(6).set("pageSize", 2);
     let stream = tap.stream.clone();
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).before(move |service| {
         service.mark_oldest(&stream, 1);
     }));
     let run = tap.run();
-    undisturbed(&tap, &run, "another consumer");
+    run.assert_all_delivered(&tap);
     assert!(run.stderr.contains("INFO 1 records slipped in between peek and mark"), "{}", run.stderr);
 }
 
 #[test]
-fn records_that_appear_before_the_oldest_unread_with_every_page() {
-    let tap = Tap::on(7).set("pageSize", 2);
+fn records_that_appear_before_the_oldest_unread_are_written_once_each() {
+    let tap = Tap::with_records(7).set("pageSize", 2);
     let stream = tap.stream.clone();
     let mut late = 0;
     tap.sandbox.script(Rule::on(Endpoint::Mark).calls(1..=20).before(move |service| {
@@ -289,65 +272,64 @@ fn records_that_appear_before_the_oldest_unread_with_every_page() {
         service.write_as(&stream, &format!("late-{late}"), &stamp, "1");
     }));
     let run = tap.run();
-    let written = written(&run.stdout);
     assert_eq!((run.code, tap.unread()), (0, vec![]));
-    assert_eq!(written.len(), tap.records().len(), "each once");
-    nothing_is_lost(&tap, &run.stdout, "late records");
+    assert_eq!(written_identities(&run.stdout).len(), tap.records().len(), "each once");
+    assert_nothing_lost(&tap, &run.stdout, "late records");
 }
 
 #[test]
-fn several_records_at_one_time_stamp() {
-    let tap = Tap::on(0).set("pageSize", 2);
+fn several_records_at_one_time_stamp_are_written_once_each() {
+    let tap = Tap::with_records(0).set("pageSize", 2);
     let stamp = "2022-02-01T15:16:23-05:00[America/New_York]";
     for id in 0..7 {
         tap.sandbox.write_as(&tap.stream, &id.to_string(), stamp, "1");
     }
-    undisturbed(&tap, &tap.run(), "one time stamp");
+    tap.run().assert_all_delivered(&tap);
 }
 
 #[test]
-fn pages_that_the_service_caps_for_peeks_for_marks_and_for_both() {
+fn a_service_that_caps_peeks_or_marks_or_both_is_drained() {
     for (peeks, marks) in [(Some(100), None), (None, Some(7)), (Some(100), Some(30)), (Some(120), Some(100))] {
-        let tap = Tap::on(250);
+        let tap = Tap::with_records(250);
         for (endpoint, cap) in [(Endpoint::Peek, peeks), (Endpoint::Mark, marks)] {
             if let Some(cap) = cap {
                 tap.sandbox.script(Rule::on(endpoint).every().cap(cap));
             }
         }
-        undisturbed(&tap, &tap.run(), &format!("peeks {peeks:?}, marks {marks:?}"));
+        tap.run().assert_all_delivered_when(&tap, &format!("peeks {peeks:?}, marks {marks:?}"));
     }
 }
 
 #[test]
-fn a_token_that_ends_between_peek_and_mark() {
+fn a_token_that_is_revoked_between_peek_and_mark_is_renewed() {
     let tap = three_pages().set("maxRetries", 0);
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(2).revoke_token());
-    undisturbed(&tap, &tap.run(), "revoked");
+    tap.run().assert_all_delivered(&tap);
     assert_eq!(tap.sandbox.count(Endpoint::Token), 2);
 }
 
 #[test]
-fn a_service_that_is_down_for_long_and_comes_back() {
+fn a_service_that_comes_back_after_40_failed_calls_is_drained() {
     let tap = three_pages().set("maxRetries", 50);
     for endpoint in [Endpoint::Token, Endpoint::Peek, Endpoint::Mark] {
         tap.sandbox.script(Rule::on(endpoint).calls(1..=40).status(503).header("retry-after", "0"));
     }
-    undisturbed(&tap, &tap.run(), "down");
+    tap.run().assert_all_delivered(&tap);
 }
 
 #[test]
-fn a_service_that_wants_it_slower() {
+fn a_429_for_a_peek_or_a_mark_is_retried() {
     let tap = three_pages();
     tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).status(429).header("retry-after", "1"));
     tap.sandbox
         .script(Rule::on(Endpoint::Mark).call(2).status(429).header("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"));
     let run = tap.run();
-    undisturbed(&tap, &run, "429");
+    run.assert_all_delivered(&tap);
     assert!(run.stderr.contains("trying again in # s (1 of 5)"), "{}", run.stderr);
 }
 
 #[test]
-fn answers_that_take_their_time() {
+fn slow_answers_are_awaited() {
     let tap = three_pages();
     for endpoint in [Endpoint::Token, Endpoint::Peek, Endpoint::Mark] {
         tap.sandbox.script(Rule::on(endpoint).call(1).applied().hold());
@@ -357,24 +339,18 @@ fn answers_that_take_their_time() {
         tap.sandbox.wait_held(endpoint, 1);
         tap.sandbox.release();
     }
-    undisturbed(&tap, &running.end(&tap), "slow");
+    running.wait(&tap).assert_all_delivered(&tap);
 }
 
 #[test]
-fn a_disk_that_fills_up_in_the_middle_of_a_page() {
-    let tap = Tap::on_large(150);
-    let file = tap.path("out.jsonl");
-    // 100 blocks of 512 bytes, as POSIX counts for `ulimit -f`: less than the first page.
-    let command = tap.command();
-    let mut shell = std::process::Command::new("/bin/sh");
-    shell.arg("-c").arg("trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"");
-    shell.arg(command.get_program()).args(command.get_args()).env_clear();
-    let output = shell.stdout(std::fs::File::create(&file).unwrap()).output().unwrap();
-    let mut out = String::new();
-    std::fs::File::open(&file).unwrap().read_to_string(&mut out).unwrap();
-    let stderr = tap.tidy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("CRITICAL the disk behind stdout is full: make room; "), "{stderr}");
+fn a_disk_that_fills_up_in_the_middle_of_a_page_leaves_everything_unread() {
+    let tap = Tap::with_large_records(150);
+    let path = tap.path("out.jsonl");
+    // `ulimit -f` counts blocks of 512 bytes (POSIX): 100 of them are less than the first page.
+    let mut shell = tap.shell("trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"");
+    let run = tap.finished(shell.stdout(File::create(&path).unwrap()).output().unwrap());
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("CRITICAL the disk behind stdout is full: make room; "), "{}", run.stderr);
     assert_eq!(tap.read(), []);
-    assert!(out.starts_with(SCHEMA));
+    assert!(fs::read_to_string(&path).unwrap().starts_with(SCHEMA));
 }

@@ -1,14 +1,15 @@
-//! Runs the binary, and says what it has to write.
+//! Runs the binary and checks what it writes.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use regex::Regex;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use streamduo_sandbox::{Identity, Record, Sandbox};
+use streamduo_sandbox::{Identity, Record, Sandbox, Service};
 use tempfile::TempDir;
 
 /// The SCHEMA message of the default schema.
@@ -23,7 +24,10 @@ pub const SCHEMA: &str = concat!(
     "\n"
 );
 
-/// A sandbox with one stream, and a tap configured for it.
+/// A time stamp before those of all sample records.
+pub const EARLY: &str = "2001-01-01T00:00:00-05:00[America/New_York]";
+
+/// A sandbox with one stream, and the command line of a tap that reads it.
 pub struct Tap {
     pub sandbox: Sandbox,
     pub stream: String,
@@ -38,14 +42,15 @@ pub struct Tap {
 pub struct Run {
     /// The exit code.
     pub code: i32,
+    /// What the test has not read before.
     pub stdout: String,
-    /// stderr with what differs from run to run replaced: see [`tidy`].
+    /// stderr, see [`Tap::normalize`].
     pub stderr: String,
 }
 
 impl Tap {
-    /// A tap on a stream of sample records. It forgives no failure unless a test asks for it.
-    pub fn on(records: usize) -> Tap {
+    /// A tap on a stream of sample records. It makes no retries (`maxRetries` 0) unless the test sets them.
+    pub fn with_records(records: usize) -> Tap {
         let sandbox = Sandbox::start();
         let stream = sandbox.create_stream("cars");
         sandbox.fill(&stream, records);
@@ -54,17 +59,17 @@ impl Tap {
         Tap { sandbox, stream, settings, args: Vec::new(), env: Vec::new(), dir: TempDir::new().unwrap() }
     }
 
-    /// A tap on a stream of large records: the first page of a hundred is more than a pipe holds, so that the tap blocks in
-    /// the middle of it when its target does not read.
-    pub fn on_large(records: usize) -> Tap {
-        let tap = Tap::on(0);
+    /// A tap on a stream of large records. The first page of 100 is larger than a pipe's buffer, so that the tap blocks in
+    /// the middle of it if its target does not read.
+    pub fn with_large_records(records: usize) -> Tap {
+        let tap = Tap::with_records(0);
         for n in 0..records {
             tap.sandbox.write(&tap.stream, &format!("{{\"n\":{n},\"text\":\"{}\"}}", "x".repeat(2000)));
         }
         tap
     }
 
-    /// With this setting; `Value::Null` takes it away.
+    /// Changes a setting. `Value::Null` removes it.
     pub fn set(mut self, name: &str, value: impl Into<Value>) -> Tap {
         let settings = self.settings.as_object_mut().unwrap();
         match value.into() {
@@ -74,13 +79,13 @@ impl Tap {
         self
     }
 
-    /// With a token from another host: the same machine, by a name that an HTTP client cannot tell from another one's.
-    pub fn token_from_elsewhere(self) -> Tap {
-        let elsewhere = self.sandbox.auth_url().replace("127.0.0.1", "localhost");
-        self.set("authUrl", elsewhere)
+    /// Fetches the token from another host name, so that the HTTP client opens another connection for it.
+    pub fn with_token_from_another_host(self) -> Tap {
+        let auth_url = self.sandbox.auth_url().replace("127.0.0.1", "localhost");
+        self.set("authUrl", auth_url)
     }
 
-    /// With these arguments beside `--config`.
+    /// Adds arguments after `--config`.
     pub fn args(mut self, args: &[&str]) -> Tap {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
@@ -91,53 +96,70 @@ impl Tap {
         self
     }
 
-    /// Writes a file for the tap to read, and returns its path.
-    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+    /// Writes a file to this tap's folder, and returns its path.
+    pub fn write_file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
         path
     }
 
-    /// Where a file of this name would lie.
+    /// The path of a file in this tap's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The command, configured by a file.
+    /// The tap's command, with its settings in a config file.
     pub fn command(&self) -> Command {
-        let config = self.file("config.json", &self.settings.to_string());
+        let config = self.write_file("config.json", &self.settings.to_string());
         let mut command = bare_command();
         command.arg("--config").arg(config).args(&self.args).envs(self.env.iter().cloned());
         command
     }
 
-    /// Runs it to its end.
+    /// A shell script in which `"$0" "$@"` is the tap's command.
+    pub fn shell(&self, script: &str) -> Command {
+        let command = self.command();
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(script).arg(command.get_program()).args(command.get_args()).env_clear();
+        shell
+    }
+
+    /// Runs the tap's command to its end.
     pub fn run(&self) -> Run {
-        self.run_command(self.command())
+        self.run_command(&mut self.command())
     }
 
-    pub fn run_command(&self, mut command: Command) -> Run {
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        Run {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: self.tidy(&output.stderr),
-        }
+    /// Runs the tap's command with one more option.
+    pub fn run_with(&self, option: &str, value: impl AsRef<OsStr>) -> Run {
+        self.run_command(self.command().arg(option).arg(value))
     }
 
-    /// Starts it, to be talked to.
+    pub fn run_command(&self, command: &mut Command) -> Run {
+        self.finished(command.stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// Starts the tap's command. The test can read its stdout line by line.
     pub fn start(&self) -> Running {
-        self.start_command(self.command())
+        self.start_command(&mut self.command())
     }
 
-    pub fn start_command(&self, mut command: Command) -> Running {
+    pub fn start_command(&self, command: &mut Command) -> Running {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stdout = child.stdout.take().map(BufReader::new);
         Running { child, stdout }
     }
 
-    /// stderr with this run's address, ids, paths and durations replaced.
-    pub fn tidy(&self, stderr: &[u8]) -> String {
+    /// The result of a command that has ended by itself.
+    pub fn finished(&self, output: Output) -> Run {
+        Run {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: self.normalize(&output.stderr),
+        }
+    }
+
+    /// stderr with placeholders for what differs from run to run: address, ids, paths and durations.
+    pub fn normalize(&self, stderr: &[u8]) -> String {
         let text = String::from_utf8(stderr.to_vec()).unwrap();
         let host = self.sandbox.url().trim_start_matches("http://");
         let text = text
@@ -150,15 +172,32 @@ impl Tap {
         number.replace_all(&text, "#$2").into_owned()
     }
 
-    /// What a run writes for these records: SCHEMA, RECORD and STATE.
+    /// The output of a run in `write` mode that delivers these records: SCHEMA, RECORDs and STATE.
     pub fn messages(&self, records: &[Record]) -> String {
-        [SCHEMA.to_owned(), record_lines(records), self.state_line("write")].concat()
+        schema_and(records) + &self.state_line("write")
     }
 
     /// The STATE message of a run in this mode.
     pub fn state_line(&self, acknowledge: &str) -> String {
         let bookmark = json!({"streamId": self.stream, "acknowledge": acknowledge});
         format!("{}\n", json!({"type": "STATE", "value": {"bookmarks": {"records": bookmark}}}))
+    }
+
+    /// A hook that writes the record "late".
+    pub fn write_late(
+        &self,
+        timestamp: &'static str,
+        payload: &'static str,
+    ) -> impl FnMut(&mut Service) + Send + use<> {
+        let stream = self.stream.clone();
+        move |service| {
+            service.write_as(&stream, "late", timestamp, payload);
+        }
+    }
+
+    /// The record that [`write_late`](Tap::write_late) has written.
+    pub fn late_record(&self) -> Record {
+        self.records().into_iter().find(|record| record.identity.record_id == "late").unwrap()
     }
 
     pub fn records(&self) -> Vec<Record> {
@@ -175,87 +214,99 @@ impl Tap {
 }
 
 impl Run {
-    /// The last line of stderr.
-    pub fn last_words(&self) -> &str {
+    pub fn last_log_line(&self) -> &str {
         self.stderr.lines().last().unwrap_or_default()
     }
 
-    /// The run failed with this code and this one fatal line, wrote nothing to stdout, and the stream is untouched.
+    /// stderr has this line.
     #[track_caller]
-    pub fn refused(&self, tap: &Tap, code: i32, fatal: &str) {
+    pub fn assert_logged(&self, expected: &str) {
+        assert!(self.stderr.lines().any(|line| line == expected), "{}", self.stderr);
+    }
+
+    /// The run has written all records once, in order, and they are marked as read.
+    #[track_caller]
+    pub fn assert_all_delivered(&self, tap: &Tap) {
+        self.assert_all_delivered_when(tap, "");
+    }
+
+    /// Like [`assert_all_delivered`](Run::assert_all_delivered), for one of several cases in a test.
+    #[track_caller]
+    pub fn assert_all_delivered_when(&self, tap: &Tap, case: &str) {
+        let expected = tap.messages(&tap.records());
+        assert_eq!((self.code, &self.stdout), (0, &expected), "{case}\n{}", self.stderr);
+        assert_eq!(tap.unread(), [], "{case}");
+    }
+
+    /// The run has failed with this exit code and only this fatal line. stdout is empty, and no record is marked.
+    #[track_caller]
+    pub fn assert_refused(&self, tap: &Tap, code: i32, fatal: &str) {
         let fatal_lines: Vec<_> = self.stderr.lines().filter(|line| line.starts_with("CRITICAL")).collect();
         assert_eq!(fatal_lines, [format!("CRITICAL {fatal}")], "{}", self.stderr);
         assert_eq!((self.code, self.stdout.as_str()), (code, ""));
-        assert_eq!(tap.read(), [], "the stream is touched");
+        assert_eq!(tap.read(), [], "a record is marked");
     }
 }
 
-/// A tap that runs while the test goes on.
+/// A running tap.
 pub struct Running {
     pub child: Child,
-    stdout: BufReader<ChildStdout>,
+    /// `None` once [`Running::close_stdout`] has closed it.
+    stdout: Option<BufReader<ChildStdout>>,
 }
 
 impl Running {
-    /// Waits for the next line on stdout.
-    pub fn line(&mut self) -> String {
+    /// Waits for the next line on stdout. Empty at the end of stdout.
+    pub fn read_line(&mut self) -> String {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
+        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
         line
     }
 
-    /// Sends a signal.
+    /// Waits for the next `count` lines on stdout.
+    pub fn read_lines(&mut self, count: usize) -> String {
+        (0..count).map(|_| self.read_line()).collect()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Closes the reading end of its stdout.
-    pub fn drop_reader(self) -> Dying {
-        Dying { child: self.child }
+    /// Closes the reading end of stdout, as a target does that ends.
+    pub fn close_stdout(mut self) -> Running {
+        self.stdout = None;
+        self
     }
 
-    /// Kills it, and returns what it had written.
+    /// Kills the tap, and returns the unread rest of stdout.
     pub fn kill(self) -> String {
         self.signal(Signal::KILL);
-        self.rest()
+        self.remaining_stdout()
     }
 
-    /// Waits for its end, however it ends; returns what was written and not read before.
-    pub fn rest(mut self) -> String {
-        let mut stdout = String::new();
-        self.stdout.read_to_string(&mut stdout).unwrap();
+    /// Waits for the end, which may be by a signal. Returns the unread rest of stdout.
+    pub fn remaining_stdout(mut self) -> String {
+        let stdout = self.read_to_end();
         self.child.wait().unwrap();
         stdout
     }
 
-    /// Waits for its end; stdout is what was not read before.
-    pub fn end(mut self, tap: &Tap) -> Run {
-        let mut stdout = String::new();
-        self.stdout.read_to_string(&mut stdout).unwrap();
-        let output = self.child.wait_with_output().unwrap();
-        Run { code: output.status.code().unwrap(), stdout, stderr: tap.tidy(&output.stderr) }
+    /// Waits for the end, which must not be by a signal.
+    pub fn wait(mut self, tap: &Tap) -> Run {
+        let stdout = self.read_to_end();
+        Run { stdout, ..tap.finished(self.child.wait_with_output().unwrap()) }
+    }
+
+    fn read_to_end(&mut self) -> String {
+        let mut text = String::new();
+        if let Some(stdout) = &mut self.stdout {
+            stdout.read_to_string(&mut text).unwrap();
+        }
+        text
     }
 }
 
-/// A tap whose target has stopped reading.
-pub struct Dying {
-    child: Child,
-}
-
-impl Dying {
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Waits for its end: the exit code and stderr.
-    pub fn end(self, tap: &Tap) -> (i32, String) {
-        let output = self.child.wait_with_output().unwrap();
-        (output.status.code().unwrap(), tap.tidy(&output.stderr))
-    }
-}
-
-/// The binary, in an environment that says nothing.
+/// The binary without arguments, in an empty environment.
 pub fn bare_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tap-streamduo"));
     command.env_clear();
@@ -270,12 +321,16 @@ pub fn record_lines(records: &[Record]) -> String {
         .collect()
 }
 
-/// Who the records are.
+/// SCHEMA and the RECORD messages of these records.
+pub fn schema_and(records: &[Record]) -> String {
+    format!("{SCHEMA}{}", record_lines(records))
+}
+
 pub fn identities(records: &[Record]) -> Vec<Identity> {
     records.iter().map(|record| record.identity.clone()).collect()
 }
 
-/// The file of this name at the top of the repository.
-pub fn top_level(name: &str) -> PathBuf {
+/// The path of a file in the repository.
+pub fn repository_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }

@@ -208,8 +208,8 @@ impl Rule {
         self
     }
 
-    /// Answers a request that marks with `readStatus` "true" instead of "false". Which one the real service sends is not
-    /// known.
+    /// Shows the records that the request marks with `readStatus` "true" instead of "false". Which one the real service
+    /// sends is not known.
     pub fn as_read(mut self) -> Rule {
         self.as_read = true;
         self
@@ -245,8 +245,8 @@ impl Rule {
         self
     }
 
-    /// Runs a hook on the service just before the request is carried out, or would be if it were not for another effect of
-    /// the rule. The hook must use the [`Service`]: the sandbox is locked meanwhile.
+    /// Runs a hook on the service just before the request is carried out. It runs even if another effect of the rule keeps
+    /// the request from being carried out. The hook must use the [`Service`], because the sandbox is locked meanwhile.
     pub fn before(mut self, hook: impl FnMut(&mut Service) + Send + 'static) -> Rule {
         self.before = Some(Hook::new(hook));
         self

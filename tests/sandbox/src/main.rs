@@ -39,7 +39,7 @@ enum Action {
     Run {
         #[command(flatten)]
         options: Options,
-        /// The command; {config} in it becomes the path of a file with the tap's settings
+        /// The command; {config} in it is replaced with the path of a file with the tap's settings
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },

@@ -1,6 +1,7 @@
 //! One stream's records in time order, and which of them are unread.
 //!
-//! A record is kept as the text of an answer, so that an answer is built by copying. No request scans the whole stream.
+//! A record is kept as the text of an answer, so that an answer is built by copying. The work of a request depends on the
+//! number of records that it returns, not on the size of the stream.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
