@@ -167,7 +167,7 @@ fn a_run_ends_with_what_is_written_if_the_service_caps_the_window() {
     let run = tap.run();
     assert_eq!((run.code, without_states(&run)), (0, schema_and(&tap.records()[..150])));
     assert_eq!(count(&last_state(&run)), 150);
-    // The marks are capped as well. They are repeated until all records that the state covers are marked.
+    // The marks are capped as well. They are repeated until exactly the records that the state covers are marked.
     let second = run_with_state(&tap, &last_state(&run));
     assert_eq!(tap.read(), identities(&tap.records()[..150]));
     assert_eq!(without_states(&second), schema_and(&tap.records()[150..]));

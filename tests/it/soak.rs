@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
-use crate::tap::{EARLY, Running, Tap};
+use crate::tap::{EARLY, Running, Tap, written_identity};
 
 /// The number of streams that are read at the same time. Most of the time each waits for a retry.
 const STREAMS: usize = 12;
@@ -154,7 +154,7 @@ impl Soak {
         // What the pipe still holds has been written. A target that has ended does not commit it.
         let rest = running.remaining_stdout();
         if !self.commit_mode {
-            rest.lines().for_each(|line| self.delivered.extend(identity(line)));
+            rest.lines().for_each(|line| self.delivered.extend(written_identity(line)));
         }
         let delivered: BTreeSet<_> = self.delivered.iter().collect();
         for identity in self.tap.read() {
@@ -171,7 +171,7 @@ impl Soak {
             if line.is_empty() {
                 return;
             }
-            waiting.extend(identity(&line));
+            waiting.extend(written_identity(&line));
             let state = serde_json::from_str::<Value>(&line).ok().filter(|message| message["type"] == "STATE");
             if !self.commit_mode {
                 self.delivered.append(&mut waiting);
@@ -183,11 +183,4 @@ impl Soak {
             }
         }
     }
-}
-
-/// The identity of a RECORD message. `None` for other messages, and for a line that a kill has cut.
-fn identity(line: &str) -> Option<Identity> {
-    let message: Value = serde_json::from_str(line).ok()?;
-    let text = |name: &str| Some(message["record"][name].as_str()?.to_owned());
-    Some(Identity { record_id: text("recordId")?, timestamp: text("recordTimeStampISO")? })
 }

@@ -1,14 +1,13 @@
-//! No record is lost when requests fail, processes are killed or other consumers interfere.
+//! What becomes of the records when requests fail, processes are killed or other consumers interfere.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::thread;
 
 use rustix::process::Signal;
-use serde_json::Value;
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
-use crate::tap::{EARLY, SCHEMA, Tap, identities, record_lines, schema_and};
+use crate::tap::{EARLY, SCHEMA, Tap, identities, record_lines, schema_and, written_identity};
 
 /// A tap on 5 records in pages of 2: a first, a middle and a last page.
 fn three_pages() -> Tap {
@@ -85,33 +84,25 @@ fn a_record_that_slips_in_when_the_answer_is_lost_is_found_by_looking_back() {
 
 #[test]
 fn a_mark_that_is_applied_after_a_later_mark_costs_no_record() {
-    for late in [2, 3] {
+    for later_mark in [2, 3] {
         let tap = Tap::with_records(8).set("pageSize", 2).set("maxRetries", 5);
         // The first mark fails, and is not applied yet when the next peek is answered. The service applies it only after a
         // later mark, to records that the tap has not read.
         tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).status(504).header("retry-after", "0"));
         let stream = tap.stream.clone();
-        tap.sandbox.script(Rule::on(Endpoint::Mark).call(late).after(move |service| {
+        tap.sandbox.script(Rule::on(Endpoint::Mark).call(later_mark).after(move |service| {
             service.mark_oldest(&stream, 2);
         }));
         let run = tap.run();
         assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
-        assert_nothing_lost(&tap, &run.stdout, &format!("applied after mark {late}"));
+        assert_nothing_lost(&tap, &run.stdout, &format!("applied after mark {later_mark}"));
         assert_eq!(written_identities(&run.stdout).len(), 8, "each once");
     }
 }
 
-/// The identities of the records on stdout, with duplicates. A line that a kill has cut is skipped.
+/// The identities of the records on stdout, with duplicates.
 fn written_identities(stdout: &str) -> Vec<Identity> {
-    stdout
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["type"] == "RECORD")
-        .map(|message| Identity {
-            record_id: message["record"]["recordId"].as_str().unwrap().to_owned(),
-            timestamp: message["record"]["recordTimeStampISO"].as_str().unwrap().to_owned(),
-        })
-        .collect()
+    stdout.lines().filter_map(written_identity).collect()
 }
 
 /// All records that the service has as read have been written.

@@ -272,7 +272,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Closes the reading end of stdout, as a target does that ends.
+    /// Closes the reading end of stdout, as happens when a target ends.
     pub fn close_stdout(mut self) -> Running {
         self.stdout = None;
         self
@@ -328,6 +328,13 @@ pub fn schema_and(records: &[Record]) -> String {
 
 pub fn identities(records: &[Record]) -> Vec<Identity> {
     records.iter().map(|record| record.identity.clone()).collect()
+}
+
+/// The identity of the record in a RECORD message. `None` for other messages, and for a line that a kill has cut.
+pub fn written_identity(line: &str) -> Option<Identity> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let text = |name: &str| Some(message["record"][name].as_str()?.to_owned());
+    Some(Identity { record_id: text("recordId")?, timestamp: text("recordTimeStampISO")? })
 }
 
 /// The path of a file in the repository.
