@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A loader that is killed in the middle: it hands its input line by line to the real one beside it, and then both die by
-SIGKILL. KILL says when: `after-150-lines`, or `after-a-state`, once the loader has told of its first commit. It leaves a
-file `killed` in the folder it ran in, so that nobody takes another failure for this one.
+"""A loader that dies in the middle of a load. It hands its input line by line to the real loader beside it, and then both die
+by SIGKILL. The variable KILL says when: `after-150-lines`, or `after-a-state`, once the real loader has printed its first STATE.
+The file `killed` in the working directory tells this death from another failure.
 """
 
 import os
@@ -35,7 +35,7 @@ if os.environ["KILL"] == "after-a-state":
             child.stdin.write(line)
             child.stdin.flush()
     except BrokenPipeError:
-        # The other thread is killing both.
+        # The other thread has killed the real loader, and this process is next.
         pass
 else:
     for _ in range(150):

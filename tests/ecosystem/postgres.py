@@ -1,5 +1,6 @@
-"""A PostgreSQL to throw away: on loopback, on a free port, run by a user other than root."""
+"""A PostgreSQL for the time of the checks: on loopback, on a free port, run by a user other than root."""
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -7,104 +8,98 @@ import secrets
 import shutil
 import socket
 import subprocess
+import tempfile
 
-from bench import Folder, Skip, Wrong, environment, lines, run
+import pytest
+
+from processes import environment, run
+from rows import parse_lines
 
 
-def programs():
-    """The folder of initdb and pg_ctl, of the newest version; installed where there is none and that is allowed."""
-    found = find_programs()
-    if found is None:
-        install()
-        found = find_programs()
-    if found is None:
-        raise Skip("there is no PostgreSQL, and it cannot be installed here: `apt-get install postgresql`")
-    return found
+@contextlib.contextmanager
+def serve():
+    programs = find_programs() or install() or find_programs()
+    if programs is None:
+        pytest.skip("there is no PostgreSQL, and it cannot be installed here: `apt-get install postgresql`")
+    with tempfile.TemporaryDirectory(prefix="tap-streamduo-", ignore_cleanup_errors=True) as folder:
+        server = Server(programs, pathlib.Path(folder))
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 def find_programs():
-    debian = pathlib.Path("/usr/lib/postgresql")
-    versions = sorted(debian.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])) if debian.is_dir() else []
-    initdb = versions[-1] if versions else shutil.which("initdb")
-    return pathlib.Path(initdb).parent if initdb else None
+    """The folder of initdb and pg_ctl, of the newest version."""
+    versions = pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    initdb = max(versions, key=lambda path: int(path.parts[-3]), default=None) or shutil.which("initdb")
+    return initdb and pathlib.Path(initdb).parent
 
 
 def install():
-    apt = shutil.which("apt-get")
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if apt is None or (sudo and shutil.which("sudo") is None):
-        return
-    # The run level keeps the package from starting a server of its own where invoke-rc.d decides that.
-    apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", apt, "-q", "-y"]
-    print("   installing Debian's postgresql", flush=True)
-    run([*apt, "update"], code=None)
-    run([*apt, "install", "--no-install-recommends", "postgresql"], code=None)
+    if all(map(shutil.which, ["apt-get", *sudo[:1]])):
+        # With this run level invoke-rc.d starts no server for the package.
+        apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-q", "-y"]
+        run([*apt, "update"], code=None)
+        run([*apt, "install", "--no-install-recommends", "postgresql"], code=None)
 
 
-class Postgres:
-    """A cluster that runs until the end of the `with`."""
-
+class Server:
     user = "loader"
     database = "postgres"
 
-    def __enter__(self):
-        self.programs = programs()
+    def __init__(self, programs, folder):
+        self.programs = programs
+        self.folder = folder
+        self.data = folder / "data"
         self.password = secrets.token_urlsafe(16)
-        self.folder = Folder(public=True)
-        top = self.folder.__enter__()
-        try:
-            self.begin(top)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def begin(self, top):
-        self.data = top / "data"
-        password = top / "password"
-        password.write_text(self.password)
         self.as_user = {}
+
+    def start(self):
+        password = self.folder / "password"
+        password.write_text(self.password)
         if os.geteuid() == 0:
-            # PostgreSQL refuses to run as root. Debian's package has made this user.
-            account = next((pwd.getpwnam(name) for name in ["postgres", "nobody"] if known(name)), None)
+            # PostgreSQL refuses to run as root. Debian's package has made the user postgres.
+            known = {account.pw_name: account for account in pwd.getpwall()}
+            account = known.get("postgres") or known.get("nobody")
             if account is None:
-                raise Skip("PostgreSQL refuses to run as root, and there is no user postgres or nobody")
+                pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres or nobody")
             self.as_user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-            os.chown(top, account.pw_uid, account.pw_gid)
+            os.chown(self.folder, account.pw_uid, account.pw_gid)
             os.chown(password, account.pw_uid, account.pw_gid)
-        made = ["--auth=scram-sha-256", f"--pwfile={password}", f"--username={self.user}", "--no-sync"]
-        self.pg("initdb", f"--pgdata={self.data}", "--encoding=UTF8", "--locale=C", *made)
-        # Another program may take the port between the look and the start.
-        for attempt in range(5):
+        access = ["--auth=scram-sha-256", f"--pwfile={password}", f"--username={self.user}"]
+        self.control("initdb", "--encoding=UTF8", "--locale=C", "--no-sync", *access)
+        log = self.folder / "log"
+        # Another program may take the free port first.
+        for _ in range(5):
             self.port = free_port()
             options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-            # A zone that gives away every time stamp that was not taken for one in UTC.
+            # A time zone far from UTC reveals a time stamp that is not taken as UTC.
             options += " -c timezone=Asia/Kolkata"
-            log = f"--log={top / 'log'}"
-            if self.pg("pg_ctl", f"--pgdata={self.data}", log, f"--options={options}", "--wait", "start", code=None) == 0:
+            if self.control("pg_ctl", f"--log={log}", f"--options={options}", "--wait", "start", code=None) == 0:
                 return
-        raise Wrong(f"PostgreSQL does not start:\n{(top / 'log').read_text()}")
+        pytest.fail(f"PostgreSQL does not start:\n{log.read_text()}")
 
-    def __exit__(self, *_):
+    def stop(self):
         if (self.data / "postmaster.pid").exists():
-            self.pg("pg_ctl", f"--pgdata={self.data}", "--mode=immediate", "--wait", "stop", code=None)
-        self.folder.__exit__()
+            self.control("pg_ctl", "--mode=immediate", "--wait", "stop", code=None)
 
-    def pg(self, program, *words, code=0):
-        # The server keeps what it gets as stdout: no pipe, or its reader would wait for ever.
-        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
-        return run([self.programs / program, *words], code=code, **options, **self.as_user).code
+    def control(self, program, *words, code=0):
+        # No pipe as stdout: the server inherits it, so a reader would wait for the server's end.
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"} | self.as_user
+        return run([self.programs / program, f"--pgdata={self.data}", *words], code=code, **options).returncode
 
     def query(self, sql):
         """The rows of a query, each as an object."""
-        sql = f"select to_json(row) from ({sql}) row"
-        where = {"PGHOST": "127.0.0.1", "PGPORT": self.port, "PGUSER": self.user, "PGPASSWORD": self.password}
-        where |= {"PGDATABASE": self.database, "PGCLIENTENCODING": "UTF8"}
+        variables = {"PGHOST": "127.0.0.1", "PGPORT": self.port, "PGUSER": self.user, "PGPASSWORD": self.password}
+        variables |= {"PGDATABASE": self.database, "PGCLIENTENCODING": "UTF8"}
         psql = [self.programs / "psql", "--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
-        return lines(run([*psql, f"--command={sql}"], env=environment(**where)).stdout)
+        command = f"--command=select to_json(row) from ({sql}) row"
+        return parse_lines(run([*psql, command], env=environment(**variables)).stdout)
 
-    def columns(self, table):
-        """The type of every column."""
+    def column_types(self, table):
         schema, name = table.split(".")
         rows = self.query(
             f"select column_name, data_type from information_schema.columns"
@@ -112,21 +107,10 @@ class Postgres:
         )
         return {row["column_name"]: row["data_type"] for row in rows}
 
+    @property
     def target_config(self):
-        return {
-            "host": "127.0.0.1",
-            "port": self.port,
-            "user": self.user,
-            "password": self.password,
-            "database": self.database,
-        }
-
-
-def known(name):
-    try:
-        return pwd.getpwnam(name) is not None
-    except KeyError:
-        return False
+        names = ["port", "user", "password", "database"]
+        return {"host": "127.0.0.1"} | {name: getattr(self, name) for name in names}
 
 
 def free_port():

@@ -1,0 +1,106 @@
+"""What the checks share: virtual environments, a clone of the repository, and an end of everything that a check starts."""
+
+import hashlib
+import os
+import re
+import signal
+import sys
+
+import pytest
+
+pytest.register_assert_rewrite("rows")
+
+from processes import HERE, KEPT, ROOT, end, run, running
+from rows import parse
+
+
+def pytest_sessionstart():
+    # pytest.exit tears down all fixtures. Otherwise a signal would leave programs running.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda number, _: pytest.exit(signal.Signals(number).name, 128 + number))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Fails a run in which nothing passed, since it proves nothing. With ECOSYSTEM_ALL=1 a skip fails it too."""
+    outcomes = session.config.pluginmanager.get_plugin("terminalreporter").stats
+    fails = "passed" not in outcomes or ("skipped" in outcomes and os.environ.get("ECOSYSTEM_ALL", "0") != "0")
+    if fails and exitstatus == pytest.ExitCode.OK and not session.config.option.collectonly:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def end_running_programs(tmp_path):
+    """Needs `tmp_path` only to end the programs before that folder is removed."""
+    yield
+    for process in list(running):
+        end(process)
+
+
+def venv_programs(name):
+    """A session fixture: the folder of programs of a virtual environment with requirements-NAME.txt. Kept between runs."""
+
+    def programs():
+        requirements = HERE / f"requirements-{name}.txt"
+        key = hashlib.sha256(requirements.read_bytes() + sys.version.encode() + str(KEPT).encode()).hexdigest()[:12]
+        venv = KEPT / f"venv-{name}-{key}"
+        if not (venv / "complete").exists():
+            run([sys.executable, "-m", "venv", "--clear", venv])
+            pip = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            ended = run([*pip, "--requirement", requirements], code=None)
+            if ended.returncode != 0:
+                errors = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
+                pytest.skip(f"pip cannot install {requirements.name}: {errors[-1:]}")
+            (venv / "complete").touch()
+        return venv / "bin"
+
+    return pytest.fixture(programs, scope="session")
+
+
+duckdb_programs = venv_programs("duckdb")
+jsonl_programs = venv_programs("jsonl")
+kubernetes_programs = venv_programs("kubernetes")
+meltano_programs = venv_programs("meltano")
+postgres_programs = venv_programs("postgres")
+singer_programs = venv_programs("singer")
+
+
+@pytest.fixture(scope="session")
+def read_duckdb(duckdb_programs):
+    """Reads the rows that target-duckdb has loaded into a file, and the types of their columns."""
+
+    def read(file):
+        found = parse(run([duckdb_programs / "python", HERE / "read_duckdb.py", file]).stdout)
+        for row in found["rows"]:
+            # It loads the text `false` as a boolean, and JSON reads back as text.
+            assert row["readStatus"] is False
+            row["readStatus"] = "false"
+            row["dataPayload"] = None if row["dataPayload"] is None else parse(row["dataPayload"])
+        return found["rows"], found["types"]
+
+    return read
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A copy of the repository with what git holds or would add, as a user's clone has it."""
+    listed = run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], code=None)
+    if listed.returncode != 0:
+        pytest.skip(f"there is nothing to clone: {listed.stderr.strip()}")
+    for name in filter(None, listed.stdout.split("\0")):
+        source, copy = ROOT / name, tmp_path / "clone" / name
+        if source.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            # With a new modification time: cargo does not build a file that is older than its last build.
+            copy.write_bytes(source.read_bytes())
+            copy.chmod(source.stat().st_mode)
+    return tmp_path / "clone"
+
+
+@pytest.fixture(scope="session")
+def readme_settings():
+    """The settings in the README's table, each with its default."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Settings\n")[2].partition("\n## ")[0]
+    settings = dict(re.findall(r"^\| `(\w+)` \| (?:`([^`]*)`|required) \|", section, re.MULTILINE))
+    assert len(settings) > 10
+    return settings

@@ -1,0 +1,98 @@
+"""Rows as they are written and as they are loaded, and an exact comparison of the two."""
+
+import collections
+import datetime
+import decimal
+import json
+
+# Payloads of every JSON type, as text.
+OBJECTS = [
+    '{"price": 10.00, "big": 123456789012345678901234567890, "tiny": 1e-7, "third": 0.1, "ok": true, "none": null}',
+    '{"nested": [1, [2, {"a": [], "b": {}}]], "text": "\\"quoted\\", back \\\\ slash, na\\u00efve \U0001f697\\n\\ttab"}',
+    "{}",
+    '{"": "no name", "A": 1, "a": 2, "select": "*", "with space": "a,b;c\'d"}',
+    "[]",
+    '[1, "two", null, [true]]',
+]
+SCALARS = ['"text"', '"123"', '"null"', '"[1]"', '""', "42", "-0.5", "true", "null"]
+
+# A schema as a partner might register it. Some cars leave fields out, and one has a field that the schema does not know.
+CAR_SCHEMA = {
+    "type": "object",
+    "required": ["make"],
+    "properties": {
+        "make": {"type": "string"},
+        "price": {"type": "number"},
+        "doors": {"type": "integer"},
+        "sold": {"type": "boolean"},
+        "extras": {"type": "array", "items": {"type": "string"}},
+        "seller": {"type": "object", "properties": {"name": {"type": "string"}, "cars": {"type": "integer"}}},
+    },
+}
+CARS = [
+    '{"make": "Toyota", "price": 6250.00, "doors": 4, "sold": false, "extras": ["radio", "roof"],'
+    ' "seller": {"name": "Ann", "cars": 3}}',
+    '{"make": "Škoda", "price": 4700.5, "doors": 2, "sold": true, "extras": [], "seller": {"name": "Bob", "cars": 12}}',
+    '{"make": "BMW", "price": 22000, "doors": 4}',
+    '{"make": "Volvo", "seller": {"name": "Cy \\"the van\\" O\'Neill"}}',
+    '{"make": "Ford", "price": 0.1, "colour": "red"}',
+]
+
+
+def parse(text):
+    """The value of a JSON text, without rounding its numbers."""
+    return json.loads(text, parse_float=decimal.Decimal)
+
+
+def parse_lines(text):
+    return [parse(line) for line in text.splitlines()]
+
+
+def read_lines(path):
+    return parse_lines(path.read_text(encoding="utf-8"))
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+def assert_loaded(loaded, written):
+    """The loaded rows are the written ones, each once, in any order."""
+    count = collections.Counter(map(identity, loaded))
+    wanted = {identity(row): row for row in written}
+    assert len(wanted) == len(written) > 0, "these rows are no base for a comparison"
+    assert [row for row in count if count[row] > 1] == [], "rows loaded more than once"
+    assert [row for row in wanted if row not in count] == [], "rows missing"
+    assert [row for row in count if row not in wanted] == [], "rows that nobody wrote"
+    for row in loaded:
+        assert canonical(row) == canonical(wanted[identity(row)])
+
+
+def identity(row):
+    return row["recordId"], row["recordTimeStampISO"]
+
+
+def canonical(value):
+    """A JSON value as text with numbers by their value: 10.00 equals 10, but true does not equal 1."""
+    match value:
+        case bool() | None | str():
+            return json.dumps(value)
+        case int() | decimal.Decimal():
+            return format(decimal.Decimal(value).normalize(decimal.Context(prec=100)), "f")
+        case list():
+            return f"[{','.join(map(canonical, value))}]"
+        case dict():
+            return f"{{{','.join(f'{json.dumps(key)}:{canonical(value[key])}' for key in sorted(value))}}}"
+    raise TypeError(type(value))
+
+
+def at_instants(rows):
+    """The rows with each time stamp as its instant in UTC. A time stamp without a zone is taken as UTC."""
+    return [row | {"recordTimeStampISO": instant(row["recordTimeStampISO"]).isoformat()} for row in rows]
+
+
+def instant(stamp):
+    """The instant of a time stamp, which may also name its zone in brackets (RFC 9557)."""
+    moment = datetime.datetime.fromisoformat(stamp.partition("[")[0])
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).astimezone(datetime.timezone.utc)

@@ -1,0 +1,116 @@
+"""target-postgres loads every record into a real PostgreSQL."""
+
+import functools
+import json
+
+import pytest
+
+import postgres
+from processes import environment, run
+from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, parse, write_json
+from sandbox import Sandbox, run_tap
+
+
+@pytest.fixture(scope="session")
+def server():
+    with postgres.serve() as server:
+        yield server
+
+
+class Table:
+    """A table in a database schema of its own, and the target that loads into it."""
+
+    def __init__(self, programs, server, folder, schema, **settings):
+        self.target = programs / "target-postgres"
+        self.server = server
+        self.name = f"{schema}.records"
+        self.config = write_json(folder / f"{schema}.json", server.target_config | {"default_target_schema": schema} | settings)
+
+    def load(self, output, **variables):
+        """Loads the tap's output and returns all rows loaded so far, without the target's own columns."""
+        run([self.target, "--config", self.config], input=output, env=environment(**variables))
+        rows = self.server.query(f"select * from {self.name}")
+        return [{name: value for name, value in row.items() if not name.startswith("_sdc_")} for row in rows]
+
+    def instants(self):
+        """The instant of each record, if its time stamp is in the time zone of the server."""
+        instant = '"recordTimeStampISO" at time zone current_setting(\'TimeZone\')'
+        rows = self.server.query(f'select "recordId", {instant} as instant from {self.name}')
+        return {row["recordId"]: row["instant"] for row in rows}
+
+    def types(self):
+        return self.server.column_types(self.name)
+
+
+@pytest.fixture
+def new_table(postgres_programs, server, tmp_path):
+    """Makes a table, given the name of its schema and settings of the target."""
+    return functools.partial(Table, postgres_programs, server, tmp_path)
+
+
+def test_default_settings(new_table, tmp_path):
+    sandbox, table = Sandbox(1200), new_table("defaults")
+    sandbox.write(OBJECTS + SCALARS)
+    output = run_tap(sandbox, tmp_path)
+    for _ in range(2):
+        assert_loaded(table.load(output), sandbox.records())
+    sandbox.write(OBJECTS)
+    assert_loaded(table.load(run_tap(sandbox, tmp_path)), sandbox.records())
+    assert table.types()["dataPayload"] == "jsonb"
+    assert table.types()["recordId"] == "text"
+
+
+def test_payload_format_string(new_table, tmp_path):
+    sandbox, table = Sandbox(250), new_table("strings")
+    sandbox.write(OBJECTS + SCALARS)
+    rows = table.load(run_tap(sandbox, tmp_path, payloadFormat="string"))
+    assert table.types()["dataPayload"] == "text"
+    for row in rows:
+        row["dataPayload"] = None if row["dataPayload"] is None else parse(row["dataPayload"])
+    assert_loaded(rows, sandbox.records())
+
+
+def test_timestamp_format_rfc3339(new_table, tmp_path):
+    """The target makes a column without a time zone and fills it in the zone of its connection: PGTZ, or else the server's."""
+    sandbox = Sandbox(250)
+    output = run_tap(sandbox, tmp_path, timestampFormat="rfc3339")
+    written = at_instants(sandbox.records())
+
+    utc = new_table("rfc3339_utc")
+    utc.load(output, PGTZ="UTC")
+    assert_loaded(at_instants(utc.load(output, PGTZ="UTC")), written)
+    assert utc.types()["recordTimeStampISO"].startswith("timestamp")
+
+    local = new_table("rfc3339_local")
+    rows = local.load(output)
+    instants = local.instants()
+    assert_loaded(at_instants(row | {"recordTimeStampISO": instants[row["recordId"]]} for row in rows), written)
+
+
+@pytest.mark.parametrize("source", ["registered", "sampled"])
+def test_payload_schema(new_table, tmp_path, source):
+    """A typed payload, in one column and flattened into a column for each field."""
+    sandbox = Sandbox()
+    sandbox.register(CAR_SCHEMA)
+    sandbox.write(CARS)
+    output = run_tap(sandbox, tmp_path, payloadSchema=source)
+    written = sandbox.records()
+    assert_loaded(new_table(source).load(output), written)
+
+    flat = new_table(f"{source}_flat", flattening_enabled=True, flattening_max_depth=2)
+    rows = flat.load(output)
+    types = {name: kind for name, kind in flat.types().items() if name.startswith("dataPayload__")}
+    for name, kind in {"make": "text", "price": "numeric", "doors": "bigint", "sold": "boolean"}.items():
+        assert types.get(f"dataPayload__{name}") == kind
+    assert_loaded(rows, [flatten(record, types) for record in written])
+
+
+def flatten(record, columns):
+    """A record as the target flattens it: a column for each field that the schema knows, an array as its JSON text."""
+    row = {name: value for name, value in record.items() if name != "dataPayload"}
+    for column in columns:
+        value = record["dataPayload"]
+        for name in column.split("__")[1:]:
+            value = value.get(name) if isinstance(value, dict) else None
+        row[column] = json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value
+    return row
