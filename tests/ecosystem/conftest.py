@@ -48,8 +48,8 @@ def venv_programs(name):
             pip = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             ended = run([*pip, "--requirement", requirements], code=None)
             if ended.returncode != 0:
-                errors = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
-                pytest.skip(f"pip cannot install {requirements.name}: {errors[-1:]}")
+                errors = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")] or ["pip gives no reason"]
+                pytest.skip(f"pip cannot install {requirements.name}: {errors[-1]}")
             (venv / "complete").touch()
         return venv / "bin"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A loader that dies in the middle of a load. It hands its input line by line to the real loader beside it, and then both die
-by SIGKILL. The variable KILL says when: `after-150-lines`, or `after-a-state`, once the real loader has printed its first STATE.
-The file `killed` in the working directory tells this death from another failure.
+by SIGKILL. The variable KILL says when: `after-150-lines`, or `after-a-state`, which is when the real loader has printed its
+first STATE. The file `killed` in the working directory tells this death from another failure.
 """
 
 import os

@@ -18,7 +18,9 @@ from rows import parse_lines
 
 @contextlib.contextmanager
 def serve():
-    programs = find_programs() or install() or find_programs()
+    if find_programs() is None:
+        install()
+    programs = find_programs()
     if programs is None:
         pytest.skip("there is no PostgreSQL, and it cannot be installed here: `apt-get install postgresql`")
     with tempfile.TemporaryDirectory(prefix="tap-streamduo-", ignore_cleanup_errors=True) as folder:

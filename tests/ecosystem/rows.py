@@ -61,10 +61,10 @@ def assert_loaded(loaded, written):
     """The loaded rows are the written ones, each once, in any order."""
     count = collections.Counter(map(identity, loaded))
     wanted = {identity(row): row for row in written}
-    assert len(wanted) == len(written) > 0, "these rows are no base for a comparison"
+    assert len(wanted) == len(written) > 0, "the written rows are not distinct, or there are none"
     assert [row for row in count if count[row] > 1] == [], "rows loaded more than once"
     assert [row for row in wanted if row not in count] == [], "rows missing"
-    assert [row for row in count if row not in wanted] == [], "rows that nobody wrote"
+    assert [row for row in count if row not in wanted] == [], "rows never written"
     for row in loaded:
         assert canonical(row) == canonical(wanted[identity(row)])
 

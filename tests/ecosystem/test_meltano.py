@@ -18,8 +18,8 @@ SEVERAL_STREAMS = "deploy/meltano/several-streams.meltano.yml"
 # Meltano installs the loaders itself. Their fixtures only skip the checks where pip cannot install them.
 @pytest.fixture(scope="session")
 def project(meltano_programs, jsonl_programs, duckdb_programs, tmp_path_factory):
-    """A Meltano project for all checks: the repository's meltano.yml as it stands, and the streams of deploy/. Each check has
-    its own state and its own place for rows."""
+    """One project for all checks: the repository's meltano.yml, unchanged, and the streams of deploy/. Each check has its own
+    state and its own place for rows."""
     return Project(meltano_programs / "meltano", tmp_path_factory.mktemp("project"))
 
 

@@ -22,11 +22,10 @@ print(json.dumps(kinds), file=sys.stderr)
 CATALOG = """
 import json, sys, singer
 catalog = singer.Catalog.load(sys.argv[1])
-selected = [entry.stream for entry in catalog.get_selected_streams({})]
+list(catalog.get_selected_streams({}))
 entry = catalog.get_stream("records")
 metadata = singer.metadata.to_map(entry.metadata)
 print(json.dumps({
-    "selected": selected,
     "keys": entry.key_properties,
     "table-keys": singer.metadata.get(metadata, (), "table-key-properties"),
     "inclusion": {path[1]: about["inclusion"] for path, about in metadata.items() if len(path) == 2},
