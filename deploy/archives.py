@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes release archives out of wheels: archives.py WHEELS OUT PROGRAM
+"""Makes release archives from wheels: archives.py WHEELS OUT PROGRAM
 
-For each wheel in the folder WHEELS, an archive in OUT with the program out of it, the licence, the README, the change log,
-completions for bash, zsh, fish and PowerShell, and the man page; then SHA256SUMS. PROGRAM is a tap-streamduo that runs here: it
-writes the completions and the man page.
+Writes into the folder OUT an archive for each wheel in the folder WHEELS, and SHA256SUMS. An archive holds the wheel's program,
+the licence, the README, the change log, completions for bash, zsh, fish and PowerShell, and the man page. PROGRAM is a
+tap-streamduo that runs on this machine: it prints the completions and the man page.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def main(wheels, out, program):
 def archive(wheel, documents, out):
     """Writes the archive of one wheel: a zip file for Windows, else a tar.gz."""
     name, version, *_, platform = wheel.stem.split("-")
-    # Several tags may stand for one platform.
+    # The platform may be several tags, separated by dots. The first one will do.
     name = f"{name.replace('_', '-')}-{version}-{platform.split('.')[0]}"
     with zipfile.ZipFile(wheel) as file:
         [member] = [member for member in file.namelist() if ".data/scripts/" in member]
