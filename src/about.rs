@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::Format;
-use crate::settings;
+use crate::config::settings;
 
 /// What Meltano may rely on.
 const CAPABILITIES: [&str; 7] = ["about", "catalog", "discover", "properties", "state", "structured-logging", "test"];

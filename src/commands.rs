@@ -1,18 +1,22 @@
-//! What the tap can be asked to do: each wires the parts that it needs.
+//! What the tap can be asked to do. Each command wires the parts that it needs.
 
 use anyhow::Result;
-use log::info;
+use log::{info, warn};
 use serde_json::Value;
 
-use crate::api::{Api, Queue};
 use crate::cli::Args;
-use crate::config::{Acknowledge, Config, Invalid};
-use crate::http::Http;
-use crate::logging::Meter;
-use crate::shutdown::Shutdown;
-use crate::singer::Writer;
-use crate::state::State;
-use crate::{about, catalog, poll, schema, singer};
+use crate::config::{Acknowledge, Config, Invalid, PayloadFormat, PayloadSchema};
+use crate::poll::Endpoints;
+use crate::shutdown::{Shutdown, Stopped};
+use crate::singer::state::State;
+use crate::singer::{Writer, catalog, schema, state_message, stdout};
+use crate::streamduo::api::Api;
+use crate::streamduo::http::Http;
+use crate::streamduo::{self, Count, Tuning};
+use crate::{about, poll};
+
+/// How many of the last records `payloadSchema` `sampled` looks at.
+const SAMPLE: usize = 100;
 
 /// Does what the command line asks for.
 ///
@@ -20,9 +24,9 @@ use crate::{about, catalog, poll, schema, singer};
 /// Whatever goes wrong, with what to do about it.
 pub fn run(args: &Args) -> Result<()> {
     match args {
-        Args { completions: Some(shell), .. } => singer::print(&Args::completions_for(*shell)),
-        Args { man: true, .. } => singer::print(&Args::man_page()?),
-        Args { about: true, .. } => singer::print(&about::text(args.format)),
+        Args { completions: Some(shell), .. } => stdout::print(&Args::completions_for(*shell)),
+        Args { man: true, .. } => stdout::print(&Args::man_page()?),
+        Args { about: true, .. } => stdout::print(&about::text(args.format)),
         Args { discover: true, .. } => discover(args),
         Args { test: true, .. } => test(args),
         _ => sync(args),
@@ -32,19 +36,20 @@ pub fn run(args: &Args) -> Result<()> {
 /// Prints the catalog. Only a schema that is registered or sampled needs the service.
 fn discover(args: &Args) -> Result<()> {
     if args.config.is_empty() {
-        return singer::print(&format!("{:#}", catalog::discover("records", &schema::record(&schema::any()))));
+        return stdout::print(&format!("{:#}", catalog::discover("records", &schema::record(&schema::any()))));
     }
     let config = Config::load(&args.config)?;
     let mut api = connect(&config, &Shutdown::install()?)?;
     let schema = own_schema(&config, &mut api)?;
-    singer::print(&format!("{:#}", catalog::discover(&config.stream_name, &schema)))
+    stdout::print(&format!("{:#}", catalog::discover(&config.stream_name, &schema)))
 }
 
 /// Says whether the stream can be read with these settings.
 fn test(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
-    let mut api = connect(&config, &Shutdown::install()?)?;
-    let unread = if api.peek(1)?.is_empty() { "no unread record" } else { "unread records" };
+    let stop = Shutdown::install()?;
+    let mut queue = streamduo::queue(&config, Tuning::new(&config), connect(&config, &stop)?, &stop);
+    let unread = if queue.peek(Count::Exactly(1))?.is_empty() { "no unread record" } else { "unread records" };
     info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
     Ok(())
 }
@@ -59,7 +64,7 @@ fn sync(args: &Args) -> Result<()> {
         .into());
     }
     let state = State::load(args.state.as_deref())?;
-    let stdout = singer::stdout()?;
+    let out = stdout::open()?;
     let stop = Shutdown::install()?;
     let mut api = connect(&config, &stop)?;
     let stream = match args.catalog() {
@@ -68,22 +73,58 @@ fn sync(args: &Args) -> Result<()> {
     };
     let Some(stream) = stream else {
         info!("the stream is not selected: nothing is read");
-        return singer::print(&singer::state_message(&state.unchanged())?);
+        return stdout::print(&state_message(&state.unchanged())?);
     };
     info!("reading the unread records of stream {} from {}", config.stream_id, config.api_url);
-    let meter = Meter::start(&stream.name);
-    let state = state.of_stream(&stream.name, &config);
     let pause = args.follow.then_some(config.poll_interval);
-    poll::run(&config, api, Writer::new(stdout, stream)?, state, pause, stop, meter)
+    let endpoints =
+        Endpoints { service: api, stream: stream.name.clone(), writer: Box::new(Writer::new(out, stream)?), state };
+    poll::run(&config, Tuning::new(&config), endpoints, pause, stop)
 }
 
 fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {
-    Api::new(config, Http::new(config)?, stop.clone())
+    Api::new(config, Http::new(config)?, stop)
 }
 
-/// The schema of the stream's records as the settings make it.
+/// The schema of the stream's records, with the settings applied.
 fn own_schema(config: &Config, api: &mut Api) -> Result<Value> {
-    let mut schema = schema::record(&schema::payload(config, api)?);
-    schema::shape(&mut schema, config);
+    let mut schema = schema::record(&payload_schema(config, api)?);
+    schema::transform(&mut schema, config);
+    Ok(schema)
+}
+
+/// The schema of the stream's payloads that the settings ask for. What cannot be had falls back to [`schema::any`], with a
+/// warning.
+fn payload_schema(config: &Config, api: &mut Api) -> Result<Value> {
+    match config.payload_schema {
+        _ if config.payload_format == PayloadFormat::String => Ok(schema::any()),
+        PayloadSchema::Any => Ok(schema::any()),
+        PayloadSchema::Registered => registered_schema(config, api),
+        PayloadSchema::Sampled => sampled_schema(config, api),
+    }
+}
+
+fn registered_schema(config: &Config, api: &mut Api) -> Result<Value> {
+    let problem = match api.active_schema(config, Tuning::new(config).retries) {
+        Ok(Some(schema)) if schema.kind == "JSON" => match schema::registered(&schema.text) {
+            Ok(schema) => return Ok(schema),
+            Err(error) => format!("it is not JSON ({error})"),
+        },
+        Ok(Some(schema)) => format!("it is an {} schema", schema.kind),
+        Ok(None) => "the stream has none".to_owned(),
+        Err(error) if error.is::<Stopped>() => return Err(error),
+        Err(error) => format!("{error:#}"),
+    };
+    warn!("no registered schema to use, so that the payload may be anything: {problem}");
+    Ok(schema::any())
+}
+
+fn sampled_schema(config: &Config, api: &mut Api) -> Result<Value> {
+    let (schema, seen) = schema::sampled(&api.last(SAMPLE, Tuning::new(config).retries)?);
+    match seen {
+        0 => warn!("no records to sample, so that the payload may be anything"),
+        1 => info!("the payload's schema is that of the last record"),
+        _ => info!("the payload's schema is that of the last {seen} records"),
+    }
     Ok(schema)
 }

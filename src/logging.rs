@@ -1,29 +1,25 @@
-//! Log lines on stderr as singer-python writes them (`INFO message`), and its METRIC lines; or, where the Singer SDK's log
-//! configuration asks for it, as the SDK's structured JSON, so that Meltano keeps levels and metrics apart.
+//! Log lines on stderr as singer-python writes them (`INFO message`), or as the Singer SDK's structured JSON where its log
+//! configuration asks for that, so that Meltano keeps levels and metrics apart.
 //!
-//! One line an event, whatever a message holds: control characters are replaced by spaces.
+//! An event is one line, whatever its message holds: control characters are replaced by spaces.
 
 use std::io::Write;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 use std::{env, fs, process};
 
-use log::{Level, LevelFilter, Record, debug, info, warn};
-use serde::Serialize;
+use log::{Level, LevelFilter, Record, warn};
 use serde_json::{Value, json};
 
 /// The tap's name.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// What a metric's message begins with.
-const METRIC: &str = "METRIC: ";
+pub(crate) const METRIC: &str = "METRIC: ";
 
 /// The target of a fatal error's line; it is written at whatever level was chosen.
 const FATAL: &str = "fatal";
 
-/// How often a long run says how far it is.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The environment variables that choose the level, first come first served.
+/// The environment variables that choose the level, the first one that is set counts.
 const LEVEL_VARIABLES: [&str; 3] = ["TAP_STREAMDUO_LOGLEVEL", "LOGLEVEL", "RUST_LOG"];
 
 /// Starts logging at the level that the environment asks for, or the Singer SDK's log configuration; INFO by default.
@@ -68,8 +64,8 @@ fn level(name: &str) -> Option<LevelFilter> {
     }
 }
 
-/// Whether a log configuration of the Singer SDK formats with its `StructuredFormatter`, as Meltano's does. Of such a file no
-/// more is looked at than this and the level: the rest is Python's.
+/// Whether a log configuration of the Singer SDK formats with its `StructuredFormatter`, as Meltano's does. Only this and the
+/// level are read from the file: the rest is Python's.
 fn asks_for_structure(config: &str) -> bool {
     config.contains("singer_sdk.logging.StructuredFormatter")
 }
@@ -126,100 +122,6 @@ pub fn fatal(error: &anyhow::Error) {
     log::error!(target: FATAL, "{error:#}");
 }
 
-/// A point in singer-python's form: `METRIC: {"type": ..., "metric": ..., "value": ..., "tags": {...}}`.
-/// Source: `singer/metrics.py` of singer-python 6.
-#[derive(Serialize)]
-struct Metric<'a> {
-    r#type: &'a str,
-    metric: &'a str,
-    value: Value,
-    tags: Value,
-}
-
-impl Metric<'_> {
-    fn text(&self) -> String {
-        // A metric is made of plain strings and numbers: it always serializes.
-        format!("{METRIC}{}", serde_json::to_string(self).unwrap_or_default())
-    }
-}
-
-fn timer(metric: &'static str, elapsed: Duration, tags: Value) -> String {
-    Metric { r#type: "timer", metric, value: json!(elapsed.as_secs_f64()), tags }.text()
-}
-
-/// Writes the duration of one HTTP request, at DEBUG.
-pub fn http_request(endpoint: &str, status: Option<u16>, elapsed: Duration) {
-    let status = match status {
-        Some(code) if (200..300).contains(&code) => "succeeded",
-        _ => "failed",
-    };
-    debug!("{}", timer("http_request_duration", elapsed, json!({"endpoint": endpoint, "status": status})));
-}
-
-/// Counts the records of a run, and says at INFO how far it is and what came of it.
-#[derive(Debug)]
-pub struct Meter {
-    stream: String,
-    started: Instant,
-    reported: Instant,
-    /// Records written that no METRIC line has told yet.
-    unreported: usize,
-    written: usize,
-    marked: usize,
-}
-
-impl Meter {
-    /// Starts to count for the stream of this Singer name.
-    pub fn start(stream: &str) -> Meter {
-        let now = Instant::now();
-        Meter { stream: stream.to_owned(), started: now, reported: now, unreported: 0, written: 0, marked: 0 }
-    }
-
-    /// Counts records written to stdout.
-    pub fn wrote(&mut self, count: usize) {
-        self.written += count;
-        self.unreported += count;
-        if self.unreported > 0 && self.reported.elapsed() >= PROGRESS_INTERVAL {
-            self.report();
-        }
-    }
-
-    /// Counts records that the service has marked as read.
-    pub fn marked(&mut self, count: usize) {
-        self.marked += count;
-    }
-
-    fn report(&mut self) {
-        info!("{} so far", self.counts());
-        self.record_count();
-        self.reported = Instant::now();
-    }
-
-    fn counts(&self) -> String {
-        format!(
-            "{}: {} records written, {} marked as read in {:.1} s",
-            self.stream,
-            self.written,
-            self.marked,
-            self.started.elapsed().as_secs_f64()
-        )
-    }
-
-    fn record_count(&mut self) {
-        let value = json!(std::mem::take(&mut self.unreported));
-        let tags = json!({"endpoint": self.stream});
-        info!("{}", Metric { r#type: "counter", metric: "record_count", value, tags }.text());
-    }
-
-    /// Writes the summary of a run that has ended, well or not.
-    pub fn finish(mut self, succeeded: bool) {
-        info!("{}", self.counts());
-        self.record_count();
-        let status = if succeeded { "succeeded" } else { "failed" };
-        info!("{}", timer("job_duration", self.started.elapsed(), json!({"job_type": self.stream, "status": status})));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,13 +138,5 @@ mod tests {
     #[test]
     fn a_message_cannot_leave_its_line() {
         assert_eq!(one_line("a\nCRITICAL b\r\x1b[2Jc"), "a CRITICAL b  [2Jc");
-    }
-
-    #[test]
-    fn a_metric_reads_like_singer_pythons() {
-        assert_eq!(
-            timer("job_duration", Duration::from_millis(1500), json!({"job_type": "records", "status": "succeeded"})),
-            r#"METRIC: {"type":"timer","metric":"job_duration","value":1.5,"tags":{"job_type":"records","status":"succeeded"}}"#
-        );
     }
 }

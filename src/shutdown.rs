@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// How soon a wait notices that a stop was asked for.
-pub const NOTICE: Duration = Duration::from_millis(25);
+/// How often a wait looks whether a stop was asked for.
+pub const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(25);
 
 /// The run ended because a signal asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Shutdown {
             self.check()?;
             match duration.checked_sub(start.elapsed()) {
                 None | Some(Duration::ZERO) => return Ok(()),
-                Some(left) => thread::sleep(left.min(NOTICE)),
+                Some(left) => thread::sleep(left.min(STOP_CHECK_INTERVAL)),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The loop against every interleaving of what a service, other consumers, a target and a power cut can do.
+//! The loop against random interleavings of what a service, other consumers, a target and a power cut can do.
 //!
 //! A scripted service keeps the read status as StreamDuo does. After each run everything that the tap has marked must have
 //! been delivered: flushed in `write` mode, committed by the target in `commit` mode. What the service's own design leaves open
@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use bytes::Bytes;
@@ -16,7 +17,12 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::state::State;
+use crate::record::{Delivered, Identity, Peeked};
+use crate::streamduo::retry::RetryPolicy;
+use crate::streamduo::{Count, Marked};
+
+/// Small, because the streams are short.
+const FIRST_PAGE: usize = 3;
 
 /// What others do to the stream before a request is served.
 #[derive(Debug, Clone)]
@@ -143,8 +149,12 @@ impl Service {
     }
 }
 
-fn page(records: &[Stored]) -> Page {
-    Page::parse(text(records)).unwrap()
+fn page(records: &[Stored], asked: usize) -> Page {
+    Page::parse(text(records), asked).unwrap()
+}
+
+fn lost_answer() -> anyhow::Error {
+    streamduo::ineffective("the answer was lost")
 }
 
 fn text(records: &[Stored]) -> Bytes {
@@ -174,7 +184,7 @@ struct Output {
 type Shared<T> = Rc<RefCell<T>>;
 
 /// The service as one run of the tap meets it.
-struct FakeQueue {
+struct FakeService {
     service: Shared<Service>,
     output: Shared<Output>,
     calls: VecDeque<Call>,
@@ -185,7 +195,7 @@ struct FakeQueue {
     peeked_at: usize,
 }
 
-impl FakeQueue {
+impl FakeService {
     fn next(&mut self, count: usize) -> (usize, Answer) {
         let count = count.min(self.cap);
         let Some(call) = self.calls.pop_front() else { return (count, Answer::Comes) };
@@ -199,22 +209,23 @@ impl FakeQueue {
     }
 
     /// The peek that goes with a mark, and when it was served.
-    fn peek_ahead(&self, count: usize) -> (usize, Result<Peeked>) {
+    fn peek_ahead(&self, count: Count) -> (usize, Result<Peeked>) {
         let service = self.service.borrow();
-        (service.events, Peeked::new(page(&service.unread(count.min(self.cap)))).map_err(Into::into))
+        let unread = service.unread(count.max().min(self.cap));
+        (service.events, Peeked::new(page(&unread, count.max())).map_err(Into::into))
     }
 
     fn look(&mut self, count: usize, look: impl Fn(&Service, usize) -> Vec<Stored>) -> Result<Page> {
         match self.next(count) {
-            (count, Answer::Comes) => Ok(page(&look(&self.service.borrow(), count))),
+            (shown, Answer::Comes) => Ok(page(&look(&self.service.borrow(), shown), count)),
             _ => bail!("the run ends in a peek"),
         }
     }
 }
 
-impl Queue for FakeQueue {
-    fn peek(&mut self, count: usize) -> Result<Peeked> {
-        let page = self.look(count, Service::unread)?;
+impl Queue for FakeService {
+    fn peek(&mut self, count: Count) -> Result<Peeked> {
+        let page = self.look(count.max(), Service::unread)?;
         self.peeked_at = self.service.borrow().events;
         Ok(Peeked::new(page)?)
     }
@@ -222,7 +233,7 @@ impl Queue for FakeQueue {
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
         let (count, fate) = self.next(delivered.count());
         match fate {
-            Answer::NotSent => return Ok(Marked::Unknown),
+            Answer::NotSent => return Err(lost_answer()),
             Answer::KilledBefore => bail!("killed"),
             Answer::Comes | Answer::Lost | Answer::Killed => {}
         }
@@ -248,24 +259,11 @@ impl Queue for FakeQueue {
         match fate {
             Answer::Comes => {
                 let marked: Vec<_> = marked.into_iter().map(|identity| Stored { identity, read: false }).collect();
-                Ok(Marked::Answered(delivered.read_marked(text(&marked))?))
+                Ok(Marked::Answered(delivered.parse_marked(text(&marked))?))
             }
-            Answer::Lost => Ok(Marked::Unknown),
+            Answer::Lost => Err(lost_answer()),
             _ => bail!("killed"),
         }
-    }
-
-    fn try_peek(&mut self, count: usize) -> Result<Peeked> {
-        self.peek(count)
-    }
-
-    fn mark_and_peek(&mut self, delivered: Delivered, count: usize) -> (Result<Marked>, Option<Result<Peeked>>) {
-        let overtaken = self.calls.front().is_some_and(|call| call.overtaken);
-        let before = overtaken.then(|| self.peek_ahead(count));
-        let marked = self.mark(delivered);
-        let (peeked_at, ahead) = before.unwrap_or_else(|| self.peek_ahead(count));
-        self.peeked_at = peeked_at;
-        (marked, Some(ahead))
     }
 
     fn take(&mut self, _count: usize) -> Result<Page> {
@@ -280,6 +278,17 @@ impl Queue for FakeQueue {
     }
 }
 
+impl Overlap for FakeService {
+    fn mark_and_peek(&mut self, delivered: Delivered, count: Count) -> (Result<Marked>, Option<Result<Peeked>>) {
+        let overtaken = self.calls.front().is_some_and(|call| call.overtaken);
+        let before = overtaken.then(|| self.peek_ahead(count));
+        let marked = self.mark(delivered);
+        let (peeked_at, ahead) = before.unwrap_or_else(|| self.peek_ahead(count));
+        self.peeked_at = peeked_at;
+        (marked, Some(ahead))
+    }
+}
+
 /// stdout, and the target behind it.
 struct FakeTarget {
     output: Shared<Output>,
@@ -288,12 +297,12 @@ struct FakeTarget {
     commits: VecDeque<bool>,
 }
 
-impl Sink for FakeTarget {
+impl MessageWriter for FakeTarget {
     fn record(&mut self, json: &[u8]) -> io::Result<()> {
         if let Some(left) = &mut self.breaks_after {
             *left = left.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
         }
-        let record = Page::parse([b"[", json, b"]"].concat().into()).unwrap();
+        let record = Page::parse([b"[", json, b"]"].concat().into(), 1).unwrap();
         self.buffer.extend(record.identities());
         Ok(())
     }
@@ -346,7 +355,7 @@ impl World {
             Some(value) => State::from_value(value.clone()),
             None => State::default(),
         };
-        let queue = FakeQueue {
+        let service = FakeService {
             service: Rc::clone(&self.service),
             output: Rc::clone(&self.output),
             calls: script.calls.iter().cloned().collect(),
@@ -361,8 +370,10 @@ impl World {
             breaks_after: script.stdout_breaks,
             commits: script.commits.iter().copied().collect(),
         };
-        let state = state.of_stream("records", &self.config);
-        let end = run(&self.config, queue, target, state, None, Shutdown::default(), Meter::start("records"));
+        let endpoints = Endpoints { service, writer: Box::new(target), stream: "records".to_owned(), state };
+        let retries = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::new(self.config.max_retries) };
+        let tuning = Tuning { first_page: FIRST_PAGE, retries };
+        let end = super::run(&self.config, tuning, endpoints, None, Shutdown::default());
         if end.is_err() {
             *self.failures.borrow_mut() += 1;
             self.broke = true;
@@ -468,7 +479,7 @@ fn call(answer: impl Strategy<Value = Answer>) -> impl Strategy<Value = Call> {
 
 /// A service may cap pages silently, but not below the size that is known to work.
 fn cap() -> impl Strategy<Value = usize> {
-    prop_oneof![3 => Just(usize::MAX), 1 => KNOWN_PAGE..8]
+    prop_oneof![3 => Just(usize::MAX), 1 => FIRST_PAGE..8]
 }
 
 fn script() -> impl Strategy<Value = Script> {

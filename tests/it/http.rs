@@ -1,7 +1,5 @@
 //! A service in trouble: temporary failures are retried, and in the end they end the run.
 
-use std::io::{BufRead, BufReader};
-
 use serde_json::json;
 use streamduo_sandbox::{Endpoint, Rule};
 
@@ -18,49 +16,6 @@ fn assert_delivers_with_warning(tap: &Tap, warning: &str) {
     let run = tap.run();
     run.assert_all_delivered(tap);
     assert_eq!(warnings(&run), [warning]);
-}
-
-/// A tap whose token comes from another host once the test releases it.
-fn tap_with_held_token() -> Tap {
-    let tap = Tap::with_records(3).with_token_from_another_host();
-    tap.sandbox.script(Rule::on(Endpoint::Token).call(1).hold());
-    tap
-}
-
-#[test]
-fn the_connection_to_the_api_is_opened_while_the_token_is_fetched() {
-    for (schema, first) in [("any", Endpoint::Peek), ("registered", Endpoint::Stream)] {
-        let tap = tap_with_held_token().set("payloadSchema", schema).env("LOGLEVEL", "DEBUG");
-        let mut running = tap.start();
-        tap.sandbox.wait_held(Endpoint::Token, 1);
-        let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains(r#""endpoint":"health""#) {
-            line.clear();
-            assert!(stderr.read_line(&mut line).unwrap() > 0, "the run has ended");
-        }
-        tap.sandbox.release();
-        running.wait(&tap).assert_all_delivered_when(&tap, schema);
-        let calls = tap.sandbox.journal();
-        let call = |endpoint| calls.iter().find(|call| call.endpoint == endpoint).unwrap();
-        let health = call(Endpoint::Health);
-        assert_eq!(call(first).connection, health.connection);
-        assert_ne!(call(Endpoint::Token).connection, health.connection);
-        assert!(health.headers.iter().all(|(name, _)| name != "authorization"), "{health:?}");
-    }
-}
-
-#[test]
-fn a_connection_that_cannot_be_opened_early_is_opened_by_the_first_peek() {
-    let tap = tap_with_held_token();
-    tap.sandbox.script(Rule::on(Endpoint::Health).every().close());
-    let running = tap.start();
-    tap.sandbox.wait_held(Endpoint::Token, 1);
-    tap.sandbox.wait_for(Endpoint::Health, 1);
-    tap.sandbox.release();
-    let run = running.wait(&tap);
-    run.assert_all_delivered(&tap);
-    assert_eq!(warnings(&run), Vec::<&str>::new());
 }
 
 #[test]
@@ -237,7 +192,7 @@ fn marks_without_effect_end_the_run() {
         let tap = Tap::with_records(2).set("maxRetries", 1);
         tap.sandbox.script(Rule::on(Endpoint::Mark).every().json(answer));
         let run = tap.run();
-        let fatal = "CRITICAL the service has marked no record (still so after 1 retries: `maxRetries`)";
+        let fatal = "CRITICAL the service has marked no record (still so after 1 retry: `maxRetries`)";
         assert_eq!((run.code, run.last_log_line()), (1, fatal));
         assert_eq!((tap.sandbox.count(Endpoint::Mark), tap.read()), (2, vec![]));
     }

@@ -256,21 +256,11 @@ fn a_page_that_is_too_large_for_the_service_is_halved() {
 
 #[test]
 fn a_429_is_retried_with_the_same_page_size() {
-    let tap = Tap::with_records(350).set("maxRetries", 1);
+    let tap = Tap::with_records(350).set("maxRetries", 2);
     tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).status(429).header("retry-after", "0"));
     tap.sandbox.script(Rule::on(Endpoint::Peek).call(3).status(429).header("retry-after", "0"));
     tap.run().assert_all_delivered(&tap);
     assert_eq!(requested_counts(&tap), (vec![100, 200, 200, 200, 400], vec![100, 200, 50]));
-}
-
-#[test]
-fn a_silent_cap_limits_later_requests() {
-    let tap = Tap::with_records(650);
-    tap.sandbox.script(Rule::on(Endpoint::Peek).every().cap(150));
-    let run = tap.run();
-    run.assert_all_delivered(&tap);
-    assert_eq!(requested_counts(&tap).0, [100, 200, 200, 150, 150]);
-    run.assert_logged("INFO the service shows 150 records at most: no more are asked for");
 }
 
 /// A tap on a service whose answers take so long that the tap prefetches. `rules` go before the delays.

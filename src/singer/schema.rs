@@ -2,24 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
-use log::{info, warn};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::api::Api;
-use crate::config::{Config, PayloadFormat, PayloadSchema, TimestampFormat};
+use crate::config::{Config, PayloadFormat, TimestampFormat};
 use crate::record::Page;
-use crate::selection::Fields;
-use crate::shape::{PAYLOAD, TIMESTAMP};
-use crate::shutdown::Stopped;
-
-/// How many of the last records `sampled` looks at.
-const SAMPLE: usize = 100;
+use crate::singer::selection::Fields;
+use crate::singer::transform::{PAYLOAD, TIMESTAMP};
 
 /// How deep a schema goes; below it everything fits.
-const DEEPEST: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// All types of JSON but `integer`, which is a `number`.
 const ANY: [&str; 6] = ["null", "object", "array", "string", "number", "boolean"];
@@ -48,7 +41,7 @@ pub fn any() -> Value {
 }
 
 /// Changes a record's schema to what the settings make of its records.
-pub fn shape(schema: &mut Value, config: &Config) {
+pub fn transform(schema: &mut Value, config: &Config) {
     let Some(Value::Object(properties)) = schema.get_mut("properties") else { return };
     let mut set = |name: &str, value: Value| {
         if let Some(property) = properties.get_mut(name) {
@@ -63,37 +56,17 @@ pub fn shape(schema: &mut Value, config: &Config) {
     }
 }
 
-/// The schema of the stream's payloads that the settings ask for. What cannot be had falls back to [`any`], and says so.
+/// The schema of payloads that fit a JSON schema registered for the stream.
 ///
 /// # Errors
-/// When the service fails, or a stop is asked for.
-pub fn payload(config: &Config, api: &mut Api) -> Result<Value> {
-    if config.payload_format == PayloadFormat::String {
-        return Ok(any());
-    }
-    match config.payload_schema {
-        PayloadSchema::Any => Ok(any()),
-        PayloadSchema::Registered => registered(api),
-        PayloadSchema::Sampled => sampled(&api.last(SAMPLE)?),
-    }
+/// When it is not JSON.
+pub fn registered(schema: &str) -> serde_json::Result<Value> {
+    let schema = serde_json::from_str(schema)?;
+    Ok(nullable(skeleton(&schema, &schema, 0)))
 }
 
-fn registered(api: &mut Api) -> Result<Value> {
-    let problem = match api.active_schema() {
-        Ok(Some(schema)) if schema.kind == "JSON" => match serde_json::from_str(&schema.text) {
-            Ok(text) => return Ok(nullable(skeleton(&text, &text, 0))),
-            Err(error) => format!("it is not JSON ({error})"),
-        },
-        Ok(Some(schema)) => format!("it is an {} schema", schema.kind),
-        Ok(None) => "the stream has none".to_owned(),
-        Err(error) if error.is::<Stopped>() => return Err(error),
-        Err(error) => format!("{error:#}"),
-    };
-    warn!("no registered schema to use, so that the payload may be anything: {problem}");
-    Ok(any())
-}
-
-fn sampled(page: &Page) -> Result<Value> {
+/// The schema that fits the payloads of a page, and how many those are; [`any`] for none.
+pub fn sampled(page: &Page) -> (Value, usize) {
     #[derive(Deserialize)]
     struct Wire<'a> {
         #[serde(borrow, rename = "dataPayload")]
@@ -107,19 +80,14 @@ fn sampled(page: &Page) -> Result<Value> {
             seen += 1;
         }
     }
-    if seen == 0 {
-        warn!("no records to sample, so that the payload may be anything");
-        return Ok(any());
-    }
-    info!("the payload's schema is that of the last {seen} records");
-    Ok(nullable(schema))
+    (if seen == 0 { any() } else { nullable(schema) }, seen)
 }
 
 /// The types of one value, nested.
 fn of(value: &RawValue, depth: usize) -> Map<String, Value> {
     let text = value.get();
     let mut schema = Map::new();
-    if depth == DEEPEST {
+    if depth == MAX_DEPTH {
         schema.insert("type".to_owned(), json!(ANY));
         return schema;
     }
@@ -154,7 +122,7 @@ fn of(value: &RawValue, depth: usize) -> Map<String, Value> {
 fn skeleton(schema: &Value, root: &Value, depth: usize) -> Map<String, Value> {
     let mut out = Map::new();
     let Value::Object(schema) = schema else { return anything() };
-    if depth == DEEPEST {
+    if depth == MAX_DEPTH {
         return anything();
     }
     if let Some(reference) = schema.get("$ref") {
@@ -268,11 +236,11 @@ mod tests {
 
     fn of_records(payloads: &[&str]) -> Value {
         let records: Vec<_> = payloads.iter().map(|payload| format!(r#"{{"dataPayload":{payload}}}"#)).collect();
-        sampled(&Page::parse(format!("[{}]", records.join(",")).into()).unwrap()).unwrap()
+        sampled(&Page::parse(format!("[{}]", records.join(",")).into(), 1).unwrap()).0
     }
 
     fn reduced(schema: Value) -> Value {
-        nullable(skeleton(&schema, &schema, 0))
+        registered(&schema.to_string()).unwrap()
     }
 
     #[test]
@@ -303,7 +271,7 @@ mod tests {
     fn a_payload_may_be_as_deep_as_it_likes() {
         let deep = format!("{}7{}", "[".repeat(5000), "]".repeat(5000));
         let schema = of_records(&[&deep]).to_string();
-        assert_eq!(schema.matches("items").count(), DEEPEST);
+        assert_eq!(schema.matches("items").count(), MAX_DEPTH);
     }
 
     #[test]

@@ -10,9 +10,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
+use super::http::Http;
+use super::http_error::HttpError;
+use super::retry::{RetryPolicy, retrying};
 use crate::config::Config;
-use crate::http::{Http, HttpError};
-use crate::retry::retrying;
 use crate::shutdown::Shutdown;
 
 /// How long before its end a token is renewed; one that lives for less than ten times as long is renewed after nine
@@ -45,7 +46,7 @@ pub struct TokenSource {
     scope: String,
     /// Whether the scope is the one that the settings name.
     scope_is_set: bool,
-    max_retries: usize,
+    policy: RetryPolicy,
     stop: Shutdown,
     token: Option<Token>,
 }
@@ -60,7 +61,7 @@ impl TokenSource {
             client_secret: config.client_secret.clone(),
             scope: scope.to_owned(),
             scope_is_set: scope == config.scope,
-            max_retries: config.max_retries,
+            policy: RetryPolicy::new(config.max_retries),
             stop,
             token: None,
         }
@@ -76,7 +77,7 @@ impl TokenSource {
         {
             return Ok(token.bearer.clone());
         }
-        let token = retrying(self.max_retries, "token", &self.stop, || self.fetch())?;
+        let token = retrying(self.policy, "token", &self.stop, || self.fetch())?;
         let bearer = token.bearer.clone();
         self.token = Some(token);
         Ok(bearer)
@@ -118,7 +119,7 @@ impl TokenSource {
             }
             HttpError::Status { .. } => "check `authUrl`".to_owned(),
             HttpError::Unreachable { .. } => "check `authUrl`, the network and the proxy".to_owned(),
-            HttpError::TimedOut { .. } | HttpError::CutOff { .. } | HttpError::Unreadable(_) => {
+            HttpError::TimedOut { .. } | HttpError::CutOff { .. } | HttpError::InvalidBody(_) => {
                 "check `authUrl` and the network".to_owned()
             }
         };
@@ -129,7 +130,7 @@ impl TokenSource {
 /// Reads the token endpoint's answer, without ever quoting it: it may hold a token.
 fn read(answer: &[u8], asked: Instant) -> Result<Token> {
     let answer: Answer = serde_json::from_slice(answer)
-        .map_err(|_| HttpError::Unreadable("the answer is no JSON object with an `access_token`".to_owned()))?;
+        .map_err(|_| HttpError::InvalidBody("the answer is no JSON object with an `access_token`".to_owned()))?;
     if let Some(kind) = answer.token_type.filter(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         bail!("the answer's `token_type` is {kind:?}, not \"Bearer\"");
     }

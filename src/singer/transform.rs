@@ -6,7 +6,7 @@ use std::io;
 use serde_json::value::RawValue;
 
 use crate::config::{PayloadFormat, TimestampFormat};
-use crate::selection::{Fields, Selection, push_key};
+use crate::singer::selection::{Fields, Selection, push_key};
 
 /// The field with a record's time stamp.
 pub const TIMESTAMP: &str = "recordTimeStampISO";
@@ -16,7 +16,7 @@ pub const PAYLOAD: &str = "dataPayload";
 
 /// What is done to every record.
 #[derive(Debug, Default)]
-pub struct Shape {
+pub struct Transform {
     /// The fields that are left away.
     pub selection: Selection,
     /// How the time stamp is written.
@@ -25,7 +25,7 @@ pub struct Shape {
     pub payload: PayloadFormat,
 }
 
-impl Shape {
+impl Transform {
     /// The record as it is to be written.
     ///
     /// # Errors
@@ -88,24 +88,24 @@ fn text_of(payload: &RawValue, selection: Option<&Selection>, out: &mut Vec<u8>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selection::Metadata;
+    use crate::singer::selection::Metadata;
     use serde_json::json;
 
     const RECORD: &str = r#"{"recordId":"a", "recordTimeStampISO": "2022-02-01T15:16:23.716848-05:00[America/New_York]", "dataPayload": {"n": 10.00, "s": "é\n"}}"#;
 
-    fn shaped(shape: &Shape, record: &str) -> String {
-        String::from_utf8(shape.apply(record.as_bytes()).unwrap().into_owned()).unwrap()
+    fn transformed(transform: &Transform, record: &str) -> String {
+        String::from_utf8(transform.apply(record.as_bytes()).unwrap().into_owned()).unwrap()
     }
 
     #[test]
     fn a_record_is_not_touched_without_need() {
-        assert!(matches!(Shape::default().apply(b"not even JSON").unwrap(), Cow::Borrowed(_)));
+        assert!(matches!(Transform::default().apply(b"not even JSON").unwrap(), Cow::Borrowed(_)));
     }
 
     #[test]
     fn a_time_stamp_becomes_utc_to_the_last_digit() {
-        let shape = Shape { timestamp: TimestampFormat::Rfc3339, ..Shape::default() };
-        let written = shaped(&shape, RECORD);
+        let transform = Transform { timestamp: TimestampFormat::Rfc3339, ..Transform::default() };
+        let written = transformed(&transform, RECORD);
         assert_eq!(
             written,
             r#"{"recordId":"a","recordTimeStampISO":"2022-02-01T20:16:23.716848Z","dataPayload":{"n": 10.00, "s": "é\n"}}"#
@@ -118,16 +118,16 @@ mod tests {
             ("2022-02-01T15:16-05:00[Nowhere/Land]", "2022-02-01T20:16:00Z"),
         ] {
             let record = json!({"recordTimeStampISO": original}).to_string();
-            assert_eq!(shaped(&shape, &record), json!({"recordTimeStampISO": utc}).to_string());
+            assert_eq!(transformed(&transform, &record), json!({"recordTimeStampISO": utc}).to_string());
         }
     }
 
     #[test]
     fn a_time_stamp_that_is_none_is_an_error_that_names_the_setting() {
-        let shape = Shape { timestamp: TimestampFormat::Rfc3339, ..Shape::default() };
+        let transform = Transform { timestamp: TimestampFormat::Rfc3339, ..Transform::default() };
         for stamp in ["\"yesterday\"", "\"2022-02-01T15:16:23\"", "7"] {
             let record = format!(r#"{{"recordTimeStampISO":{stamp}}}"#);
-            let error = shape.apply(record.as_bytes()).unwrap_err().to_string();
+            let error = transform.apply(record.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("recordTimeStampISO {stamp}: ")), "{error}");
             assert!(error.ends_with("; set `timestampFormat` to `original`"), "{error}");
         }
@@ -135,13 +135,13 @@ mod tests {
 
     #[test]
     fn a_payload_becomes_its_text() {
-        let shape = Shape { payload: PayloadFormat::String, ..Shape::default() };
-        let written: serde_json::Value = serde_json::from_str(&shaped(&shape, RECORD)).unwrap();
+        let transform = Transform { payload: PayloadFormat::String, ..Transform::default() };
+        let written: serde_json::Value = serde_json::from_str(&transformed(&transform, RECORD)).unwrap();
         assert_eq!(written["dataPayload"], json!(r#"{"n": 10.00, "s": "é\n"}"#));
         for (payload, text) in [("null", "null"), ("\"x\"", r#""\"x\"""#), ("1e400", r#""1e400""#), ("[ ]", r#""[ ]""#)]
         {
             let record = format!(r#"{{"dataPayload":{payload}}}"#);
-            assert_eq!(shaped(&shape, &record), format!(r#"{{"dataPayload":{text}}}"#));
+            assert_eq!(transformed(&transform, &record), format!(r#"{{"dataPayload":{text}}}"#));
         }
     }
 
@@ -152,11 +152,11 @@ mod tests {
             {"breadcrumb": ["properties", "recordTimeStampISO"], "metadata": {"selected": false}}
         ]))
         .unwrap();
-        let shape = Shape {
+        let transform = Transform {
             selection: Selection::new(&metadata, &[]),
             payload: PayloadFormat::String,
             timestamp: TimestampFormat::Rfc3339,
         };
-        assert_eq!(shaped(&shape, RECORD), r#"{"recordId":"a","dataPayload":"{\"n\":10.00}"}"#);
+        assert_eq!(transformed(&transform, RECORD), r#"{"recordId":"a","dataPayload":"{\"n\":10.00}"}"#);
     }
 }

@@ -1,13 +1,15 @@
-//! The one table of settings: it checks a configuration, is what `--about` prints, and makes the README's table.
+//! The one table of settings. It checks a configuration, and `--about` and the README print it.
 
+use clap::ValueEnum;
 use serde_json::{Map, Value, json};
-use url::{Host, Url};
+
+use super::{Acknowledge, PayloadFormat, PayloadSchema, TimestampFormat};
 
 /// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's form).
 pub const ENV_PREFIX: &str = "TAP_STREAMDUO_";
 
-/// The most records that a setting lets a request ask for.
-pub const MOST_RECORDS: usize = 100_000;
+/// The maximum number of records that a setting lets a request ask for.
+pub const MAX_RECORDS: usize = 100_000;
 
 /// What a setting holds.
 #[derive(Debug, Clone, Copy)]
@@ -17,9 +19,14 @@ pub enum Kind {
     /// A text that no log, error or `Debug` shows.
     Secret,
     /// A whole number between two bounds.
-    Integer { least: u64, most: u64 },
+    Integer {
+        /// The smallest one.
+        min: u64,
+        /// The largest one.
+        max: u64,
+    },
     /// One of these words.
-    Choice(&'static [&'static str]),
+    Choice(fn() -> Vec<String>),
     /// An `https://` URL, or an `http://` one towards loopback.
     Url,
 }
@@ -33,7 +40,7 @@ pub struct Setting {
     pub kind: Kind,
     /// The value where none is given; without one the setting is required.
     pub default: Option<&'static str>,
-    /// What it means, in Markdown.
+    /// What it means, in Markdown, without its bounds.
     help: &'static str,
 }
 
@@ -45,11 +52,17 @@ const fn optional(name: &'static str, kind: Kind, default: &'static str, help: &
     Setting { name, kind, default: Some(default), help }
 }
 
-const fn integer(least: u64, most: u64) -> Kind {
-    Kind::Integer { least, most }
+const fn integer(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max }
 }
 
-const RECORDS: Kind = integer(1, MOST_RECORDS as u64);
+/// The words of a setting that one of several values can be chosen for.
+fn words<T: ValueEnum>() -> Vec<String> {
+    let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    values.map(|value| value.get_name().to_owned()).collect()
+}
+
+const RECORDS: Kind = integer(1, MAX_RECORDS as u64);
 
 /// Every setting, in the order in which they are explained.
 pub static SETTINGS: [Setting; 17] = [
@@ -59,44 +72,29 @@ pub static SETTINGS: [Setting; 17] = [
     optional("streamName", Kind::Text, "records", "the name of the Singer stream"),
     optional(
         "acknowledge",
-        Kind::Choice(&["write", "commit", "read"]),
+        Kind::Choice(words::<Acknowledge>),
         "write",
         "when a record counts as delivered, and may be marked as read: `write`: once it is written to stdout and flushed; \
          `commit`: once the target has committed it; `read`: as it is read",
     ),
-    optional(
-        "pageSize",
-        RECORDS,
-        "1000",
-        "with `write` and `read`: the most records asked for in one request, 1 to 100,000",
-    ),
-    optional(
-        "maxPending",
-        RECORDS,
-        "10000",
-        "with `commit`: the most records out at once, and in one request, 1 to 100,000",
-    ),
-    optional(
-        "pollIntervalSeconds",
-        integer(0, 86_400),
-        "10",
-        "with `--follow`: the pause once the stream is drained, 0 to 86,400",
-    ),
+    optional("pageSize", RECORDS, "1000", "with `write` and `read`: the most records asked for in one request"),
+    optional("maxPending", RECORDS, "10000", "with `commit`: the most records out at once, and in one request"),
+    optional("pollIntervalSeconds", integer(0, 86_400), "10", "with `--follow`: the pause once the stream is drained"),
     optional(
         "timestampFormat",
-        Kind::Choice(&["original", "rfc3339"]),
+        Kind::Choice(words::<TimestampFormat>),
         "original",
         "`original`: `recordTimeStampISO` as it is sent; `rfc3339`: in UTC with `Z`, and `format: date-time` in the schema",
     ),
     optional(
         "payloadFormat",
-        Kind::Choice(&["json", "string"]),
+        Kind::Choice(words::<PayloadFormat>),
         "json",
         "`json`: `dataPayload` as it is sent; `string`: its JSON text as one string, for targets that cannot nest",
     ),
     optional(
         "payloadSchema",
-        Kind::Choice(&["any", "registered", "sampled"]),
+        Kind::Choice(words::<PayloadSchema>),
         "any",
         "the schema of `dataPayload`: `any`: fits every record; `registered`: from the stream's active JSON schema; \
          `sampled`: from its last 100 records",
@@ -113,9 +111,9 @@ pub static SETTINGS: [Setting; 17] = [
         "requestTimeoutSeconds",
         integer(1, 3_600),
         "60",
-        "the most that one request may take, from connect to last byte, 1 to 3,600",
+        "the most that one request may take, from connect to last byte",
     ),
-    optional("maxRetries", integer(0, 100), "5", "how many failures of one request in a row are forgiven, 0 to 100"),
+    optional("maxRetries", integer(0, 100), "5", "how many failures of one request in a row are forgiven"),
     optional("userAgent", Kind::Text, concat!("tap-streamduo/", env!("CARGO_PKG_VERSION")), "the `User-Agent` header"),
 ];
 
@@ -142,22 +140,30 @@ impl Setting {
         format!("{ENV_PREFIX}{}", self.name.to_ascii_uppercase())
     }
 
+    /// What it means, in Markdown.
+    fn meaning(&self) -> String {
+        match self.kind {
+            Kind::Integer { min, max } => format!("{}, {min} to {}", self.help, with_commas(max)),
+            _ => self.help.to_owned(),
+        }
+    }
+
     /// Checks a value against the setting's kind and returns its text.
     ///
     /// # Errors
     /// What is wrong with it, to be put behind the setting's name.
     pub fn check(&self, value: &Value) -> Result<String, String> {
         match (self.kind, value) {
-            (Kind::Integer { least, most }, Value::Number(number)) => match number.as_u64() {
-                Some(number) if (least..=most).contains(&number) => Ok(number.to_string()),
-                _ => Err(format!("must be a whole number from {least} to {most}, not {number}")),
+            (Kind::Integer { min, max }, Value::Number(number)) => match number.as_u64() {
+                Some(number) if (min..=max).contains(&number) => Ok(number.to_string()),
+                _ => Err(format!("must be a whole number from {min} to {max}, not {number}")),
             },
-            (Kind::Integer { least, most }, other) => {
-                Err(format!("must be a whole number from {least} to {most}, not {}", kind_of(other)))
+            (Kind::Integer { min, max }, other) => {
+                Err(format!("must be a whole number from {min} to {max}, not {}", kind_of(other)))
             }
-            (Kind::Choice(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(word.clone()),
+            (Kind::Choice(words), Value::String(word)) if words().contains(word) => Ok(word.clone()),
             (Kind::Choice(words), other) => {
-                let words = words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
+                let words = words().iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
                 let found = other.as_str().map_or_else(|| kind_of(other).to_owned(), |word| format!("{word:?}"));
                 Err(format!("must be one of {words}, not {found}"))
             }
@@ -176,14 +182,14 @@ impl Setting {
         let mut schema = Map::new();
         let types = if self.default.is_none() { json!([kind]) } else { json!([kind, "null"]) };
         schema.insert("type".to_owned(), types);
-        schema.insert("description".to_owned(), json!(self.help));
+        schema.insert("description".to_owned(), json!(self.meaning()));
         match self.kind {
-            Kind::Integer { least, most } => {
-                schema.insert("minimum".to_owned(), json!(least));
-                schema.insert("maximum".to_owned(), json!(most));
+            Kind::Integer { min, max } => {
+                schema.insert("minimum".to_owned(), json!(min));
+                schema.insert("maximum".to_owned(), json!(max));
             }
             Kind::Choice(words) => {
-                schema.insert("enum".to_owned(), json!(words));
+                schema.insert("enum".to_owned(), json!(words()));
             }
             Kind::Secret => {
                 schema.insert("secret".to_owned(), json!(true));
@@ -217,11 +223,18 @@ pub fn table() -> String {
             || "required".to_owned(),
             |default| format!("`{}`", default.replace(env!("CARGO_PKG_VERSION"), "VERSION")),
         );
-        format!("| `{}` | {default} | {} |\n", setting.name, setting.help)
+        format!("| `{}` | {default} | {} |\n", setting.name, setting.meaning())
     };
     SETTINGS
         .iter()
         .fold("| setting | default | meaning |\n|---|---|---|\n".to_owned(), |table, setting| table + &row(setting))
+}
+
+/// 100000 as 100,000.
+fn with_commas(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 fn kind_of(value: &Value) -> &'static str {
@@ -235,36 +248,6 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// Parses a URL that secrets may be sent to. A URL that carries a password or a query is not quoted.
-///
-/// # Errors
-/// What is wrong with it, to be put behind the setting's name.
-pub fn check_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("is no URL ({error})"))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user name or password: use clientId and clientSecret".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("must end with its path, without `?` or `#`".to_owned());
-    }
-    match url.scheme() {
-        "https" if url.has_host() => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(format!("must begin with https:// unless it leads to this machine itself, not {text:?}")),
-        _ => Err(format!("must begin with https://, not {text:?}")),
-    }
-}
-
-/// Whether the URL leads to this machine: 127.0.0.0/8, ::1 or localhost (RFC 6761 section 6.3).
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,13 +257,19 @@ mod tests {
         for setting in &SETTINGS {
             let Some(default) = &setting.schema().get("default").cloned() else { continue };
             assert!(setting.check(default).is_ok(), "{}", setting.name);
-            assert!(!matches!(setting.kind, Kind::Url) || check_url(default.as_str().unwrap()).is_ok());
+            assert!(
+                !matches!(setting.kind, Kind::Url) || super::super::url::check_url(default.as_str().unwrap()).is_ok()
+            );
         }
     }
 
     #[test]
     fn the_readme_has_this_table() {
-        assert!(include_str!("../README.md").contains(&format!("\n{}\n", table())), "put this into it:\n{}", table());
+        assert!(
+            include_str!("../../README.md").contains(&format!("\n{}\n", table())),
+            "put this into it:\n{}",
+            table()
+        );
     }
 
     #[test]
@@ -291,26 +280,5 @@ mod tests {
             assert_eq!(nearest(key).unwrap().name, name);
         }
         assert!(nearest("database").is_none());
-    }
-
-    #[test]
-    fn http_is_for_loopback_only() {
-        for url in ["http://127.0.0.1:80", "http://[::1]", "http://localhost:1/x", "https://example.com/api"] {
-            assert!(check_url(url).is_ok(), "{url}");
-        }
-        for url in ["http://example.com", "http://10.0.0.1", "http://localhost.example.com", "http://x.localhost"] {
-            assert_eq!(
-                check_url(url).unwrap_err(),
-                format!("must begin with https:// unless it leads to this machine itself, not {url:?}")
-            );
-        }
-        for (url, problem) in [
-            ("ftp://x", "must begin with https://, not \"ftp://x\""),
-            ("nowhere", "is no URL (relative URL without a base)"),
-            ("https://example.com?token=hunter2", "must end with its path, without `?` or `#`"),
-            ("https://me:hunter2@example.com", "must not hold a user name or password: use clientId and clientSecret"),
-        ] {
-            assert_eq!(check_url(url).unwrap_err(), problem);
-        }
     }
 }

@@ -9,11 +9,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::config::{Config, Invalid, read_text};
-use crate::schema;
-use crate::selection::{Metadata, Selection};
-use crate::shape::{Shape, TIMESTAMP};
+use crate::config::source::read_text;
+use crate::config::{Config, Invalid};
 use crate::singer::Stream;
+use crate::singer::schema;
+use crate::singer::selection::{Metadata, Selection};
+use crate::singer::transform::{TIMESTAMP, Transform};
 
 /// The fields that make a record's identity.
 const KEY_PROPERTIES: [&str; 2] = ["recordId", TIMESTAMP];
@@ -64,7 +65,7 @@ pub fn whole_stream(config: &Config, schema: &Value) -> Result<Stream> {
         name: config.stream_name.clone(),
         schema: RawValue::from_string(schema.to_string()).context("write the schema")?,
         key_properties: KEY_PROPERTIES.map(str::to_owned).to_vec(),
-        shape: Shape {
+        transform: Transform {
             selection: Selection::default(),
             timestamp: config.timestamp_format,
             payload: config.payload_format,
@@ -160,13 +161,13 @@ pub fn load(path: &Path, config: &Config, own_schema: impl FnOnce() -> Result<Va
     let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
     let selection = Selection::new(&entry.metadata, &keys);
     selection.cut_schema(&mut schema);
-    schema::shape(&mut schema, config);
+    schema::transform(&mut schema, config);
     let mut stream = whole_stream(config, &schema)?;
     if let Some(name) = entry.name() {
         name.clone_into(&mut stream.name);
     }
     stream.key_properties = key_properties;
-    stream.shape.selection = selection;
+    stream.transform.selection = selection;
     Ok(Some(stream))
 }
 

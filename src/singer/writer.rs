@@ -1,18 +1,15 @@
-//! Singer messages, and the only way to stdout.
-//!
-//! stdout carries Singer messages and nothing else. The SCHEMA goes out before the first message that needs it, and
-//! not before: a run that fails at its first request has written nothing.
+//! Singer messages. The SCHEMA goes out right before the first message that needs it, so a run that fails at its first request has
+//! written nothing.
 
-use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, Write};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::record::{Sink, on_one_line};
-use crate::shape::Shape;
+use super::transform::Transform;
+use crate::record::{MessageWriter, on_one_line};
 
 /// How much is gathered before it is written: what a pipe holds (Linux, pipe(7)).
 const BUFFER: usize = 64 * 1024;
@@ -27,7 +24,7 @@ pub struct Stream {
     /// The fields that tell its records apart.
     pub key_properties: Vec<String>,
     /// What is done to its records.
-    pub shape: Shape,
+    pub transform: Transform,
 }
 
 #[derive(Serialize)]
@@ -53,7 +50,7 @@ pub struct Writer<W: Write> {
     schema: Option<Vec<u8>>,
     /// A RECORD message up to its record.
     record_start: Vec<u8>,
-    shape: Shape,
+    transform: Transform,
 }
 
 impl<W: Write> Writer<W> {
@@ -62,7 +59,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the stream's schema cannot be written as JSON.
     pub fn new(out: W, stream: Stream) -> Result<Writer<W>> {
-        let Stream { name, schema, key_properties, shape } = stream;
+        let Stream { name, schema, key_properties, transform } = stream;
         let schema = serde_json::to_string(&Message::Schema {
             stream: &name,
             schema: &schema,
@@ -75,7 +72,7 @@ impl<W: Write> Writer<W> {
             out: BufWriter::with_capacity(BUFFER, out),
             schema: Some(schema),
             record_start: format!(r#"{{"type":"RECORD","stream":{name},"record":"#).into_bytes(),
-            shape,
+            transform,
         })
     }
 
@@ -87,9 +84,9 @@ impl<W: Write> Writer<W> {
     }
 }
 
-impl<W: Write> Sink for Writer<W> {
+impl<W: Write> MessageWriter for Writer<W> {
     fn record(&mut self, json: &[u8]) -> io::Result<()> {
-        let json = self.shape.apply(json)?;
+        let json = self.transform.apply(json)?;
         self.begin()?;
         self.out.write_all(&self.record_start)?;
         self.out.write_all(&json)?;
@@ -107,68 +104,6 @@ impl<W: Write> Sink for Writer<W> {
     }
 }
 
-/// Says what a failed write to stdout means.
-pub fn unwritten(error: io::Error) -> anyhow::Error {
-    let problem = match error.kind() {
-        ErrorKind::BrokenPipe => "the target has ended: look at its own error",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            "the disk behind stdout is full: make room"
-        }
-        ErrorKind::InvalidData => "a record cannot be written as the settings ask",
-        _ => "cannot write to stdout",
-    };
-    anyhow::Error::new(error).context(format!("{problem}; what was not delivered stays unread, so run again then"))
-}
-
-/// The process's stdout, as a file of its own: `std::io::stdout` counts a write to a closed descriptor as done.
-///
-/// # Errors
-/// When there is no stdout to write to.
-pub fn stdout() -> Result<File> {
-    let file = duplicate().context("open stdout")?;
-    #[cfg(unix)]
-    anyhow::ensure!(
-        !is_stand_in(&file),
-        "stdout is closed, or stands for nothing (/dev/null opened to read and write): records written there would be \
-         lost; give the tap a stdout, as in `tap-streamduo -c config.json | target-x`"
-    );
-    Ok(file)
-}
-
-#[cfg(unix)]
-fn duplicate() -> io::Result<File> {
-    use std::os::fd::AsFd;
-    io::stdout().as_fd().try_clone_to_owned().map(File::from)
-}
-
-#[cfg(windows)]
-fn duplicate() -> io::Result<File> {
-    use std::os::windows::io::AsHandle;
-    io::stdout().as_handle().try_clone_to_owned().map(File::from)
-}
-
-/// Whether this is what Rust's runtime puts in place of a closed descriptor before `main`: /dev/null, opened to read
-/// and write. A shell's `> /dev/null` is open to write only, and is the user's own wish.
-#[cfg(unix)]
-fn is_stand_in(file: &File) -> bool {
-    use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};
-    let both_ways = fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::RDWR));
-    both_ways
-        && match (fstat(file), stat("/dev/null")) {
-            (Ok(this), Ok(null)) => this.st_rdev == null.st_rdev && this.st_mode == null.st_mode,
-            _ => false,
-        }
-}
-
-/// Writes a line or a text of its own to stdout, such as the catalog.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn print(text: &str) -> Result<()> {
-    let mut out = stdout()?;
-    writeln!(out, "{text}").context("write to stdout")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,7 +115,7 @@ mod tests {
             name: "a \"b\"".to_owned(),
             schema,
             key_properties: vec!["id".to_owned()],
-            shape: Shape::default(),
+            transform: Transform::default(),
         };
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out, stream).unwrap();

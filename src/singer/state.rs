@@ -1,8 +1,8 @@
 //! STATE: what a run hands to the next one, under `bookmarks.<stream>`.
 //!
 //! The service keeps the read status itself, so in `write` and `read` mode a bookmark only says whose it is. In `commit` mode
-//! it says which records it covers: a target prints a STATE once it has committed all that came before, so a STATE that comes
-//! back proves that they are committed. Bookmarks of other streams pass on unchanged.
+//! it says which records it covers. A target prints a STATE once it has committed everything before it, so a STATE that comes
+//! back proves that those records are committed. Bookmarks of other streams pass unchanged.
 
 use std::path::Path;
 
@@ -10,26 +10,27 @@ use log::{info, warn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Acknowledge, Config, Invalid, parse_object, read_text};
-use crate::record::{CameBack, Covered};
-use crate::settings::MOST_RECORDS;
+use crate::config::settings::MAX_RECORDS;
+use crate::config::source::{parse_object, read_text};
+use crate::config::{Acknowledge, Config, Invalid};
+use crate::record::{Bookmark, ReturnedBookmark};
 
 /// The state that a run begins with, whichever streams it is of.
 #[derive(Debug, Default)]
 pub struct State(Map<String, Value>);
 
-/// What a bookmark holds.
+/// What is written under `bookmarks.<stream>`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Bookmark<'a> {
+struct Entry<'a> {
     stream_id: &'a str,
     acknowledge: Acknowledge,
     /// In `commit` mode: the records that are out.
     #[serde(flatten)]
-    covered: Option<&'a Covered>,
+    bookmark: Option<&'a Bookmark>,
 }
 
-/// What is read of a bookmark to see whose it is.
+/// What is read of such an entry to see whose it is.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "a bookmark")]
 struct Owner {
@@ -39,8 +40,8 @@ struct Owner {
 }
 
 impl State {
-    /// Reads the file that `--state` names. A file that is not there or empty is no state yet, and said so: without a state
-    /// nothing is lost, it is only read again.
+    /// Reads the file that `--state` names. A file that is missing or empty is a warning and no state: without one nothing is
+    /// lost, it is only read again.
     ///
     /// # Errors
     /// [`Invalid`] when the file is no JSON object or cannot be read.
@@ -83,35 +84,33 @@ impl State {
         Value::Object(self.0)
     }
 
-    /// The state of one stream: which records it covers, if it is one to go on from, and how to write it.
-    pub fn of_stream(self, stream: &str, config: &Config) -> StreamState {
-        let came_back = match config.acknowledge {
-            Acknowledge::Commit => self.came_back(stream, config),
-            Acknowledge::Write | Acknowledge::Read => None,
-        };
-        StreamState {
+    /// The state of one stream, and how to write it; in `commit` mode also the bookmark that the state returns.
+    pub fn of_stream(self, stream: &str, config: &Config) -> (StreamState, Option<ReturnedBookmark>) {
+        let is_commit = config.acknowledge == Acknowledge::Commit;
+        let returned = is_commit.then(|| self.returned_bookmark(stream, config)).flatten();
+        let state = StreamState {
             stream: stream.to_owned(),
             stream_id: config.stream_id.clone(),
             acknowledge: config.acknowledge,
-            covered: came_back.as_ref().map(|state| state.covered().clone()),
-            came_back,
+            bookmark: returned.as_deref().cloned(),
             state: self.0,
-        }
+        };
+        (state, returned)
     }
 
-    fn came_back(&self, stream: &str, config: &Config) -> Option<CameBack> {
-        let bookmark = self.0.get("bookmarks")?.get(stream)?;
-        let problem = match Owner::deserialize(bookmark) {
+    fn returned_bookmark(&self, stream: &str, config: &Config) -> Option<ReturnedBookmark> {
+        let entry = self.0.get("bookmarks")?.get(stream)?;
+        let problem = match Owner::deserialize(entry) {
             Err(error) => format!("cannot be read ({error})"),
             Ok(owner) if owner.stream_id != config.stream_id => format!("is of stream {}", owner.stream_id),
             Ok(owner) if owner.acknowledge != Acknowledge::Commit => "is not of `acknowledge` `commit`".to_owned(),
             Ok(Owner { count: None, .. }) => return None,
-            Ok(_) => match CameBack::deserialize(bookmark) {
+            Ok(_) => match ReturnedBookmark::deserialize(entry) {
                 Err(error) => format!("cannot be read ({error})"),
-                Ok(state) if state.covered().count > MOST_RECORDS => {
-                    format!("covers {} records, more than a run can", state.covered().count)
+                Ok(bookmark) if bookmark.count > MAX_RECORDS => {
+                    format!("covers {} records, more than a run can", bookmark.count)
                 }
-                Ok(state) => return Some(state).filter(|state| state.covered().count > 0),
+                Ok(bookmark) => return Some(bookmark).filter(|bookmark| bookmark.count > 0),
             },
         };
         info!("the state's bookmark of {stream:?} {problem}: nothing is marked by it");
@@ -125,22 +124,14 @@ pub struct StreamState {
     stream: String,
     stream_id: String,
     acknowledge: Acknowledge,
-    /// What the state that came back covers.
-    came_back: Option<CameBack>,
-    /// What the state covers that is told now.
-    covered: Option<Covered>,
+    bookmark: Option<Bookmark>,
     state: Map<String, Value>,
 }
 
 impl StreamState {
-    /// What the state that came back proves to be committed; it proves it once.
-    pub fn take_proof(&mut self) -> Option<CameBack> {
-        self.came_back.take()
-    }
-
-    /// From now on the state covers these records, or none.
-    pub fn cover(&mut self, covered: Option<Covered>) {
-        self.covered = covered;
+    /// Sets what the next STATE covers; in `write` and `read` mode a STATE covers nothing.
+    pub fn set_bookmark(&mut self, bookmark: Option<Bookmark>) {
+        self.bookmark = bookmark;
     }
 
     /// The value of the STATE message.
@@ -150,10 +141,10 @@ impl StreamState {
         if !bookmarks.is_object() {
             *bookmarks = json!({});
         }
-        bookmarks[&self.stream] = json!(Bookmark {
+        bookmarks[&self.stream] = json!(Entry {
             stream_id: &self.stream_id,
             acknowledge: self.acknowledge,
-            covered: self.covered.as_ref(),
+            bookmark: self.bookmark.as_ref(),
         });
         Value::Object(state)
     }

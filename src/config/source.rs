@@ -1,0 +1,135 @@
+//! What the user has set: JSON files and environment variables.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::{env, fs, io};
+
+use anyhow::{Context, Result};
+use log::warn;
+use serde_json::{Map, Value};
+
+use super::Invalid;
+use super::settings::{ENV_PREFIX, Kind, SETTINGS, named, nearest};
+
+/// The value of `--config` that stands for the environment.
+const ENV: &str = "ENV";
+
+/// Variables with the prefix that are no settings.
+const OTHER_VARIABLES: [&str; 1] = ["LOGLEVEL"];
+
+/// Keys that Singer configurations share and that mean nothing here.
+const SINGER_KEYS: [&str; 4] = ["start_date", "end_date", "disable_collection", "metrics_log_level"];
+
+/// Reads what is set in the files, or in the environment where the path is `ENV`; later ones win. Warns of unknown settings.
+///
+/// # Errors
+/// [`Invalid`] when there is no source, or a file that is no JSON object.
+pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<Map<String, Value>, Invalid> {
+    if sources.is_empty() {
+        return Err(Invalid::new(
+            "no configuration: name it with --config config.json, or take it from the environment with --config ENV",
+        ));
+    }
+    let mut given = Map::new();
+    for source in sources.iter().map(AsRef::as_ref) {
+        if source == Path::new(ENV) {
+            given.extend(from_environment(env::vars_os()));
+        } else {
+            let file = read_object(source).with_context(|| format!("config {}", source.display()));
+            let file = file.map_err(|error| Invalid(format!("{error:#}")))?;
+            // A null stands for a setting that is not given.
+            given.extend(file.into_iter().filter(|(_, value)| !value.is_null()));
+        }
+    }
+    warn_of_unknown(&given);
+    Ok(given)
+}
+
+/// Reads a JSON object from a file.
+///
+/// # Errors
+/// When the file cannot be read, is not JSON or no object.
+fn read_object(path: &Path) -> Result<Map<String, Value>> {
+    parse_object(&read_text(path).context("read the file")?)
+}
+
+/// Parses a JSON object.
+///
+/// # Errors
+/// When the text is not JSON or no object.
+pub fn parse_object(text: &str) -> Result<Map<String, Value>> {
+    // `serde_json` quotes no values in its syntax errors, so no secret leaks here.
+    let value: Value = serde_json::from_str(text).context("not JSON")?;
+    match value {
+        Value::Object(object) => Ok(object),
+        _ => anyhow::bail!("not a JSON object"),
+    }
+}
+
+/// Reads a file, without the byte order mark that some editors write (RFC 8259 section 8.1).
+///
+/// # Errors
+/// When the file cannot be read or is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(path)?;
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+}
+
+/// The settings that the environment holds. An empty variable counts as not set; a number may be written as such.
+fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Map<String, Value> {
+    let mut given = Map::new();
+    for (variable, value) in variables.filter(|(_, value)| !value.is_empty()) {
+        let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix(ENV_PREFIX)) else { continue };
+        // What is not Unicode cannot be right; how it looks then is good enough for the check to refuse it.
+        let value = value.to_string_lossy().into_owned();
+        match SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name)) {
+            Some(setting) => {
+                let number = value.parse::<u64>().ok().filter(|_| matches!(setting.kind, Kind::Integer { .. }));
+                given.insert(setting.name.to_owned(), number.map_or(Value::String(value), Value::from));
+            }
+            None if OTHER_VARIABLES.contains(&name) => {}
+            None => {
+                let near =
+                    nearest(name).map_or_else(String::new, |near| format!(": did you mean {}?", near.variable()));
+                warn!("the environment variable {ENV_PREFIX}{name} is no setting{near}");
+            }
+        }
+    }
+    given
+}
+
+/// Warns of every key that is no setting.
+fn warn_of_unknown(given: &Map<String, Value>) {
+    let unknown: BTreeMap<_, _> = given
+        .keys()
+        .filter(|key| !key.starts_with('_') && !SINGER_KEYS.contains(&key.as_str()) && named(key).is_none())
+        .map(|key| (key, nearest(key)))
+        .collect();
+    for (key, near) in unknown {
+        match near {
+            Some(near) => warn!("unknown setting `{key}`: did you mean `{}`?", near.name),
+            None => warn!("unknown setting `{key}`: it is not used"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_environment_names_settings_in_capitals() {
+        let variables = [
+            ("TAP_STREAMDUO_CLIENTSECRET", "s"),
+            ("TAP_STREAMDUO_PAGESIZE", "7"),
+            ("TAP_STREAMDUO_MAXRETRIES", "many"),
+            ("TAP_STREAMDUO_SCOPE", ""),
+            ("TAP_STREAMDUO_LOGLEVEL", "DEBUG"),
+            ("PATH", "/bin"),
+        ];
+        let given = from_environment(variables.iter().map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(Value::Object(given), json!({"clientSecret": "s", "pageSize": 7, "maxRetries": "many"}));
+    }
+}

@@ -1,0 +1,114 @@
+//! `acknowledge: commit`: marks what the STATE of an earlier run proves to be committed, and writes what is unread.
+//!
+//! Nothing that this run writes is marked. Each STATE says what is out; the next run gets it back, and marks that.
+
+use anyhow::Result;
+use log::info;
+
+use super::lost_mark::deliver_read_since;
+use super::{Mode, Run};
+use crate::metrics::records;
+use crate::record::{Bookmark, Committed, ReturnedBookmark};
+use crate::streamduo::retry::Retry;
+use crate::streamduo::{Count, Marked, Tuning, ineffective};
+
+/// Marks what is committed, then writes a growing window of unread records.
+#[derive(Debug)]
+pub struct Commit {
+    max_pending: usize,
+    returned: Option<ReturnedBookmark>,
+    ineffective_marks: Retry,
+}
+
+impl Commit {
+    /// Keeps at most `max_pending` records out. The target has committed what the `returned` bookmark covers.
+    pub fn new(max_pending: usize, returned: Option<ReturnedBookmark>, tuning: Tuning) -> Commit {
+        Commit { max_pending, returned, ineffective_marks: Retry::new(tuning.retries) }
+    }
+
+    /// Marks the records that the bookmark covers, and no others. Returns whether to go on: not while a mark may still be
+    /// applied.
+    fn mark_committed(&mut self, returned: &ReturnedBookmark, run: &mut Run) -> Result<bool> {
+        let count = returned.count;
+        let mut page = run.queue.peek(Count::Exactly(count))?;
+        let Some(mut committed) = Committed::prove(&page, returned) else {
+            let covered = records(count);
+            info!(
+                "the state covers {covered}, but it does not match what is unread now: marking nothing, delivering again"
+            );
+            return Ok(true);
+        };
+        while let Some(first) = page.first() {
+            let Some(delivered) = committed.delivered(page) else { break };
+            run.stop.check()?;
+            let marked = delivered.count();
+            match run.queue.mark(delivered)? {
+                Marked::Answered(answer) => {
+                    run.deliver_slipped_in(&answer, |record| committed.has(record))?;
+                    if committed.mark(&answer) {
+                        self.ineffective_marks.reset();
+                    } else {
+                        let error = ineffective("the service has marked no record");
+                        self.ineffective_marks.wait("mark", error, &run.stop)?;
+                    }
+                    if committed.is_empty() {
+                        break;
+                    }
+                    page = run.queue.peek(Count::Exactly(committed.len()))?;
+                }
+                Marked::Unknown => {
+                    page = run.queue.peek(Count::Exactly(committed.len()))?;
+                    if page.first().as_ref() == Some(&first) {
+                        // The mark may still be applied. It hits what is committed, unless another mark has marked that already.
+                        info!(
+                            "the answer to a mark was lost, and it is not applied yet: the next run marks what is left"
+                        );
+                        return Ok(false);
+                    }
+                    deliver_read_since(run, &first, 2 * marked, |record| committed.has(record))?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes a growing window of unread records, and after each growth the STATE that covers it.
+    fn write_windows(&self, run: &mut Run) -> Result<()> {
+        let mut out = 0;
+        loop {
+            run.stop.check()?;
+            let page = run.queue.peek(Count::UpTo(self.max_pending))?;
+            let (shown, is_last, bookmark) = (page.len(), page.is_last(), Bookmark::of(&page));
+            // The proof is not used: only a STATE that comes back shows that the target has committed the records.
+            let _ = run.out.deliver(page)?;
+            run.out.set_bookmark(Some(bookmark));
+            run.out.write_state()?;
+            if shown == self.max_pending {
+                let out = records(shown);
+                info!("{out} are out (`maxPending`): if there are more, they follow in the next run");
+                return Ok(());
+            }
+            if is_last {
+                return Ok(());
+            }
+            if shown == out {
+                let out = records(out);
+                info!("{out} are out, and no more are shown: if there are, they follow in the next run");
+                return Ok(());
+            }
+            out = shown;
+        }
+    }
+}
+
+impl Mode for Commit {
+    fn drain(&mut self, run: &mut Run) -> Result<()> {
+        if let Some(returned) = self.returned.take() {
+            if !self.mark_committed(&returned, run)? {
+                return Ok(());
+            }
+            run.out.set_bookmark(None);
+        }
+        self.write_windows(run)
+    }
+}

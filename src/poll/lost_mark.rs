@@ -1,0 +1,87 @@
+//! The look back after a mark whose answer was lost.
+//!
+//! Such a mark may have been applied, and may still be. If a record slipped in just before, the mark hit it, and nobody has
+//! seen it. So the loop reads what the service has as read behind the first record of the page, and delivers what it does not
+//! know. This narrows the gap and cannot close it. It does not find:
+//!
+//! - a record that slipped in before that first record,
+//! - a record that the mark hits after the run has ended.
+
+use anyhow::{Context, Result};
+use log::warn;
+
+use super::Run;
+use crate::record::{Fingerprint, Identity, Page};
+
+/// The marks whose answers were lost, until a look back has found everything that they may have hit.
+#[derive(Debug, Default)]
+pub struct LostMarks(Option<Lost>);
+
+#[derive(Debug)]
+struct Lost {
+    /// The oldest record of the page that was marked last.
+    first: Identity,
+    /// How many records the lost marks may have marked.
+    count: usize,
+}
+
+impl LostMarks {
+    /// Adds a mark of `count` records. The oldest of them is `first`.
+    pub fn add(&mut self, first: Identity, count: usize) {
+        let before = self.0.take().map_or(0, |lost| lost.count);
+        self.0 = Some(Lost { first, count: before + count });
+    }
+
+    /// Whether there is nothing to look back for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Notes that a mark of a page that begins with `first` was answered: a lost mark that is applied now hits later records.
+    pub fn move_to(&mut self, first: Identity) {
+        if let Some(lost) = &mut self.0 {
+            lost.first = first;
+        }
+    }
+
+    /// Looks back once a peeked page shows that the marks were applied, and again with every further page until the last one:
+    /// a mark may be applied late.
+    ///
+    /// # Errors
+    /// When the service keeps failing, or a record cannot be written.
+    pub fn look_back(&mut self, page: &Page, run: &mut Run) -> Result<()> {
+        let is_shown = |first: Fingerprint| page.fingerprints().any(|record| record == first);
+        let Some(lost) = self.0.take_if(|lost| !is_shown(lost.first.fingerprint())) else { return Ok(()) };
+        deliver_read_since(run, &lost.first, 2 * lost.count, |_| false)?;
+        if !page.is_last() {
+            self.0 = Some(lost);
+        }
+        Ok(())
+    }
+
+    /// Warns of what may be lost when a run ends before it could look back.
+    pub fn warn(&self) {
+        if let Some(lost) = &self.0 {
+            let since = &lost.first.timestamp;
+            warn!("the answer to a mark was lost: a record after {since} that slipped in just then may be lost too");
+        }
+    }
+}
+
+/// Delivers up to `count` records that the service has as read behind a record, and that are neither written nor committed.
+///
+/// # Errors
+/// When the service keeps failing, or a record cannot be written.
+pub fn deliver_read_since(
+    run: &mut Run,
+    first: &Identity,
+    count: usize,
+    is_committed: impl Fn(Fingerprint) -> bool,
+) -> Result<()> {
+    let page = run
+        .queue
+        .since(&first.timestamp, count)
+        .context("the answer to a mark was lost, and a record that slipped in just then may be lost too")?;
+    run.out.deliver_marked(&page.already_read(), is_committed)?;
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The loop that keeps the promise: a record is marked as read only after it has been delivered.
+//!
+//! How it does that is the mode, a file for each `acknowledge`. To add a mode:
+//!
+//! 1. Write `src/poll/<mode>.rs` with a type that implements `Mode`.
+//! 2. Add a variant to [`Acknowledge`], with what it means; its word in the config file follows from it.
+//! 3. Add `mod <mode>;` and an arm of `fn mode` below.
+
+mod commit;
+mod lost_mark;
+mod output;
+mod read;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use log::info;
+
+use crate::config::{Acknowledge, Config};
+use crate::metrics::{RunMetrics, records};
+use crate::record::{Fingerprint, MessageWriter, Page, ReturnedBookmark};
+use crate::shutdown::{Shutdown, Stopped};
+use crate::singer::state::State;
+use crate::streamduo::{self, Overlap, Queue, Tuning};
+
+use commit::Commit;
+use output::Output;
+use read::Read;
+use write::Write;
+
+/// One way to deliver the unread records of a stream.
+trait Mode {
+    /// Delivers what is unread, until the stream is drained or no more may be out.
+    ///
+    /// # Errors
+    /// When the service or stdout fails; [`Stopped`] when a stop is asked for.
+    fn drain(&mut self, run: &mut Run) -> Result<()>;
+}
+
+/// The mode that `acknowledge` names.
+fn mode(config: &Config, returned: Option<ReturnedBookmark>, tuning: Tuning) -> Box<dyn Mode> {
+    match config.acknowledge {
+        Acknowledge::Write => Box::new(Write::new(config.page_size, tuning)),
+        Acknowledge::Commit => Box::new(Commit::new(config.max_pending, returned, tuning)),
+        Acknowledge::Read => Box::new(Read { page_size: config.page_size }),
+    }
+}
+
+/// What every mode works with.
+struct Run {
+    queue: Box<dyn Queue>,
+    out: Output,
+    stop: Shutdown,
+}
+
+impl Run {
+    /// Delivers the records of a mark's answer that are neither written nor committed: they slipped in between peek and mark.
+    fn deliver_slipped_in(&mut self, answer: &Page, is_committed: impl Fn(Fingerprint) -> bool) -> Result<()> {
+        self.out.metrics.marked(answer.len());
+        let count = self.out.deliver_marked(answer, is_committed)?;
+        if count > 0 {
+            let (records, were) = (records(count), if count == 1 { "was" } else { "were" });
+            info!("{records} slipped in between peek and mark, and {were} written at once");
+        }
+        Ok(())
+    }
+
+    /// Drains the stream, once or with a pause between polls for ever, and writes the STATE at the end of each poll.
+    fn poll(&mut self, mode: &mut dyn Mode, pause: Option<Duration>) -> Result<()> {
+        loop {
+            mode.drain(self)?;
+            self.out.write_state()?;
+            match pause {
+                None => return Ok(self.stop.check()?),
+                Some(pause) => self.stop.sleep(pause)?,
+            }
+        }
+    }
+}
+
+/// What a run reads from and writes to.
+pub struct Endpoints<Q> {
+    /// The service. It sends each request once.
+    pub service: Q,
+    /// Where messages go.
+    pub writer: Box<dyn MessageWriter>,
+    /// The name of the Singer stream.
+    pub stream: String,
+    /// The state of an earlier run.
+    pub state: State,
+}
+
+/// Reads the stream until it is drained; with a pause to make between polls, until a stop is asked for.
+///
+/// # Errors
+/// When the service or stdout fails; [`Stopped`] when a stop was asked for. No undelivered record is marked as read, except
+/// with `acknowledge: read`.
+pub fn run(
+    config: &Config,
+    tuning: Tuning,
+    endpoints: Endpoints<impl Overlap + 'static>,
+    pause: Option<Duration>,
+    stop: Shutdown,
+) -> Result<()> {
+    let Endpoints { service, writer, stream, state } = endpoints;
+    let (state, returned) = state.of_stream(&stream, config);
+    let mut run = Run {
+        queue: streamduo::queue(config, tuning, service, &stop),
+        out: Output::new(writer, state, RunMetrics::start(&stream), stop.clone()),
+        stop,
+    };
+    let end = run.poll(&mut *mode(config, returned, tuning), pause);
+    let is_stopped = end.as_ref().err().is_some_and(|error| error.is::<Stopped>());
+    if is_stopped {
+        // A stop is an orderly end. Ignore the error: the target may be gone.
+        let _ = run.out.write_state();
+    }
+    run.out.metrics.finish(end.is_ok() || is_stopped);
+    end
+}

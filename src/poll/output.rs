@@ -1,0 +1,101 @@
+//! What a run writes, and what it remembers of it: messages, ledger, metrics, STATE.
+
+use std::borrow::Cow;
+use std::io;
+
+use anyhow::{Result, anyhow};
+
+use crate::metrics::{RunMetrics, records};
+use crate::record::{Bookmark, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
+use crate::shutdown::Shutdown;
+use crate::singer::state::StreamState;
+use crate::singer::stdout;
+
+/// How many ids of lost records an error names.
+const MAX_NAMED: usize = 10;
+
+/// Where a mode delivers records.
+pub struct Output {
+    writer: Box<dyn MessageWriter>,
+    /// What this run has written and the service may show again.
+    pub ledger: Ledger,
+    /// The counts of this run.
+    pub metrics: RunMetrics,
+    state: StreamState,
+    /// Whether the last message on stdout is the STATE as it is now.
+    state_is_written: bool,
+    stop: Shutdown,
+}
+
+impl Output {
+    /// Writes to `writer`.
+    pub fn new(writer: Box<dyn MessageWriter>, state: StreamState, metrics: RunMetrics, stop: Shutdown) -> Output {
+        Output { writer, ledger: Ledger::default(), metrics, state, state_is_written: false, stop }
+    }
+
+    /// Writes the records of a page that are not in the ledger yet.
+    ///
+    /// # Errors
+    /// When they cannot be written. Nothing may be marked then.
+    pub fn deliver(&mut self, page: Peeked) -> Result<Delivered> {
+        let delivered = page.deliver(&mut self.ledger, &mut *self.writer).map_err(|error| self.failure(error))?;
+        self.count(delivered.written());
+        Ok(delivered)
+    }
+
+    /// Writes the records of a page that are marked already, and neither in the ledger nor committed: they exist nowhere else.
+    /// Returns how many.
+    ///
+    /// # Errors
+    /// When they cannot be written. The error names the records that are lost.
+    pub fn deliver_marked(&mut self, page: &Page, is_committed: impl Fn(Fingerprint) -> bool) -> Result<usize> {
+        let is_known = |record| self.ledger.has(record) || is_committed(record);
+        let written = page
+            .write(is_known, &mut *self.writer)
+            .map_err(|error| self.failure_of_marked(error, &page.undelivered_ids(is_known)))?;
+        self.count(written);
+        Ok(written)
+    }
+
+    fn count(&mut self, written: usize) {
+        self.metrics.written(written);
+        self.state_is_written &= written == 0;
+    }
+
+    /// Sets what the next STATE covers.
+    pub fn set_bookmark(&mut self, bookmark: Option<Bookmark>) {
+        self.state.set_bookmark(bookmark);
+        self.state_is_written = false;
+    }
+
+    /// Writes the STATE, unless it is the last message already.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_state(&mut self) -> Result<()> {
+        if !self.state_is_written {
+            self.writer.state(&self.state.value()).map_err(|error| self.failure(error))?;
+            self.state_is_written = true;
+        }
+        Ok(())
+    }
+
+    /// Explains a failed write. After a stop it is the stop that counts: the target is often stopped too.
+    fn failure(&self, error: io::Error) -> anyhow::Error {
+        match self.stop.check() {
+            Ok(()) => stdout::explain_write(error),
+            Err(stopped) => stopped.into(),
+        }
+    }
+
+    /// Explains a failed write of records that are marked already.
+    fn failure_of_marked(&self, error: io::Error, ids: &[Cow<'_, str>]) -> anyhow::Error {
+        let count = ids.len();
+        if count == 0 {
+            return self.failure(error);
+        }
+        let (are, records) = (if count == 1 { "is" } else { "are" }, records(count));
+        let (named, more) = (ids[..count.min(MAX_NAMED)].join(", "), if count > MAX_NAMED { ", …" } else { "" });
+        anyhow!("{records} {are} marked as read and could not be written to stdout ({error}): recordId {named}{more}")
+    }
+}

@@ -1,0 +1,26 @@
+//! `acknowledge: read`: records are marked as they are read, as the vendor's tap does. A lost answer or a crash loses a page.
+
+use anyhow::Result;
+
+use super::{Mode, Run};
+
+/// Takes pages of unread records.
+#[derive(Debug)]
+pub struct Read {
+    /// `pageSize`
+    pub page_size: usize,
+}
+
+impl Mode for Read {
+    fn drain(&mut self, run: &mut Run) -> Result<()> {
+        loop {
+            run.stop.check()?;
+            let page = run.queue.take(self.page_size)?;
+            run.out.metrics.marked(page.len());
+            run.out.deliver_marked(&page, |_| false)?;
+            if page.is_last() {
+                return Ok(());
+            }
+        }
+    }
+}

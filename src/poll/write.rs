@@ -1,0 +1,105 @@
+//! `acknowledge: write`: peeks a page, writes it, flushes, and marks it.
+//!
+//! A mark hits the oldest unread records at that moment. So the loop keeps every record that it has written in the ledger until
+//! an answer shows that it is marked; it writes at once what an answer shows that was never written; and after a lost answer it
+//! peeks again instead of repeating the mark.
+
+use anyhow::Result;
+
+use super::lost_mark::LostMarks;
+use super::{Mode, Run};
+use crate::record::Page;
+use crate::shutdown::Stopped;
+use crate::streamduo::retry::Retry;
+use crate::streamduo::{Count, Marked, Tuning, ineffective};
+
+/// Delivers pages of unread records.
+#[derive(Debug)]
+pub struct Write {
+    page_size: usize,
+    max_remembered: usize,
+    lost_marks: LostMarks,
+    ineffective_marks: Retry,
+}
+
+impl Write {
+    /// Asks for pages of up to `page_size` records, and remembers a few pages of records that are not known to be marked.
+    pub fn new(page_size: usize, tuning: Tuning) -> Write {
+        Write {
+            page_size,
+            max_remembered: 4 * page_size.max(tuning.first_page),
+            lost_marks: LostMarks::default(),
+            ineffective_marks: Retry::new(tuning.retries),
+        }
+    }
+
+    /// Delivers and marks the next page. Returns whether there may be more.
+    fn deliver_next(&mut self, run: &mut Run) -> Result<bool> {
+        run.stop.check()?;
+        let page = run.queue.peek(Count::UpTo(self.page_size))?;
+        self.lost_marks.look_back(&page, run)?;
+        if run.out.ledger.is_marked_in(&page) {
+            let error = ineffective("the service shows records as unread that it has answered to be marked as read");
+            self.ineffective_marks.wait("mark", error, &run.stop)?;
+            return Ok(true);
+        }
+        self.forget_marked(&page, run);
+        let Some(first) = page.first() else { return Ok(false) };
+        let (count, is_last) = (page.len(), page.is_last());
+        let delivered = run.out.deliver(page)?;
+        // After a stop the target may be gone; a duplicate is better than a loss.
+        run.stop.check()?;
+        match run.queue.mark(delivered)? {
+            Marked::Answered(answer) => {
+                self.note_marked(&answer, run)?;
+                self.lost_marks.move_to(first);
+                Ok(!is_last || run.out.ledger.unmarked() > 0 || !self.lost_marks.is_empty())
+            }
+            Marked::Unknown => {
+                self.lost_marks.add(first, count);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Delivers what slipped in between peek and mark, and notes what is marked.
+    fn note_marked(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
+        run.deliver_slipped_in(answer, |_| false)?;
+        if run.out.ledger.mark(answer) {
+            self.ineffective_marks.reset();
+            return Ok(());
+        }
+        self.ineffective_marks.wait("mark", ineffective("the service has marked no record"), &run.stop)
+    }
+
+    /// Forgets records that the service does not hold as unread any more.
+    ///
+    /// Only the last page proves that. A record that another page does not show may be marked, or records that appeared before it
+    /// have pushed it behind the page: it is remembered as long as there is room.
+    fn forget_marked(&self, page: &Page, run: &mut Run) {
+        let ledger = &mut run.out.ledger;
+        if page.is_last() {
+            let marked = ledger.keep_shown(page);
+            run.out.metrics.marked(marked);
+        } else if ledger.unmarked() > self.max_remembered {
+            ledger.keep_shown(page);
+        }
+    }
+}
+
+impl Mode for Write {
+    fn drain(&mut self, run: &mut Run) -> Result<()> {
+        loop {
+            match self.deliver_next(run) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    if !error.is::<Stopped>() {
+                        self.lost_marks.warn();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+}

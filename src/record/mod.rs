@@ -1,0 +1,43 @@
+//! What a record is: who it is ([`Identity`]), the [`Page`] it comes in, the proof that it was delivered ([`Delivered`]), and
+//! what a run remembers of it ([`Ledger`]).
+
+mod identity;
+mod ledger;
+mod page;
+mod parse;
+mod proof;
+mod text;
+
+use std::io;
+
+pub use identity::{Fingerprint, Fingerprints, Identity};
+pub use ledger::Ledger;
+pub use page::{InvalidBody, Page};
+pub use proof::{Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
+pub use text::on_one_line;
+
+use serde_json::Value;
+
+#[cfg(test)]
+mod tests;
+
+/// Where messages are written.
+pub trait MessageWriter {
+    /// Writes a RECORD message. The record is JSON text without a line break.
+    ///
+    /// # Errors
+    /// When it cannot be written. What was written since the last flush may be lost.
+    fn record(&mut self, json: &[u8]) -> io::Result<()>;
+
+    /// Hands over everything written so far.
+    ///
+    /// # Errors
+    /// When it cannot be handed over.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Writes a STATE message, and flushes.
+    ///
+    /// # Errors
+    /// When it cannot be handed over.
+    fn state(&mut self, value: &Value) -> io::Result<()>;
+}

@@ -1,0 +1,214 @@
+//! The records of one answer.
+//!
+//! A record is never rebuilt: [`Page`] keeps the answer's bytes, and where each record lies in them.
+
+use std::borrow::Cow;
+use std::io;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+
+use super::MessageWriter;
+use super::identity::{Fingerprint, Identity};
+use super::parse::{self, Entry};
+use super::text::{decode_string, has_line_break, on_one_line};
+
+/// Why the body of an answer is no page. No message quotes what may be a record: records are private.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidBody {
+    /// The text is cut off or no JSON at all: another try may bring a better one.
+    #[error("the answer is not JSON: {0}{1}")]
+    NotJson(String, String),
+    /// JSON, but not what a record-request answers: another try brings the same.
+    #[error("the answer is not an array of records but {0}")]
+    NotRecords(String),
+    /// A record without one of the fields that make its identity.
+    #[error("record {0} of the answer has no identity: {1}")]
+    NoIdentity(usize, String),
+}
+
+/// The records of one answer, in the order of the answer: oldest first.
+#[derive(Debug)]
+pub struct Page {
+    answer: Bytes,
+    entries: Vec<Entry>,
+    is_last: bool,
+}
+
+impl Page {
+    /// Reads the answer to a record-request that asked for `asked` records. A record without an identity is kept: it can
+    /// still be written.
+    ///
+    /// # Errors
+    /// [`InvalidBody`] when the answer is no JSON array.
+    pub fn parse(answer: Bytes, asked: usize) -> Result<Page, InvalidBody> {
+        let entries = str::from_utf8(&answer).ok().and_then(parse::entries).ok_or_else(|| diagnose(&answer))?;
+        let is_last = entries.len() < asked;
+        Ok(Page { answer, entries, is_last })
+    }
+
+    /// The number of records.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether the stream ends with this page: it holds fewer records than the service would have shown.
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    /// Notes that there may be more records behind the page although it is shorter than what was asked for.
+    pub fn expect_more(&mut self) {
+        self.is_last = false;
+    }
+
+    /// The records as they were sent.
+    pub fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().map(|entry| &self.answer[entry.span.clone()])
+    }
+
+    /// The identities of the records that have one.
+    pub fn identities(&self) -> impl Iterator<Item = Identity> {
+        self.keys().map(|(record_id, timestamp)| Identity {
+            record_id: record_id.into_owned(),
+            timestamp: timestamp.into_owned(),
+        })
+    }
+
+    /// The identity of the oldest record that has one.
+    pub fn first(&self) -> Option<Identity> {
+        self.identities().next()
+    }
+
+    /// The fingerprints of the records that have an identity.
+    pub fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
+        self.entries.iter().filter_map(|entry| Some(entry.key.as_ref()?.fingerprint))
+    }
+
+    /// The `recordId` and `recordTimeStampISO` of the records that have both.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        self.entries.iter().filter_map(|entry| {
+            let key = entry.key.as_ref()?;
+            Some((self.string(&key.record_id)?, self.string(&key.timestamp)?))
+        })
+    }
+
+    /// The value of a string in the answer.
+    fn string(&self, range: &Range<usize>) -> Option<Cow<'_, str>> {
+        decode_string(str::from_utf8(&self.answer[range.clone()]).ok()?)
+    }
+
+    /// The records that are not known to be delivered.
+    fn undelivered(&self, is_known: impl Fn(Fingerprint) -> bool) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| !entry.key.as_ref().is_some_and(|key| is_known(key.fingerprint)))
+    }
+
+    /// The ids of the records that are not known to be delivered, as far as they have one.
+    pub fn undelivered_ids(&self, is_known: impl Fn(Fingerprint) -> bool) -> Vec<Cow<'_, str>> {
+        let id = |entry: &Entry| self.string(&entry.key.as_ref()?.record_id);
+        self.undelivered(is_known).map(|entry| id(entry).unwrap_or(Cow::Borrowed("without an id"))).collect()
+    }
+
+    /// Writes every record that is not known to be delivered, and flushes. Returns how many.
+    ///
+    /// # Errors
+    /// When a record cannot be written, or handed over.
+    pub fn write(&self, is_known: impl Fn(Fingerprint) -> bool, out: &mut dyn MessageWriter) -> io::Result<usize> {
+        let mut written = 0;
+        // One search for the whole page: a record alone is too short for one to pay.
+        let has_breaks = has_line_break(&self.answer);
+        for entry in self.undelivered(is_known) {
+            let text = &self.answer[entry.span.clone()];
+            out.record(&if has_breaks { on_one_line(text) } else { Cow::Borrowed(text) })?;
+            written += 1;
+        }
+        out.flush()?;
+        Ok(written)
+    }
+
+    /// The records of the page that the service has as read (`readStatus` is a string, and a boolean may be met).
+    pub fn already_read(mut self) -> Page {
+        let answer = &self.answer;
+        self.entries.retain(|entry| {
+            entry.read_status.clone().is_some_and(|status| matches!(&answer[status], b"true" | b"\"true\""))
+        });
+        self
+    }
+
+    /// Whether an answer is this one, byte for byte, but for what it says of which records are read.
+    pub(super) fn is_but_for_status(&self, answer: &[u8]) -> bool {
+        const STATUSES: [&[u8]; 5] = [b"\"true\"", b"\"false\"", b"true", b"false", b"null"];
+        let (mut from, mut rest) = (0, answer);
+        for status in self.entries.iter().filter_map(|entry| entry.read_status.clone()) {
+            let Some(behind) = rest.strip_prefix(&self.answer[from..status.start]) else { return false };
+            let Some(behind) = STATUSES.iter().find_map(|other| behind.strip_prefix(*other)) else { return false };
+            (from, rest) = (status.end, behind);
+        }
+        rest == &self.answer[from..]
+    }
+
+    /// The error about the first record without an identity, if there is one.
+    pub(super) fn missing_identity(&self) -> Option<InvalidBody> {
+        let index = self.entries.iter().position(|entry| entry.key.is_none())?;
+        let text = &self.answer[self.entries[index].span.clone()];
+        Some(InvalidBody::NoIdentity(index + 1, what_lacks(text)))
+    }
+}
+
+/// Why an answer is no JSON array.
+fn diagnose(answer: &[u8]) -> InvalidBody {
+    let text = match str::from_utf8(answer) {
+        Ok(text) => text,
+        Err(error) => return InvalidBody::NotJson(error.to_string(), excerpt(answer)),
+    };
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => InvalidBody::NotRecords(outline(text)),
+        Err(error) => InvalidBody::NotJson(error.to_string(), excerpt(answer)),
+    }
+}
+
+/// Why a record has no identity, without quoting it.
+fn what_lacks(record: &[u8]) -> String {
+    let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(record) else {
+        let is_object = record.starts_with(b"{");
+        return if is_object { "a name in it is no Unicode text" } else { "it is no object" }.to_owned();
+    };
+    for name in ["recordId", "recordTimeStampISO"] {
+        match fields.get(name) {
+            None => return format!("`{name}` is missing"),
+            Some(Value::String(_)) => {}
+            Some(_) => return format!("`{name}` is not a string"),
+        }
+    }
+    "a field is there twice".to_owned()
+}
+
+/// What an answer is that is JSON and no array: never its values, which may be records.
+fn outline(answer: &str) -> String {
+    match serde_json::from_str(answer) {
+        Ok(Value::Object(object)) => {
+            let keys: Vec<_> = object.keys().take(5).map(|key| format!("{key:?}")).collect();
+            format!("an object with the keys [{}]", keys.join(", "))
+        }
+        _ => "another value".to_owned(),
+    }
+}
+
+/// The beginning of a text that is no JSON, to quote behind an error; nothing where it may be the beginning of records.
+pub(super) fn excerpt(answer: &[u8]) -> String {
+    const MAX_CHARACTERS: usize = 200;
+    let text = String::from_utf8_lossy(answer);
+    let text = text.trim();
+    if text.is_empty() || text.starts_with(['[', '{']) {
+        return String::new();
+    }
+    let cut = if text.chars().nth(MAX_CHARACTERS).is_some() { "…" } else { "" };
+    format!(": {:?}{cut}", text.chars().take(MAX_CHARACTERS).collect::<String>())
+}

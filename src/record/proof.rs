@@ -1,0 +1,171 @@
+//! The proof that records were delivered, without which nothing is marked.
+//!
+//! A mark takes a [`Delivered`] by value, and there are two ways to get one: [`Peeked::deliver`], which writes and flushes a
+//! page, and [`Committed::delivered`], which goes by the bookmark of a STATE that the target has returned. So code that marks
+//! what was not delivered does not compile.
+
+use std::io;
+use std::ops::Deref;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::MessageWriter;
+use super::identity::{Fingerprint, Fingerprints};
+use super::ledger::Ledger;
+use super::page::{InvalidBody, Page};
+
+/// A page that a peek has shown: nothing in it is marked yet, and every record has an identity.
+#[derive(Debug)]
+pub struct Peeked(Page);
+
+impl Peeked {
+    /// Takes the answer to a peek.
+    ///
+    /// # Errors
+    /// [`InvalidBody`] when a record has no identity: it could not be told from others.
+    pub fn new(page: Page) -> Result<Peeked, InvalidBody> {
+        match page.missing_identity() {
+            None => Ok(Peeked(page)),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Notes that there may be more records behind the page although it is shorter than what was asked for.
+    pub fn expect_more(&mut self) {
+        self.0.expect_more();
+    }
+
+    /// Writes every record that the ledger does not have, flushes, and only then adds them to the ledger.
+    ///
+    /// # Errors
+    /// When a record cannot be written, or handed over. Nothing may be marked then.
+    pub fn deliver(self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<Delivered> {
+        let Peeked(page) = self;
+        let written = page.write(|record| ledger.has(record), out)?;
+        let count = ledger.add(&page);
+        Ok(Delivered { page, count, written })
+    }
+}
+
+impl Deref for Peeked {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        &self.0
+    }
+}
+
+/// The proof that the records of a page have been written and flushed, or committed.
+#[derive(Debug)]
+#[must_use = "a delivered page is to be marked as read"]
+pub struct Delivered {
+    page: Page,
+    count: usize,
+    written: usize,
+}
+
+impl Delivered {
+    /// How many records there are to mark: all of them are delivered, now or before, and not known to be marked.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many of them were written now.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// The page that was delivered.
+    pub fn page(&self) -> &Page {
+        &self.page
+    }
+
+    /// Reads the answer to the mark. An answer that repeats the delivered page is not parsed again, whether or not it shows
+    /// the records as read already.
+    ///
+    /// # Errors
+    /// [`InvalidBody`] when the answer is no JSON array.
+    pub fn parse_marked(self, answer: Bytes) -> Result<Page, InvalidBody> {
+        if self.page.is_but_for_status(&answer) { Ok(self.page) } else { Page::parse(answer, self.count) }
+    }
+}
+
+/// Which records a STATE covers: the `count` oldest unread ones. It stays small, however many they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bookmark {
+    /// The number of records.
+    pub count: usize,
+    /// SHA-256 over their identities, in order, in hexadecimal: of each text its length (8 bytes, little-endian) and its
+    /// bytes (UTF-8), `recordId` first.
+    pub digest: String,
+}
+
+impl Bookmark {
+    /// The bookmark that covers a page, and nothing else.
+    pub fn of(page: &Page) -> Bookmark {
+        let mut digest = Sha256::new();
+        for (record_id, timestamp) in page.keys() {
+            for text in [record_id, timestamp] {
+                digest.update((text.len() as u64).to_le_bytes());
+                digest.update(text.as_bytes());
+            }
+        }
+        let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Bookmark { count: page.len(), digest }
+    }
+}
+
+/// A bookmark that the target has returned: it has committed what the bookmark covers. It can only be read from a STATE.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ReturnedBookmark(Bookmark);
+
+impl Deref for ReturnedBookmark {
+    type Target = Bookmark;
+
+    fn deref(&self) -> &Bookmark {
+        &self.0
+    }
+}
+
+/// Records that the target has committed and that are not known to be marked.
+#[derive(Debug)]
+pub struct Committed(Fingerprints);
+
+impl Committed {
+    /// The records of a page, if they are the ones that the bookmark covers.
+    pub fn prove(page: &Peeked, returned: &ReturnedBookmark) -> Option<Committed> {
+        (Bookmark::of(page) == returned.0).then(|| Committed(page.fingerprints().collect()))
+    }
+
+    /// The committed records at the beginning of a page, if there are any.
+    pub fn delivered(&self, page: Peeked) -> Option<Delivered> {
+        let count = page.fingerprints().take_while(|record| self.has(*record)).count();
+        (count > 0).then_some(Delivered { page: page.0, count, written: 0 })
+    }
+
+    /// Whether the record is committed, and not known to be marked.
+    pub fn has(&self, record: Fingerprint) -> bool {
+        self.0.contains(&record)
+    }
+
+    /// How many are left to mark.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether all are marked.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Notes the answer to a mark: its records are marked. Returns whether any of them was left to mark.
+    pub fn mark(&mut self, answer: &Page) -> bool {
+        let before = self.0.len();
+        for record in answer.fingerprints() {
+            self.0.remove(&record);
+        }
+        self.0.len() < before
+    }
+}

@@ -1,0 +1,307 @@
+//! What this room promises, on its public face.
+
+use std::io;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::*;
+
+/// A sink that remembers what it was given and when it was flushed.
+#[derive(Default)]
+struct Memory {
+    lines: Vec<String>,
+    flushed: usize,
+}
+
+impl MessageWriter for Memory {
+    fn record(&mut self, json: &[u8]) -> io::Result<()> {
+        self.lines.push(String::from_utf8(json.to_vec()).unwrap());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flushed = self.lines.len();
+        Ok(())
+    }
+
+    fn state(&mut self, _value: &Value) -> io::Result<()> {
+        unreachable!("a page writes no STATE")
+    }
+}
+
+fn parse(answer: &str) -> Page {
+    Page::parse(answer.to_owned().into(), 1).unwrap()
+}
+
+fn peeked(answer: &str) -> Peeked {
+    Peeked::new(parse(answer)).unwrap()
+}
+
+/// The bookmark as it comes out of a STATE.
+fn returned(bookmark: &Bookmark) -> ReturnedBookmark {
+    serde_json::from_str(&serde_json::to_string(bookmark).unwrap()).unwrap()
+}
+
+fn text(identities: &[(&str, &str)]) -> String {
+    let records: Vec<_> = identities
+        .iter()
+        .map(|(id, stamp)| format!(r#"{{"recordId":"{id}","recordTimeStampISO":"{stamp}"}}"#))
+        .collect();
+    format!("[{}]", records.join(","))
+}
+
+fn page(identities: &[(&str, &str)]) -> Peeked {
+    peeked(&text(identities))
+}
+
+fn deliver(answer: &str) -> Vec<String> {
+    let mut sink = Memory::default();
+    let page = peeked(answer);
+    let count = page.len();
+    assert_eq!(page.deliver(&mut Ledger::default(), &mut sink).unwrap().count(), count);
+    assert_eq!((sink.flushed, sink.lines.len()), (count, count));
+    sink.lines
+}
+
+#[test]
+fn a_record_passes_byte_for_byte() {
+    let record = r#"{"recordId":"\u00e9\"1","recordTimeStampISO":"t", "x": [10.00, 1e400, 123456789012345678901234567890, -0.0, "\u2028\/"],"dataPayload":null,"a":1,"a":2}"#;
+    assert_eq!(deliver(&format!("[{record} , {record}]")), [record, record]);
+}
+
+#[test]
+fn white_space_goes_where_it_holds_a_line_break_and_strings_stay() {
+    let pretty = "[\n  {\n    \"recordId\" : \"a b\\\\\",\r\n\t\"recordTimeStampISO\": \"t \\\" \\n u\",\n    \"v\": [ 1.0 , {} ]\n  }\n]";
+    assert_eq!(deliver(pretty), [r#"{"recordId":"a b\\","recordTimeStampISO":"t \" \n u","v":[1.0,{}]}"#]);
+}
+
+#[test]
+fn a_written_record_is_not_written_again_but_counts_as_delivered() {
+    let mut ledger = Ledger::default();
+    let mut sink = Memory::default();
+    let _ = page(&[("a", "1")]).deliver(&mut ledger, &mut sink).unwrap();
+    let delivered = page(&[("a", "1"), ("a", "2")]).deliver(&mut ledger, &mut sink).unwrap();
+    assert_eq!((delivered.count(), delivered.written(), sink.lines.len(), ledger.unmarked()), (2, 1, 2, 2));
+    assert!(ledger.mark(&page(&[("a", "1")])));
+    assert!(!ledger.mark(&page(&[("a", "1")])), "it was told before");
+    assert!(!ledger.mark(&page(&[])));
+    assert!(ledger.mark(&page(&[("a", "1")])));
+    assert_eq!(ledger.unmarked(), 1);
+    assert!(ledger.is_marked_in(&page(&[("b", "1"), ("a", "1")])));
+    assert!(!ledger.is_marked_in(&page(&[("a", "2")])));
+    assert_eq!(ledger.keep_shown(&page(&[])), 1);
+}
+
+#[test]
+fn the_answer_to_a_mark_tells_what_is_marked_whether_the_peek_has_shown_it_or_not() {
+    let shown = [("a", "1"), ("b", "1")];
+    let delivered = || page(&shown).deliver(&mut Ledger::default(), &mut Memory::default()).unwrap();
+    for marked in [&shown[..], &[("a", "1"), ("b", "1"), ("z", "1")], &[("a", "1"), ("z", "1")], &[]] {
+        let answer = text(marked);
+        let expected: Vec<_> = parse(&answer).identities().collect();
+        let read = delivered().parse_marked(answer.into()).unwrap();
+        assert_eq!(read.identities().collect::<Vec<_>>(), expected);
+    }
+    assert!(delivered().parse_marked(Bytes::from_static(b"[")).is_err());
+}
+
+#[test]
+fn an_answer_is_known_by_all_but_its_read_status() {
+    let shown = r#"[{"recordId":"a","readStatus":"false","recordTimeStampISO":"t"}, {"recordTimeStampISO":"t","recordId":"b","readStatus":null}]"#;
+    let page = parse(shown);
+    let with = |from: &str, to: &str| page.is_but_for_status(shown.replace(from, to).as_bytes());
+    assert!(with("", ""));
+    for status in [r#""true""#, r#""false""#, "true", "false", "null"] {
+        assert!(with(r#""false""#, status) && with("null", status), "{status}");
+    }
+    for (from, to) in [
+        (r#""false""#, r#""x","recordId":"z""#),
+        (r#""false""#, "truer"),
+        (r#""false""#, ""),
+        ("null", r#"true,"recordId":"z""#),
+        (r#""a""#, r#""z""#),
+        (r#""b""#, r#""z""#),
+        ("null}", "null,\"x\":1}"),
+        ("]", r#",{"recordId":"c","recordTimeStampISO":"t"}]"#),
+        ("]", ""),
+    ] {
+        assert!(!with(from, to), "{from} {to}");
+    }
+    assert!(!page.is_but_for_status(b""));
+}
+
+/// Any answer, with what may lead astray whoever looks for braces: in strings, behind white space, in odd records.
+fn any_answer() -> impl Strategy<Value = String> {
+    const TEXTS: [&str; 9] =
+        [r#""""#, r#""}""#, r#""{""#, r#""\"}""#, r#""\\""#, r#""},{""#, r#""\ud800""#, r#""\u007d""#, r#""é""#];
+    const ODD_KEYS: [&str; 4] = [r#""\u0072ecordId""#, r#""recordTimeStampIS\u004f""#, r#""readStatus""#, r#""x""#];
+    const SCALARS: [&str; 7] = ["1e400", "-0", "123456789012345678901234567890.10", "null", "true", "{}", "[]"];
+    let space = || prop_oneof![6 => Just(""), 1 => Just(" "), 1 => Just("\r\n\t")];
+    let string = || prop::sample::select(&TEXTS[..]).prop_map(str::to_owned);
+    let key = prop_oneof![
+        6 => Just(r#""recordId""#.to_owned()),
+        6 => Just(r#""recordTimeStampISO""#.to_owned()),
+        2 => prop::sample::select(&ODD_KEYS[..]).prop_map(str::to_owned),
+        2 => string(),
+    ];
+    let list = |items: Vec<String>, [open, close]: [char; 2]| format!("{open}{}{close}", items.join(","));
+    let object = move |value: BoxedStrategy<String>| {
+        let field = (space(), key.clone(), space(), value, space())
+            .prop_map(|(a, key, b, value, c)| format!("{a}{key}{b}:{value}{c}"));
+        prop::collection::vec(field, 0..5).prop_map(move |fields| list(fields, ['{', '}']))
+    };
+    let leaf = prop_oneof![3 => string(), 1 => prop::sample::select(&SCALARS[..]).prop_map(str::to_owned)];
+    let fields = object.clone();
+    let value = leaf.prop_recursive(2, 8, 3, move |value| {
+        let array = prop::collection::vec(value.clone(), 0..3).prop_map(move |items| list(items, ['[', ']']));
+        prop_oneof![array, fields(value.boxed())]
+    });
+    let record = prop_oneof![9 => object(value.clone().boxed()), 1 => value];
+    let records = prop::collection::vec((space(), record, space()), 0..4);
+    (space(), records, space()).prop_map(move |(before, records, after)| {
+        let records = records.into_iter().map(|(a, record, b)| format!("{a}{record}{b}")).collect();
+        format!("{before}{}{after}", list(records, ['[', ']']))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_answer_is_split_as_serde_json_splits_it(
+        answer in any_answer(),
+        damage in prop::option::of((any::<prop::sample::Index>(), prop::sample::select(&b"{}[],:\"\\ \n\xff\0"[..]))),
+    ) {
+        let mut answer = answer.into_bytes();
+        if let Some((place, byte)) = damage {
+            let place = place.index(answer.len());
+            answer[place] = byte;
+        }
+        let records = str::from_utf8(&answer).ok().and_then(|text| serde_json::from_str::<Vec<&RawValue>>(text).ok());
+        let page = Page::parse(Bytes::copy_from_slice(&answer), 1);
+        let texts = page.as_ref().ok().map(|page| page.texts().collect::<Vec<_>>());
+        prop_assert_eq!(texts, records.map(|records| records.into_iter().map(|text| text.get().as_bytes()).collect()));
+    }
+}
+
+#[test]
+fn the_identity_of_a_record_is_found_wherever_it_is_written() {
+    for record in [
+        r#"{"recordId":"\u0061","recordTimeStampISO":"t","dataPayload":{"recordId":"no"}}"#,
+        r#"{ "x" : [ 1 ] , "recordTimeStampISO" : "t" , "recordId" : "a" }"#,
+        r#"{"\u0072ecordId":"a","recordTimeStampIS\u004f":"t"}"#,
+        r#"{"recordId":"a","recordTimeStampISO":"t","x":{"{":"}"} }"#,
+    ] {
+        let page = peeked(&format!(" [ {record} ,\n{record}] "));
+        assert_eq!(page.texts().collect::<Vec<_>>(), [record.as_bytes(); 2]);
+        let identity = Identity { record_id: "a".to_owned(), timestamp: "t".to_owned() };
+        assert_eq!(page.fingerprints().collect::<Vec<_>>(), [identity.fingerprint(); 2], "{record}");
+        assert_eq!(page.identities().collect::<Vec<_>>(), [identity.clone(), identity], "{record}");
+    }
+}
+
+#[test]
+fn a_record_without_an_identity_is_kept() {
+    for record in [
+        r#"{"recordTimeStampISO":"t","recordId":7}"#,
+        r#"{"recordTimeStampISO":"t"}"#,
+        r#"{"recordId":"a","recordId":"b","recordTimeStampISO":"t"}"#,
+        r#"{"recordId":"a","\u0072ecordId":"b","recordTimeStampISO":"t"}"#,
+        r#"{"recordId":"a","recordTimeStampISO":"t","\ud800":"}"}"#,
+        r#"["a","t"]"#,
+        "{}",
+        "1e400",
+    ] {
+        let page = parse(&format!("[{record},{record}]"));
+        assert_eq!(page.texts().collect::<Vec<_>>(), [record.as_bytes(); 2]);
+        assert_eq!(page.identities().count(), 0, "{record}");
+    }
+}
+
+#[test]
+fn a_payload_may_be_as_deep_as_it_likes() {
+    let deep = format!("{}7{}", "[".repeat(5000), "]".repeat(5000));
+    let record = format!(r#"{{"recordId":"a","recordTimeStampISO":"t","dataPayload":{deep}}}"#);
+    assert_eq!(deliver(&format!("[{record}]")), [record.as_str()]);
+}
+
+#[test]
+fn an_id_that_is_no_unicode_text_stands_for_itself() {
+    let page = peeked(r#"[{"recordId":"\ud800","recordTimeStampISO":"\u0074"}]"#);
+    let identity = Identity { record_id: r#""\ud800""#.to_owned(), timestamp: "t".to_owned() };
+    assert_eq!(page.identities().collect::<Vec<_>>(), [identity]);
+}
+
+#[test]
+fn what_is_no_page_is_told_apart_and_not_quoted() {
+    let error = |answer: &str| Page::parse(answer.to_owned().into(), 1).and_then(Peeked::new).unwrap_err().to_string();
+    assert_eq!(error("<html>"), r#"the answer is not JSON: expected value at line 1 column 1: "<html>""#);
+    assert_eq!(error(r#"[{"recordId":"#), "the answer is not JSON: EOF while parsing a value at line 1 column 13");
+    assert_eq!(
+        error(r#"{"records":["private"],"n":1}"#),
+        r#"the answer is not an array of records but an object with the keys ["records", "n"]"#
+    );
+    assert_eq!(error(r#""private""#), "the answer is not an array of records but another value");
+    let no_identity = |record: &str| error(&format!(r#"[{{"recordId":"a","recordTimeStampISO":"t"}},{record}]"#));
+    for (record, problem) in [
+        (r#"{"recordId":"private"}"#, "`recordTimeStampISO` is missing"),
+        (r#"{"recordTimeStampISO":"t","recordId":null}"#, "`recordId` is not a string"),
+        (r#"{"recordTimeStampISO":"t","recordId":"a","recordId":"b"}"#, "a field is there twice"),
+        (r#"{"recordId":"a","recordTimeStampISO":"t","\ud800":1}"#, "a name in it is no Unicode text"),
+        (r#""private""#, "it is no object"),
+        (r#"["private","t"]"#, "it is no object"),
+    ] {
+        assert_eq!(no_identity(record), format!("record 2 of the answer has no identity: {problem}"));
+    }
+    assert!(matches!(Page::parse(Bytes::from_static(b"[\"\xff\"]"), 1), Err(InvalidBody::NotJson(..))));
+}
+
+#[test]
+fn an_excerpt_is_short() {
+    assert_eq!(page::excerpt(b" abc \n"), ": \"abc\"");
+    assert_eq!(page::excerpt("é".repeat(5000).as_bytes()), format!(": {:?}…", "é".repeat(200)));
+    assert_eq!(page::excerpt(b" [{\"dataPayload\":"), "");
+}
+
+#[test]
+fn a_digest_tells_who_and_in_which_order() {
+    let bookmark = Bookmark::of(&page(&[("a", "1"), ("b", "2")]));
+    // printf '\1\0\0\0\0\0\0\0a\1\0\0\0\0\0\0\0001\1\0\0\0\0\0\0\0b\1\0\0\0\0\0\0\0002' | sha256sum
+    assert_eq!(bookmark.digest, "8f3b38fadbc769fb2596a15bffac27cf871aaa64dbda44357b76882c2c1299d9");
+    let state = returned(&bookmark);
+    assert!(Committed::prove(&page(&[("a", "1"), ("b", "2")]), &state).is_some());
+    for other in [&[("b", "2"), ("a", "1")][..], &[("a", "1")], &[("a1", ""), ("b", "2")], &[]] {
+        assert!(Committed::prove(&page(other), &state).is_none(), "{other:?}");
+    }
+}
+
+#[test]
+fn only_what_is_committed_at_the_beginning_of_a_page_counts_as_delivered() {
+    let both = [("a", "1"), ("b", "2")];
+    let known = page(&both);
+    let mut committed = Committed::prove(&known, &returned(&Bookmark::of(&known))).unwrap();
+    let count = |committed: &Committed, identities: &[(&str, &str)]| {
+        committed.delivered(page(identities)).map(|delivered| delivered.count())
+    };
+    assert_eq!(count(&committed, &both), Some(2));
+    assert_eq!(count(&committed, &[("a", "1"), ("c", "1"), ("b", "2")]), Some(1));
+    assert_eq!(count(&committed, &[("c", "1"), ("a", "1")]), None);
+    assert!(committed.mark(&page(&[("a", "1")])));
+    assert!(!committed.mark(&page(&[("a", "1"), ("z", "1")])));
+    assert_eq!((count(&committed, &both), committed.len()), (None, 1));
+}
+
+#[test]
+fn read_records_are_told_by_their_status() {
+    let answer = r#"[{"recordId":"a","recordTimeStampISO":"t","readStatus":"true"},
+        {"recordId":"b","recordTimeStampISO":"t","readStatus":true},
+        {"recordId":"c","recordTimeStampISO":"t","readStatus":"false"},
+        {"recordId":"d","recordTimeStampISO":"t","readStatus":null},
+        {"recordId":"e","recordTimeStampISO":"t"},
+        ["true"]]"#;
+    let read = parse(answer).already_read();
+    assert_eq!(read.identities().map(|identity| identity.record_id).collect::<Vec<_>>(), ["a", "b"]);
+}

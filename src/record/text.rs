@@ -1,0 +1,48 @@
+//! Small questions about JSON text.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// The text as it came, or without the white space between its tokens where that holds a line break
+/// (a line break within a JSON string is always escaped, RFC 8259 section 7).
+pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
+    if !has_line_break(json) {
+        return Cow::Borrowed(json);
+    }
+    let mut line = Vec::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for &byte in json {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = byte == b'\\' && !escaped;
+        } else if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            continue;
+        } else {
+            in_string = byte == b'"';
+        }
+        line.push(byte);
+    }
+    Cow::Owned(line)
+}
+
+/// Whether the text spreads over several lines.
+pub(super) fn has_line_break(json: &[u8]) -> bool {
+    memchr::memchr2(b'\n', b'\r', json).is_some()
+}
+
+/// The value of a JSON string; `None` for any other JSON value. A string that is no Unicode text (JSON can write a lone
+/// surrogate) is returned as it is written, quotes included.
+pub(super) fn decode_string(json: &str) -> Option<Cow<'_, str>> {
+    let plain = json.strip_prefix('"')?.strip_suffix('"')?;
+    Some(if memchr::memchr(b'\\', plain.as_bytes()).is_some() {
+        serde_json::from_str(json).map_or(Cow::Borrowed(json), Cow::Owned)
+    } else {
+        Cow::Borrowed(plain)
+    })
+}
+
+/// Where a part lies in the text that it was borrowed from.
+pub(super) fn range_of(part: &str, text: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - text.as_ptr().addr();
+    start..start + part.len()
+}

@@ -1,0 +1,68 @@
+//! The only way to stdout. It carries Singer messages, and what a command prints; everything else goes to stderr.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+
+use anyhow::{Context, Result};
+
+/// Says what a failed write to stdout means, and what to do about it.
+pub fn explain_write(error: io::Error) -> anyhow::Error {
+    let problem = match error.kind() {
+        ErrorKind::BrokenPipe => "the target has ended: look at its own error",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "the disk behind stdout is full: make room"
+        }
+        ErrorKind::InvalidData => "a record cannot be written as the settings ask",
+        _ => "cannot write to stdout",
+    };
+    anyhow::Error::new(error).context(format!("{problem}; what was not delivered stays unread, so run again then"))
+}
+
+/// The process's stdout, as a file of its own: `std::io::stdout` counts a write to a closed descriptor as done.
+///
+/// # Errors
+/// When there is no stdout to write to.
+pub fn open() -> Result<File> {
+    let file = duplicate().context("open stdout")?;
+    #[cfg(unix)]
+    anyhow::ensure!(
+        !is_stand_in(&file),
+        "stdout is closed, or stands for nothing (/dev/null opened to read and write): records written there would be \
+         lost; give the tap a stdout, as in `tap-streamduo -c config.json | target-x`"
+    );
+    Ok(file)
+}
+
+#[cfg(unix)]
+fn duplicate() -> io::Result<File> {
+    use std::os::fd::AsFd;
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}
+
+#[cfg(windows)]
+fn duplicate() -> io::Result<File> {
+    use std::os::windows::io::AsHandle;
+    io::stdout().as_handle().try_clone_to_owned().map(File::from)
+}
+
+/// Whether this is what Rust's runtime puts in place of a closed descriptor before `main`: /dev/null, opened to read
+/// and write. A shell's `> /dev/null` is open to write only, and is the user's own wish.
+#[cfg(unix)]
+fn is_stand_in(file: &File) -> bool {
+    use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};
+    let both_ways = fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::RDWR));
+    both_ways
+        && match (fstat(file), stat("/dev/null")) {
+            (Ok(this), Ok(null)) => this.st_rdev == null.st_rdev && this.st_mode == null.st_mode,
+            _ => false,
+        }
+}
+
+/// Writes a line or a text of its own to stdout, such as the catalog.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = open()?;
+    writeln!(out, "{text}").context("write to stdout")
+}

@@ -1,0 +1,158 @@
+//! One stream of the StreamDuo API. Each request is sent once.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use bytes::Bytes;
+use secrecy::SecretString;
+use url::Url;
+
+use super::auth::TokenSource;
+use super::http::Http;
+use super::http_error::HttpError;
+use super::request::{RecordRequest, remedy};
+use super::{Count, Marked, Overlap, Queue};
+use crate::config::Config;
+use crate::record::{Delivered, InvalidBody, Page, Peeked};
+use crate::shutdown::Shutdown;
+
+/// From which round trip on a peek on a second connection saves more than it costs.
+const LONG_WAY: Duration = Duration::from_millis(15);
+
+/// How many round trips tell how long the way is. The shortest counts: a busy machine makes each of them longer.
+const MIN_ROUND_TRIPS: usize = 3;
+
+/// How far a peek lets the mark go ahead that is sent with it.
+const HEAD_START: Duration = Duration::from_millis(1);
+
+/// One stream of the service.
+#[derive(Debug)]
+pub struct Api {
+    pub(super) http: Http,
+    pub(super) tokens: TokenSource,
+    pub(super) stream_id: String,
+    pub(super) base: Url,
+    /// Where record-requests go.
+    url: Url,
+    round_trips: usize,
+    shortest_round_trip: Duration,
+    pub(super) stop: Shutdown,
+}
+
+impl Api {
+    /// The stream that the settings name.
+    ///
+    /// # Errors
+    /// When `apiUrl` cannot take a path.
+    pub fn new(config: &Config, http: Http, stop: &Shutdown) -> Result<Api> {
+        Ok(Api {
+            tokens: TokenSource::new(config, &config.scope, http.clone(), stop.clone()),
+            http,
+            stream_id: config.stream_id.clone(),
+            url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
+            base: config.api_url.clone(),
+            round_trips: 0,
+            shortest_round_trip: Duration::MAX,
+            stop: stop.clone(),
+        })
+    }
+
+    /// Sends a record-request that changes nothing.
+    pub(super) fn look(&mut self, request: RecordRequest<'_>) -> Result<Page> {
+        self.request(request, |answer| Page::parse(answer, request.record_count))
+    }
+
+    /// Sends a record-request. A refused token is renewed once, for a refused request was not applied.
+    fn request(
+        &mut self,
+        request: RecordRequest<'_>,
+        parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>,
+    ) -> Result<Page> {
+        let mut token = self.tokens.bearer()?;
+        let mut answer = self.send(request, &token);
+        if let Err(error) = &answer
+            && error.downcast_ref().and_then(HttpError::status) == Some(401)
+        {
+            self.tokens.forget();
+            token = self.tokens.bearer()?;
+            answer = self.send(request, &token);
+        }
+        let answer = answer.map_err(|error| self.explain(request, error))?;
+        parse(answer).map_err(|error| match error {
+            InvalidBody::NotJson(..) => self.http.invalid_body(&error.to_string(), &token).into(),
+            other => other.into(),
+        })
+    }
+
+    /// Sends a record-request. A stop cuts a peek short. Any other request is waited for: its answer tells what was marked.
+    fn send(&mut self, request: RecordRequest<'_>, token: &SecretString) -> Result<Bytes> {
+        let started = Instant::now();
+        let call = self.http.json(request.name(), &self.url, &request, token)?;
+        let answer = if request.mark_as_read { call.send().map_err(Into::into) } else { call.send_until(&self.stop) };
+        self.round_trips += 1;
+        self.shortest_round_trip = self.shortest_round_trip.min(started.elapsed());
+        answer
+    }
+
+    /// Adds what to do about it.
+    fn explain(&self, request: RecordRequest<'_>, error: anyhow::Error) -> anyhow::Error {
+        let Some(cause) = error.downcast_ref::<HttpError>() else { return error };
+        let stream = &self.stream_id;
+        let context = remedy(request, stream, cause).unwrap_or_else(|| format!("read stream {stream}"));
+        error.context(context)
+    }
+
+    fn is_far_away(&self) -> bool {
+        self.round_trips >= MIN_ROUND_TRIPS && self.shortest_round_trip >= LONG_WAY
+    }
+}
+
+/// The URL of a path below the API's base.
+pub(super) fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
+    let mut url = base.clone();
+    url.path_segments_mut().map_err(|()| anyhow!("`apiUrl` cannot take a path: {base}"))?.pop_if_empty().extend(path);
+    Ok(url)
+}
+
+impl Queue for Api {
+    fn peek(&mut self, count: Count) -> Result<Peeked> {
+        Ok(Peeked::new(self.look(RecordRequest::unread(count.max(), false))?)?)
+    }
+
+    fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
+        let request = RecordRequest::unread(delivered.count(), true);
+        match self.request(request, |answer| delivered.parse_marked(answer)) {
+            Ok(page) => Ok(Marked::Answered(page)),
+            // An answer that is no page is a lost answer too: the mark has been applied.
+            Err(error) => Err(match error.downcast::<InvalidBody>() {
+                Ok(invalid) => HttpError::InvalidBody(invalid.to_string()).into(),
+                Err(error) => error,
+            }),
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Result<Page> {
+        self.look(RecordRequest::unread(count, true))
+    }
+
+    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
+        self.look(RecordRequest::since(timestamp, count))
+    }
+}
+
+impl Overlap for Api {
+    fn mark_and_peek(&mut self, delivered: Delivered, count: Count) -> (Result<Marked>, Option<Result<Peeked>>) {
+        if !self.is_far_away() {
+            return (self.mark(delivered), None);
+        }
+        let peek = RecordRequest::unread(count.max(), false);
+        let ahead = self
+            .tokens
+            .bearer()
+            .and_then(|token| Ok(self.http.json(peek.name(), &self.url, &peek, &token)?.start(HEAD_START)));
+        let marked = self.mark(delivered);
+        let ahead = ahead.and_then(|ahead| ahead.wait(&self.stop));
+        let parse = |answer| Page::parse(answer, peek.record_count).and_then(Peeked::new);
+        (marked, Some(ahead.and_then(|answer| Ok(parse(answer)?))))
+    }
+}

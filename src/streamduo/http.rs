@@ -1,0 +1,227 @@
+//! The HTTP client. Only this file and `http_error.rs` import reqwest.
+//!
+//! A request is sent once; [`super::retry`] decides whether and when to send it again. Neither an error nor a log line holds a
+//! URL's query, a header or a secret.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::redirect::Policy;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use url::Url;
+
+use super::http_error::{HttpError, failure, host, redact, refusal};
+use crate::config::Config;
+use crate::config::url::is_loopback;
+use crate::metrics;
+use crate::shutdown::{STOP_CHECK_INTERVAL, Shutdown};
+
+/// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries of its own.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// For this machine itself: a proxy would see what goes there unencrypted.
+    direct: Option<Client>,
+    /// For all other machines.
+    remote: Option<Client>,
+    /// Sends the requests that a stop may abandon.
+    background: Sender<Job>,
+    timeout: Duration,
+    /// The client's secret, which must not get into a message if a server sends it back.
+    client_secret: SecretString,
+}
+
+impl Http {
+    /// Makes the client that the settings ask for.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be loaded, or the operating system has no thread.
+    pub fn new(config: &Config) -> Result<Http> {
+        // Fails where a provider is installed already: then that one serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let urls = [&config.api_url, &config.auth_url];
+        let (near, far): (Vec<&Url>, Vec<&Url>) = urls.into_iter().partition(|url| is_loopback(url));
+        let client = |is_near: bool| -> Result<Client> {
+            let builder = Client::builder()
+                .user_agent(&config.user_agent)
+                .timeout(None)
+                .redirect(Policy::none())
+                .referer(false)
+                .retry(reqwest::retry::never());
+            let builder = if is_near { builder.no_proxy() } else { builder };
+            // To load the system's certificates takes longer than all else, and plain HTTP has no use for them.
+            let is_plain = is_near && near.iter().all(|url| url.scheme() == "http");
+            let builder = if is_plain { builder.tls_certs_only([]) } else { builder };
+            builder.build().context("set up HTTPS with the system's certificates")
+        };
+        Ok(Http {
+            direct: (!near.is_empty()).then(|| client(true)).transpose()?,
+            remote: (!far.is_empty()).then(|| client(false)).transpose()?,
+            background: start_background()?,
+            timeout: config.request_timeout,
+            client_secret: config.client_secret.clone(),
+        })
+    }
+
+    /// A POST of a form (`application/x-www-form-urlencoded`).
+    ///
+    /// # Errors
+    /// When the URL is of no host that the settings name.
+    pub fn form(&self, endpoint: &'static str, url: &Url, fields: &[(&str, &str)]) -> Result<Call> {
+        let request = self.client(url)?.post(url.clone()).form(fields);
+        Ok(self.call(endpoint, url, request, self.client_secret.clone()))
+    }
+
+    /// A POST of a JSON document, authorized by a bearer token (RFC 6750 section 2.1).
+    ///
+    /// # Errors
+    /// When the URL is of no host that the settings name.
+    pub fn json(
+        &self,
+        endpoint: &'static str,
+        url: &Url,
+        document: &impl Serialize,
+        token: &SecretString,
+    ) -> Result<Call> {
+        let request = self.client(url)?.post(url.clone()).bearer_auth(token.expose_secret()).json(document);
+        Ok(self.call(endpoint, url, request, token.clone()))
+    }
+
+    /// A GET, authorized by a bearer token.
+    ///
+    /// # Errors
+    /// When the URL is of no host that the settings name.
+    pub fn get(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Result<Call> {
+        let request = self.client(url)?.get(url.clone()).bearer_auth(token.expose_secret());
+        Ok(self.call(endpoint, url, request, token.clone()))
+    }
+
+    fn client(&self, url: &Url) -> Result<&Client> {
+        let client = if is_loopback(url) { &self.direct } else { &self.remote };
+        client.as_ref().with_context(|| format!("no client for {}", host(url)))
+    }
+
+    fn call(&self, endpoint: &'static str, url: &Url, request: RequestBuilder, secret: SecretString) -> Call {
+        Call {
+            endpoint,
+            host: host(url),
+            // On the request and not on the client: only so it bounds the whole exchange, to the last byte.
+            request: request.timeout(self.timeout),
+            background: self.background.clone(),
+            timeout: self.timeout,
+            secrets: [self.client_secret.clone(), secret],
+        }
+    }
+
+    /// The error about a body that quotes it, without the client's secret and the token: a server may have sent them back.
+    pub fn invalid_body(&self, problem: &str, token: &SecretString) -> HttpError {
+        HttpError::InvalidBody(redact(&[self.client_secret.clone(), token.clone()], problem))
+    }
+}
+
+/// A request that is ready to be sent.
+#[derive(Debug)]
+pub struct Call {
+    endpoint: &'static str,
+    host: String,
+    request: RequestBuilder,
+    background: Sender<Job>,
+    timeout: Duration,
+    /// What the answer's text must not reveal if the server sends it back.
+    secrets: [SecretString; 2],
+}
+
+impl Call {
+    /// Sends the request and waits for the whole answer, whatever happens meanwhile.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub fn send(self) -> Result<Bytes, HttpError> {
+        let started = Instant::now();
+        let Call { endpoint, host, request, timeout, secrets, .. } = self;
+        let failed = |error: reqwest::Error| failure(&host, timeout, error);
+        let mut status = None;
+        let answer = request.send().map_err(failed).and_then(|response| {
+            status = Some(response.status().as_u16());
+            if response.status().is_success() {
+                response.bytes().map_err(failed)
+            } else {
+                Err(refusal(&host, response, &secrets))
+            }
+        });
+        metrics::http_request(endpoint, status, started.elapsed());
+        answer
+    }
+
+    /// Sends the request and waits for the whole answer, but no longer than until a stop is asked for. Only for
+    /// requests that change nothing: whether an abandoned one was served stays unknown.
+    ///
+    /// # Errors
+    /// [`HttpError`] or [`crate::shutdown::Stopped`].
+    pub fn send_until(self, stop: &Shutdown) -> Result<Bytes> {
+        stop.check()?;
+        self.start(Duration::ZERO).wait(stop)
+    }
+
+    /// Sends the request after a pause, on a thread of its own.
+    pub fn start(self, pause: Duration) -> Pending {
+        let (answered, answer) = mpsc::sync_channel(1);
+        let (host, background) = (self.host.clone(), self.background.clone());
+        // If the thread is gone, `answered` is dropped, and `wait` returns an error.
+        let _ = background.send(Job { call: self, pause, answered });
+        Pending { host, answer }
+    }
+}
+
+/// A request for the background thread.
+#[derive(Debug)]
+struct Job {
+    call: Call,
+    pause: Duration,
+    answered: SyncSender<Result<Bytes, HttpError>>,
+}
+
+/// Starts the background thread. It sends one request after the other. If a mark needs a new token while the next page is under
+/// way, the token waits for the page. An abandoned request is the thread's last one, and ends with the process.
+fn start_background() -> Result<Sender<Job>> {
+    let (jobs, queue) = mpsc::channel::<Job>();
+    let serve = move || {
+        for Job { call, pause, answered } in queue {
+            thread::sleep(pause);
+            // Ignore that nobody waits any more: a stop has abandoned the request.
+            let _ = answered.send(call.send());
+        }
+    };
+    thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
+    Ok(jobs)
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+pub struct Pending {
+    host: String,
+    answer: Receiver<Result<Bytes, HttpError>>,
+}
+
+impl Pending {
+    /// Waits for the whole answer, but no longer than until a stop is asked for.
+    ///
+    /// # Errors
+    /// [`HttpError`] or [`crate::shutdown::Stopped`].
+    pub fn wait(self, stop: &Shutdown) -> Result<Bytes> {
+        loop {
+            match self.answer.recv_timeout(STOP_CHECK_INTERVAL) {
+                Ok(answer) => return Ok(answer?),
+                Err(RecvTimeoutError::Timeout) => stop.check()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    let reason = "the request was given up".to_owned();
+                    return Err(HttpError::CutOff { host: self.host, reason }.into());
+                }
+            }
+        }
+    }
+}

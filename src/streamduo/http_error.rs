@@ -1,0 +1,179 @@
+//! Why a request brought no usable answer, in words that hold no secret.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::blocking::Response;
+use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use crate::logging;
+
+/// How much of a refusal's text is quoted, in characters.
+const MAX_QUOTED: usize = 300;
+
+/// Why a request brought no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// No connection, or none in time.
+    #[error("cannot reach {host}: {reason}")]
+    Unreachable {
+        /// The host and port of the URL.
+        host: String,
+        /// What the operating system or the TLS library says.
+        reason: String,
+    },
+    /// The answer did not come within `requestTimeoutSeconds`.
+    #[error("{host} did not answer within {} s", timeout.as_secs())]
+    TimedOut {
+        /// The host and port of the URL.
+        host: String,
+        /// The limit that was set.
+        timeout: Duration,
+    },
+    /// The connection ended before the answer did, or the answer cannot be decoded.
+    #[error("the answer of {host} was cut off: {reason}")]
+    CutOff {
+        /// The host and port of the URL.
+        host: String,
+        /// What the HTTP library says.
+        reason: String,
+    },
+    /// The answer is complete, but its body is not what it has to be.
+    #[error("{0}")]
+    InvalidBody(String),
+    /// An answer that is no success (RFC 9110 section 15).
+    #[error("{host} answers {status}{text}")]
+    Status {
+        /// The host and port of the URL.
+        host: String,
+        /// The status code.
+        status: u16,
+        /// What `Retry-After` asks for (RFC 9110 section 10.2.3).
+        retry_after: Option<Duration>,
+        /// Where the answer points to and what it says, shortened, without secrets.
+        text: String,
+    },
+}
+
+impl HttpError {
+    /// The status code of an answer that is no success.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            HttpError::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether the service may have applied the request.
+    pub fn may_have_been_applied(&self) -> bool {
+        match self {
+            HttpError::Unreachable { .. } => false,
+            HttpError::TimedOut { .. } | HttpError::CutOff { .. } | HttpError::InvalidBody(_) => true,
+            HttpError::Status { status, .. } => *status >= 500,
+        }
+    }
+}
+
+/// The host and port of a URL, to name it in a message.
+pub fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Why a request or its answer did not get across.
+pub fn failure(host: &str, timeout: Duration, error: reqwest::Error) -> HttpError {
+    let host = host.to_owned();
+    if error.is_timeout() {
+        return HttpError::TimedOut { host, timeout };
+    }
+    let unreachable = error.is_connect();
+    let reason = innermost(&error.without_url());
+    if unreachable { HttpError::Unreachable { host, reason } } else { HttpError::CutOff { host, reason } }
+}
+
+/// What the cause at the bottom says: the layers above it only say that something failed.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    logging::one_line(&cause.to_string())
+}
+
+/// What a server says that answers with no success.
+pub fn refusal(host: &str, response: Response, secrets: &[SecretString]) -> HttpError {
+    let status = response.status().as_u16();
+    let retry_after = retry_after(response.headers(), SystemTime::now());
+    let mut text = String::new();
+    if let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) {
+        // A query may hold what is nobody's business.
+        let location = location.split(['?', '#']).next().unwrap_or_default();
+        text = format!(", pointing to {}", redact(secrets, location));
+    }
+    // The status decides; a text that cannot be read adds nothing.
+    let body = response.bytes().unwrap_or_default();
+    let said = redact(secrets, &String::from_utf8_lossy(&body));
+    let said = logging::one_line(said.trim());
+    if !said.is_empty() {
+        let end = if said.chars().nth(MAX_QUOTED).is_some() { "…" } else { "" };
+        text = format!("{text}: {}{end}", said.chars().take(MAX_QUOTED).collect::<String>());
+    }
+    HttpError::Status { host: host.to_owned(), status, retry_after, text }
+}
+
+/// The text without the secrets, in any of the forms that they are sent in: plain, in a form and in JSON.
+pub fn redact(secrets: &[SecretString], text: &str) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.iter().map(ExposeSecret::expose_secret) {
+        let in_form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let in_json = serde_json::Value::from(secret).to_string();
+        for form in [secret, &in_form, in_json.trim_matches('"')] {
+            text = text.replace(form, "[secret]");
+        }
+    }
+    text
+}
+
+/// How long `Retry-After` asks to wait: seconds, or a date (RFC 9110 section 10.2.3). A date gone by means no wait.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(value).ok().map(|date| date.duration_since(now).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let wait = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(wait("120"), Some(Duration::from_secs(120)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("-1"), None);
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_secret_is_taken_out_in_every_form() {
+        let secret = [SecretString::from("pa/s\"s wörd")];
+        let text = "x=pa%2Fs%22s+w%C3%B6rd {\"a\":\"pa/s\\\"s wörd\"} pa/s\"s wörd";
+        assert_eq!(redact(&secret, text), "x=[secret] {\"a\":\"[secret]\"} [secret]");
+    }
+
+    #[test]
+    fn a_host_goes_with_its_port_and_without_path() {
+        assert_eq!(host(&Url::parse("https://me:pw@example.com/a?b").unwrap()), "example.com");
+        assert_eq!(host(&Url::parse("http://[::1]:8080/a").unwrap()), "[::1]:8080");
+    }
+}

@@ -1,0 +1,123 @@
+//! The service: what the poll loop asks of it ([`Queue`]), and how a request gets there.
+//!
+//! [`api::Api`] sends each request once. Decorators, each a [`Queue`] over another, add the rest:
+//!
+//! ```text
+//! Retrying -> Prefetch (acknowledge `write`) -> PageSize -> Api -> Http, TokenSource
+//! ```
+
+pub mod api;
+pub mod auth;
+pub mod http;
+pub mod http_error;
+pub mod page_size;
+pub mod payload;
+pub mod prefetch;
+pub mod request;
+pub mod retry;
+
+use anyhow::Result;
+
+use crate::config::{Acknowledge, Config};
+use crate::record::{Delivered, Page, Peeked};
+use crate::shutdown::Shutdown;
+
+use http_error::HttpError;
+use page_size::PageSize;
+use prefetch::Prefetch;
+use retry::{RetryPolicy, Retrying};
+
+/// The page size that the service is known to serve: the vendor's tap always asked for it.
+const KNOWN_PAGE: usize = 100;
+
+/// The unread records of a stream, oldest first, in four calls.
+pub trait Queue {
+    /// Shows the oldest unread records. Changes nothing.
+    ///
+    /// # Errors
+    /// When the service fails or refuses.
+    fn peek(&mut self, count: Count) -> Result<Peeked>;
+
+    /// Marks as many of the oldest unread records as were delivered, whichever they are at that moment. Never repeated.
+    ///
+    /// # Errors
+    /// When the service fails or refuses.
+    fn mark(&mut self, delivered: Delivered) -> Result<Marked>;
+
+    /// Marks the `count` oldest unread records and returns them, in one request. If the answer is lost, so are they.
+    ///
+    /// # Errors
+    /// When the service fails or refuses.
+    fn take(&mut self, count: usize) -> Result<Page>;
+
+    /// Shows up to `count` records after a time stamp, read or not. Changes nothing.
+    ///
+    /// # Errors
+    /// When the service fails or refuses.
+    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page>;
+}
+
+/// A queue that can show the next records while it marks others.
+pub trait Overlap: Queue {
+    /// Marks, and peeks meanwhile on a second connection, where the way to the service is long enough for that to pay. The
+    /// peek may overtake the mark, and show records that the mark then marks.
+    fn mark_and_peek(&mut self, delivered: Delivered, count: Count) -> (Result<Marked>, Option<Result<Peeked>>);
+}
+
+/// How many records to peek at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// All of these in one answer.
+    Exactly(usize),
+    /// As many as the service is known to serve, and no more than these.
+    UpTo(usize),
+}
+
+impl Count {
+    /// The number of records that may be asked for.
+    pub fn max(self) -> usize {
+        match self {
+            Count::Exactly(count) | Count::UpTo(count) => count,
+        }
+    }
+}
+
+/// What is known of a mark.
+#[derive(Debug)]
+pub enum Marked {
+    /// The service has marked these records. They may be others than those that were delivered.
+    Answered(Page),
+    /// The answer was lost: the mark may have been applied, or may still be. The next peek shows.
+    Unknown,
+}
+
+/// What a run begins with. Tests begin with less.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// The size of the first page.
+    pub first_page: usize,
+    /// How often and how soon requests are repeated.
+    pub retries: RetryPolicy,
+}
+
+impl Tuning {
+    /// What a run with these settings begins with.
+    pub fn new(config: &Config) -> Tuning {
+        Tuning { first_page: KNOWN_PAGE, retries: RetryPolicy::new(config.max_retries) }
+    }
+}
+
+/// The queue that the settings ask for, over one that sends each request once.
+pub fn queue(config: &Config, tuning: Tuning, service: impl Overlap + 'static, stop: &Shutdown) -> Box<dyn Queue> {
+    let sized = PageSize::new(service, tuning.first_page);
+    if config.acknowledge == Acknowledge::Write {
+        Box::new(Retrying::new(Prefetch::new(sized), tuning.retries, stop))
+    } else {
+        Box::new(Retrying::new(sized, tuning.retries, stop))
+    }
+}
+
+/// The error of a mark that was answered and came to nothing. Another one may work.
+pub fn ineffective(problem: &str) -> anyhow::Error {
+    HttpError::InvalidBody(problem.to_owned()).into()
+}

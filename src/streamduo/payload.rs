@@ -1,0 +1,75 @@
+//! What the service knows of a stream's payloads: its active schema, and its last records.
+
+use anyhow::Result;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::api::{Api, url_of};
+use super::auth::TokenSource;
+use super::http_error::HttpError;
+use super::request::RecordRequest;
+use super::retry::{RetryPolicy, retrying};
+use crate::config::Config;
+use crate::record::Page;
+
+/// The scope that reading a stream's description needs; reading records does not.
+const MANAGE_STREAMS: &str = "https://api.streamduo.com/manage:streams";
+
+/// A schema that is registered for a stream.
+#[derive(Debug, Deserialize)]
+pub struct Schema {
+    /// `JSON`, `AVRO` or `GREAT_EXPECTATIONS`.
+    #[serde(rename = "schemaType")]
+    pub kind: String,
+    /// The schema itself, a string that holds JSON.
+    #[serde(rename = "schema")]
+    pub text: String,
+}
+
+/// What is read of a stream's description.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StreamDescription {
+    active_schema_id: Option<String>,
+}
+
+impl Api {
+    /// The last records, read or not.
+    ///
+    /// # Errors
+    /// When the service keeps failing or refuses.
+    pub fn last(&mut self, count: usize, policy: RetryPolicy) -> Result<Page> {
+        let stop = self.stop.clone();
+        retrying(policy, "sample", &stop, || self.look(RecordRequest::last(count)))
+    }
+
+    /// The stream's active schema, if it has one.
+    ///
+    /// # Errors
+    /// When it cannot be read: the client may lack the right to.
+    pub fn active_schema(&mut self, config: &Config, policy: RetryPolicy) -> Result<Option<Schema>> {
+        let managing = TokenSource::new(config, MANAGE_STREAMS, self.http.clone(), self.stop.clone()).bearer()?;
+        let url = url_of(&self.base, &["stream", &self.stream_id])?;
+        let description: StreamDescription = self.get("stream", &url, &managing, policy)?;
+        let Some(id) = description.active_schema_id else { return Ok(None) };
+        let token = self.tokens.bearer()?;
+        let url = url_of(&self.base, &["streams", &self.stream_id, "schemas", &id, ""])?;
+        Ok(Some(self.get("schema", &url, &token, policy)?))
+    }
+
+    fn get<T: DeserializeOwned>(
+        &self,
+        endpoint: &'static str,
+        url: &Url,
+        token: &SecretString,
+        policy: RetryPolicy,
+    ) -> Result<T> {
+        retrying(policy, endpoint, &self.stop, || {
+            let answer = self.http.get(endpoint, url, token)?.send_until(&self.stop)?;
+            Ok(serde_json::from_slice(&answer)
+                .map_err(|error| HttpError::InvalidBody(format!("the {endpoint} cannot be read: {error}")))?)
+        })
+    }
+}
