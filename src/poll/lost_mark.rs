@@ -82,6 +82,8 @@ pub fn deliver_read_since(
         .queue
         .since(&first.timestamp, count)
         .context("the answer to a mark was lost, and a record that slipped in just then may be lost too")?;
-    run.out.deliver_marked(&page.already_read(), is_committed)?;
+    let page = page.already_read();
+    run.out.deliver_marked(&page, is_committed)?;
+    run.out.ledger.look_back(&page);
     Ok(())
 }

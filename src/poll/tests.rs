@@ -545,3 +545,17 @@ proptest! {
         prop_assert_eq!(world.duplicates(), 0);
     }
 }
+
+#[test]
+fn what_two_look_backs_find_is_written_once() {
+    let call = |before: &[Event], answer| Call { before: before.to_vec(), answer, overtaken: false };
+    let calls = vec![
+        call(&[], Answer::Comes),
+        call(&[], Answer::NotSent),
+        call(&[Event::ForeignMark(1)], Answer::Comes),
+        call(&[Event::ForeignMark(2)], Answer::Comes),
+    ];
+    let mut world = World::new(3, "write", 1);
+    world.run(&Script { calls, cap: usize::MAX, stdout_breaks: None, commits: Vec::new() }).unwrap();
+    assert_eq!(world.duplicates(), 0);
+}

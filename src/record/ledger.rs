@@ -10,12 +10,14 @@ pub struct Ledger {
     unmarked: Fingerprints,
     /// Marked, by the last answer to a mark.
     marked: Fingerprints,
+    /// Shown as read by the last look back.
+    looked_back: Fingerprints,
 }
 
 impl Ledger {
     /// Whether this run has written the record.
     pub fn has(&self, record: Fingerprint) -> bool {
-        self.unmarked.contains(&record) || self.marked.contains(&record)
+        [&self.unmarked, &self.marked, &self.looked_back].iter().any(|records| records.contains(&record))
     }
 
     /// How many records may still be unread for the service.
@@ -41,6 +43,11 @@ impl Ledger {
             self.marked.insert(record);
         }
         has_news
+    }
+
+    /// Notes the records that a look back has shown, all of them written now: the next one may show them again.
+    pub fn look_back(&mut self, page: &Page) {
+        self.looked_back = page.fingerprints().collect();
     }
 
     /// Whether the page shows a record that the last answer to a mark has shown as well.
