@@ -1,12 +1,12 @@
 //! The one parser: where each record of an answer lies, and where its identity is written.
 //!
 //! The answer is read once. Each record is read by `serde_json` from where it begins, which tells where it ends. A record may be
-//! any JSON value: one that is no object, or lacks a field, or has a name that is no Unicode text, has no identity.
+//! any JSON value. One that is no object, lacks a field, has one twice, or has a name that is no Unicode text has no identity.
 
-use std::fmt;
 use std::ops::Range;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::identity::Fingerprint;
@@ -55,7 +55,9 @@ pub(super) fn entries(answer: &str) -> Option<Vec<Entry>> {
 /// Reads the record that begins at `start`. Returns it and where it ends.
 fn entry(answer: &str, start: usize) -> Option<(Entry, usize)> {
     let text = &answer[start..];
-    let (fields, length) = match first::<Fields<'_>>(text) {
+    // Only an object: serde would also take the fields of an array, by their places.
+    let object = text.starts_with('{').then(|| first::<Fields<'_>>(text)).flatten();
+    let (fields, length) = match object {
         Some(record) => record,
         None => (Fields::default(), first::<IgnoredAny>(text)?.1),
     };
@@ -86,42 +88,20 @@ fn skip_space(text: &str, at: usize) -> usize {
     at + space.count()
 }
 
-/// The fields of a record that the tap reads, as they are written.
-#[derive(Default)]
+/// The fields of a record that the tap reads, as they are written. A field that is there twice is an error.
+#[derive(Default, Deserialize)]
 struct Fields<'a> {
-    record_id: Field<'a>,
-    timestamp: Field<'a>,
-    read_status: Field<'a>,
-}
-
-/// A field of a record.
-#[derive(Default)]
-enum Field<'a> {
-    #[default]
-    Missing,
-    Once(&'a str),
-    Repeated,
-}
-
-impl<'a> Field<'a> {
-    fn set(&mut self, value: &'a str) {
-        *self = match self {
-            Field::Missing => Field::Once(value),
-            Field::Once(_) | Field::Repeated => Field::Repeated,
-        };
-    }
-
-    fn once(&self) -> Option<&'a str> {
-        match self {
-            Field::Once(value) => Some(value),
-            Field::Missing | Field::Repeated => None,
-        }
-    }
+    #[serde(borrow, rename = "recordId")]
+    record_id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "recordTimeStampISO")]
+    timestamp: Option<&'a RawValue>,
+    #[serde(borrow, rename = "readStatus")]
+    read_status: Option<&'a RawValue>,
 }
 
 impl Fields<'_> {
     fn key(&self, answer: &str) -> Option<Key> {
-        let (record_id, timestamp) = (self.record_id.once()?, self.timestamp.once()?);
+        let (record_id, timestamp) = (self.record_id?.get(), self.timestamp?.get());
         Some(Key {
             fingerprint: Fingerprint::of(&decode_string(record_id)?, &decode_string(timestamp)?),
             record_id: range_of(record_id, answer),
@@ -130,72 +110,6 @@ impl Fields<'_> {
     }
 
     fn read_status(&self, answer: &str) -> Option<Range<usize>> {
-        Some(range_of(self.read_status.once()?, answer))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Record;
-
-        impl<'de> Visitor<'de> for Record {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a record")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Fields::default();
-                while let Some(name) = map.next_key()? {
-                    let field = match name {
-                        Name::RecordId => &mut fields.record_id,
-                        Name::TimeStamp => &mut fields.timestamp,
-                        Name::ReadStatus => &mut fields.read_status,
-                        Name::Other => {
-                            map.next_value::<IgnoredAny>()?;
-                            continue;
-                        }
-                    };
-                    field.set(map.next_value::<&RawValue>()?.get());
-                }
-                Ok(fields)
-            }
-        }
-
-        deserializer.deserialize_map(Record)
-    }
-}
-
-/// A field's name.
-enum Name {
-    RecordId,
-    TimeStamp,
-    ReadStatus,
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Key;
-
-        impl Visitor<'_> for Key {
-            type Value = Name;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Name, E> {
-                Ok(match name {
-                    "recordId" => Name::RecordId,
-                    "recordTimeStampISO" => Name::TimeStamp,
-                    "readStatus" => Name::ReadStatus,
-                    _ => Name::Other,
-                })
-            }
-        }
-
-        deserializer.deserialize_str(Key)
+        Some(range_of(self.read_status?.get(), answer))
     }
 }

@@ -110,21 +110,21 @@ fn the_answer_to_a_mark_tells_what_is_marked_whether_the_peek_has_shown_it_or_no
 
 #[test]
 fn an_answer_is_known_by_all_but_its_read_status() {
-    let shown = r#"[{"recordId":"a","readStatus":"false","recordTimeStampISO":"t"}, {"recordTimeStampISO":"t","recordId":"b","readStatus":null}]"#;
+    let shown = r#"[{"recordId":"a","readStatus":"false","recordTimeStampISO":"t"}, {"recordTimeStampISO":"t","recordId":"b","readStatus":true}]"#;
     let page = parse(shown);
     let with = |from: &str, to: &str| page.is_but_for_status(shown.replace(from, to).as_bytes());
     assert!(with("", ""));
-    for status in [r#""true""#, r#""false""#, "true", "false", "null"] {
-        assert!(with(r#""false""#, status) && with("null", status), "{status}");
+    for status in [r#""true""#, r#""false""#, "true", "false"] {
+        assert!(with(r#""false""#, status) && with("true", status), "{status}");
     }
     for (from, to) in [
         (r#""false""#, r#""x","recordId":"z""#),
         (r#""false""#, "truer"),
         (r#""false""#, ""),
-        ("null", r#"true,"recordId":"z""#),
+        ("true", r#"false,"recordId":"z""#),
         (r#""a""#, r#""z""#),
         (r#""b""#, r#""z""#),
-        ("null}", "null,\"x\":1}"),
+        ("true}", "true,\"x\":1}"),
         ("]", r#",{"recordId":"c","recordTimeStampISO":"t"}]"#),
         ("]", ""),
     ] {
