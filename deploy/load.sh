@@ -3,9 +3,9 @@
 #
 #   load.sh CONFIG FOLDER TARGET [ARGUMENT...]
 #
-# CONFIG is the tap's config file, or ENV for the environment. FOLDER keeps the state, and the lock that keeps a second run
-# away. The state is replaced only by a whole line that the target has printed, and in one step; also when the run has failed,
-# since what the target had committed by then is committed. Ends with the exit code of the tap or the target, 0 if both ended well.
+# CONFIG is the tap's config file, or ENV for the environment. FOLDER must exist. It holds the state, and a lock against a second
+# run. The last whole line that the target printed replaces the state, in one step. This also happens when the run fails: the
+# target has committed those records. The exit code is the tap's or the target's, 0 if both succeed.
 set -uo pipefail
 config=$(case $1 in ENV | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac)
 cd "$2" || exit
