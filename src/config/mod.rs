@@ -1,7 +1,7 @@
 //! The configuration of a run. It is checked as a whole before any request.
 //!
-//! [`settings`] is the table of all settings, with their bounds and defaults; [`source`] reads what the user has set; [`Config`]
-//! holds the result. [`url`] says where secrets may be sent.
+//! [`settings`] is the table of all settings, with their bounds, defaults and checks. [`source`] reads what the user has set.
+//! [`Config`] holds the result. [`url`] says where secrets may be sent.
 
 pub mod settings;
 pub mod source;
@@ -14,11 +14,10 @@ use ::url::Url;
 use anyhow::Result;
 use clap::ValueEnum;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use settings::{named, nearest};
-use url::check_url;
+use settings::SETTINGS;
 
 /// When a record counts as delivered, and may be marked as read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -34,7 +33,8 @@ pub enum Acknowledge {
 }
 
 /// How `recordTimeStampISO` is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum TimestampFormat {
     /// As it is sent: RFC 9557, with its zone.
     #[default]
@@ -44,7 +44,8 @@ pub enum TimestampFormat {
 }
 
 /// How `dataPayload` is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum PayloadFormat {
     /// As it is sent.
     #[default]
@@ -54,7 +55,8 @@ pub enum PayloadFormat {
 }
 
 /// Where the schema of `dataPayload` comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum PayloadSchema {
     /// One that fits every record.
     #[default]
@@ -67,7 +69,8 @@ pub enum PayloadSchema {
 
 /// The settings of a run, all of them valid. Bounds and defaults are in [`settings::SETTINGS`]. `Debug` does not show the
 /// secret.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Config {
     /// `streamId`: the stream to read.
     pub stream_id: String,
@@ -84,6 +87,7 @@ pub struct Config {
     /// `maxPending`: in `commit` mode, the maximum number of records that are out at once, and in one request.
     pub max_pending: usize,
     /// `pollIntervalSeconds`: with `--follow`, the pause once the stream is drained.
+    #[serde(rename = "pollIntervalSeconds", deserialize_with = "seconds")]
     pub poll_interval: Duration,
     /// `timestampFormat`: how `recordTimeStampISO` is written.
     pub timestamp_format: TimestampFormat,
@@ -98,6 +102,7 @@ pub struct Config {
     /// `scope`: the OAuth 2.0 scope to ask for (RFC 6749 section 3.3).
     pub scope: String,
     /// `requestTimeoutSeconds`: the most that one request may take, from connect to last byte.
+    #[serde(rename = "requestTimeoutSeconds", deserialize_with = "seconds")]
     pub request_timeout: Duration,
     /// `maxRetries`: how many failures of one request in a row are forgiven.
     pub max_retries: usize,
@@ -123,111 +128,32 @@ impl Config {
     /// # Errors
     /// [`Invalid`], with all that is wrong at once.
     pub fn load(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        Config::check(source::read(sources)?)
+        Config::check(&source::read(sources)?)
     }
 
     /// Checks what the user has set, and adds the defaults.
-    fn check(given: Map<String, Value>) -> Result<Config, Invalid> {
-        let mut settings = Checker { problems: Vec::new(), given };
-        let config = Config {
-            stream_id: settings.stream_id(),
-            client_id: settings.text("clientId"),
-            client_secret: settings.text("clientSecret").into(),
-            stream_name: settings.text("streamName"),
-            acknowledge: settings.choice("acknowledge"),
-            page_size: settings.integer("pageSize"),
-            max_pending: settings.integer("maxPending"),
-            poll_interval: Duration::from_secs(settings.integer("pollIntervalSeconds")),
-            timestamp_format: settings.choice("timestampFormat"),
-            payload_format: settings.choice("payloadFormat"),
-            payload_schema: settings.choice("payloadSchema"),
-            api_url: settings.url("apiUrl"),
-            auth_url: settings.url("authUrl"),
-            scope: settings.text("scope"),
-            request_timeout: Duration::from_secs(settings.integer("requestTimeoutSeconds")),
-            max_retries: settings.integer("maxRetries"),
-            user_agent: settings.header("userAgent"),
-        };
-        match settings.problems.as_slice() {
-            [] => Ok(config),
-            problems => Err(Invalid(format!("the configuration is not usable: {}", problems.join("; ")))),
-        }
-    }
-}
-
-/// Checks settings one by one. A getter that finds a setting wrong notes the problem and returns an empty value, which never
-/// leaves this module.
-struct Checker {
-    given: Map<String, Value>,
-    problems: Vec<String>,
-}
-
-impl Checker {
-    /// The text of a setting or of its default; the checks that its kind asks for are made.
-    fn text(&mut self, name: &str) -> String {
-        let Some(setting) = named(name) else { unreachable!("{name} is in the table") };
-        let text = match (self.given.get(name), setting.default) {
-            (Some(value), _) => setting.check(value).map_err(|problem| format!("`{name}` {problem}")),
-            (None, Some(default)) => Ok(default.to_owned()),
-            (None, None) => Err(missing(name, &self.given)),
-        };
-        text.unwrap_or_else(|problem| {
-            self.problems.push(problem);
-            String::new()
-        })
-    }
-
-    fn integer<N: TryFrom<u64> + Default>(&mut self, name: &str) -> N {
-        let number = self.text(name).parse().unwrap_or_default();
-        N::try_from(number).unwrap_or_default()
-    }
-
-    fn choice<T: ValueEnum + Default>(&mut self, name: &str) -> T {
-        T::from_str(&self.text(name), false).unwrap_or_default()
-    }
-
-    fn stream_id(&mut self) -> String {
-        let id = self.text("streamId");
-        let stray = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
-        if id.contains(stray) || matches!(id.as_str(), "." | "..") {
-            self.problems.push(format!(
-                "`streamId` must be the id alone, such as 60c49e86-9db3-414a-87a1-f51ccee4ec0c, not {id:?}"
-            ));
-        }
-        id
-    }
-
-    fn header(&mut self, name: &str) -> String {
-        let text = self.text(name);
-        if text.chars().any(|c| !(c == ' ' || c.is_ascii_graphic())) {
-            self.problems.push(format!("`{name}` must be plain ASCII text to go into a header, not {text:?}"));
-        }
-        text
-    }
-
-    fn url(&mut self, name: &str) -> Url {
-        let text = self.text(name);
-        check_url(&text).unwrap_or_else(|problem| {
-            if !text.is_empty() {
-                self.problems.push(format!("`{name}` {problem}"));
+    fn check(given: &Map<String, Value>) -> Result<Config, Invalid> {
+        let (mut settings, mut problems) = (Map::new(), Vec::new());
+        for setting in &SETTINGS {
+            match setting.value_in(given) {
+                Ok(value) => drop(settings.insert(setting.name.to_owned(), value)),
+                Err(problem) => problems.push(format!("`{}` {problem}", setting.name)),
             }
-            Url::parse("https://localhost").unwrap_or_else(|_| unreachable!("a constant URL"))
-        })
+        }
+        if !problems.is_empty() {
+            return Err(Invalid(format!("the configuration is not usable: {}", problems.join("; "))));
+        }
+        Config::deserialize(Value::Object(settings)).map_err(|error| Invalid(error.to_string()))
     }
 }
 
-/// What to say of a required setting that is not there, naming a key that was probably meant for it.
-fn missing(name: &str, given: &Map<String, Value>) -> String {
-    let meant = given.keys().find(|key| named(key).is_none() && nearest(key).is_some_and(|near| near.name == name));
-    match meant {
-        Some(key) => format!("`{name}` is missing (`{key}` is there: a misspelling?)"),
-        None => format!("`{name}` is missing"),
-    }
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::settings::SETTINGS;
+    use super::settings::{Kind, SETTINGS};
     use super::*;
     use secrecy::ExposeSecret;
     use serde_json::json;
@@ -237,7 +163,7 @@ mod tests {
         for name in ["streamId", "clientId", "clientSecret"] {
             given.entry(name).or_insert_with(|| json!(format!("a-{name}")));
         }
-        Config::check(given).map_err(|error| error.to_string())
+        Config::check(&given).map_err(|error| error.to_string())
     }
 
     fn problem(settings: Value) -> String {
@@ -263,6 +189,16 @@ mod tests {
         for setting in &SETTINGS {
             let error = problem(json!({setting.name: {}}));
             assert!(error.starts_with(&format!("`{}` must be ", setting.name)), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_word_of_the_table_is_a_value() {
+        for setting in &SETTINGS {
+            let Kind::Choice(words) = setting.kind else { continue };
+            for word in words() {
+                assert!(config(json!({setting.name: word})).is_ok(), "{} {word}", setting.name);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
+use super::url::check_url;
 use super::{Acknowledge, PayloadFormat, PayloadSchema, TimestampFormat};
 
 /// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's form).
@@ -16,6 +17,10 @@ pub const MAX_RECORDS: usize = 100_000;
 pub enum Kind {
     /// Any text but an empty one.
     Text,
+    /// A text that can stand in a path as it is.
+    Id,
+    /// A text that can stand in a header as it is.
+    Header,
     /// A text that no log, error or `Debug` shows.
     Secret,
     /// A whole number between two bounds.
@@ -66,7 +71,7 @@ const RECORDS: Kind = integer(1, MAX_RECORDS as u64);
 
 /// Every setting, in the order in which they are explained.
 pub static SETTINGS: [Setting; 17] = [
-    required("streamId", Kind::Text, "the stream to read"),
+    required("streamId", Kind::Id, "the stream to read"),
     required("clientId", Kind::Text, "the machine client's id"),
     required("clientSecret", Kind::Secret, "the machine client's secret"),
     optional("streamName", Kind::Text, "records", "the name of the Singer stream"),
@@ -114,7 +119,12 @@ pub static SETTINGS: [Setting; 17] = [
         "the most that one request may take, from connect to last byte",
     ),
     optional("maxRetries", integer(0, 100), "5", "how many failures of one request in a row are forgiven"),
-    optional("userAgent", Kind::Text, concat!("tap-streamduo/", env!("CARGO_PKG_VERSION")), "the `User-Agent` header"),
+    optional(
+        "userAgent",
+        Kind::Header,
+        concat!("tap-streamduo/", env!("CARGO_PKG_VERSION")),
+        "the `User-Agent` header",
+    ),
 ];
 
 /// The setting of this name.
@@ -148,30 +158,48 @@ impl Setting {
         }
     }
 
-    /// Checks a value against the setting's kind and returns its text.
+    /// The value among those that the user has set, or the default.
     ///
     /// # Errors
     /// What is wrong with it, to be put behind the setting's name.
-    pub fn check(&self, value: &Value) -> Result<String, String> {
+    pub fn value_in(&self, given: &Map<String, Value>) -> Result<Value, String> {
+        match given.get(self.name) {
+            Some(value) => self.check(value).map(|()| value.clone()),
+            None => self.default().ok_or_else(|| self.missing(given)),
+        }
+    }
+
+    fn default(&self) -> Option<Value> {
+        let number = |text: &str| text.parse::<u64>().ok().filter(|_| matches!(self.kind, Kind::Integer { .. }));
+        self.default.map(|text| number(text).map_or_else(|| json!(text), Value::from))
+    }
+
+    /// What is wrong where a required setting is not there. Names a key that was probably meant for it.
+    fn missing(&self, given: &Map<String, Value>) -> String {
+        let is_meant = |key: &&String| named(key).is_none() && nearest(key).is_some_and(|near| near.name == self.name);
+        match given.keys().find(is_meant) {
+            Some(key) => format!("is missing (`{key}` is there: a misspelling?)"),
+            None => "is missing".to_owned(),
+        }
+    }
+
+    /// Checks a value against the setting's kind.
+    fn check(&self, value: &Value) -> Result<(), String> {
         match (self.kind, value) {
             (Kind::Integer { min, max }, Value::Number(number)) => match number.as_u64() {
-                Some(number) if (min..=max).contains(&number) => Ok(number.to_string()),
+                Some(number) if (min..=max).contains(&number) => Ok(()),
                 _ => Err(format!("must be a whole number from {min} to {max}, not {number}")),
             },
             (Kind::Integer { min, max }, other) => {
                 Err(format!("must be a whole number from {min} to {max}, not {}", kind_of(other)))
             }
-            (Kind::Choice(words), Value::String(word)) if words().contains(word) => Ok(word.clone()),
+            (Kind::Choice(words), Value::String(word)) if words().contains(word) => Ok(()),
             (Kind::Choice(words), other) => {
                 let words = words().iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
                 let found = other.as_str().map_or_else(|| kind_of(other).to_owned(), |word| format!("{word:?}"));
                 Err(format!("must be one of {words}, not {found}"))
             }
-            (_, Value::String(text)) if text.trim().is_empty() => Err("is empty".to_owned()),
-            (_, Value::String(text)) if text.trim() != text => {
-                Err("has white space at its beginning or end".to_owned())
-            }
-            (_, Value::String(text)) => Ok(text.clone()),
+            (kind, Value::String(text)) => check_text(kind, text),
             (_, other) => Err(format!("must be a string, not {}", kind_of(other))),
         }
     }
@@ -198,10 +226,9 @@ impl Setting {
             Kind::Url => {
                 schema.insert("format".to_owned(), json!("uri"));
             }
-            Kind::Text => {}
+            Kind::Text | Kind::Id | Kind::Header => {}
         }
-        if let Some(default) = self.default {
-            let default = default.parse::<u64>().ok().filter(|_| kind == "integer").map_or(json!(default), Value::from);
+        if let Some(default) = self.default() {
             schema.insert("default".to_owned(), default);
         }
         Value::Object(schema)
@@ -230,6 +257,22 @@ pub fn table() -> String {
         .fold("| setting | default | meaning |\n|---|---|---|\n".to_owned(), |table, setting| table + &row(setting))
 }
 
+fn check_text(kind: Kind, text: &str) -> Result<(), String> {
+    let is_stray = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
+    match kind {
+        _ if text.trim().is_empty() => Err("is empty".to_owned()),
+        _ if text.trim() != text => Err("has white space at its beginning or end".to_owned()),
+        Kind::Id if text.contains(is_stray) || matches!(text, "." | "..") => {
+            Err(format!("must be the id alone, such as 60c49e86-9db3-414a-87a1-f51ccee4ec0c, not {text:?}"))
+        }
+        Kind::Header if text.chars().any(|c| !(c == ' ' || c.is_ascii_graphic())) => {
+            Err(format!("must be plain ASCII text to go into a header, not {text:?}"))
+        }
+        Kind::Url => check_url(text).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// 100000 as 100,000.
 fn with_commas(number: u64) -> String {
     let digits = number.to_string();
@@ -254,12 +297,8 @@ mod tests {
 
     #[test]
     fn every_default_is_valid() {
-        for setting in &SETTINGS {
-            let Some(default) = &setting.schema().get("default").cloned() else { continue };
-            assert!(setting.check(default).is_ok(), "{}", setting.name);
-            assert!(
-                !matches!(setting.kind, Kind::Url) || super::super::url::check_url(default.as_str().unwrap()).is_ok()
-            );
+        for setting in SETTINGS.iter().filter(|setting| setting.default.is_some()) {
+            assert_eq!(setting.check(&setting.default().unwrap()), Ok(()), "{}", setting.name);
         }
     }
 

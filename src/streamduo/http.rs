@@ -3,7 +3,7 @@
 //! A request is sent once; [`super::retry`] decides whether and when to send it again. Neither an error nor a log line holds a
 //! URL's query, a header or a secret.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -167,35 +167,28 @@ impl Call {
         self.start(Duration::ZERO).wait(stop)
     }
 
-    /// Sends the request after a pause, on a thread of its own.
+    /// Sends the request after a pause, on the background thread.
     pub fn start(self, pause: Duration) -> Pending {
         let (answered, answer) = mpsc::sync_channel(1);
         let (host, background) = (self.host.clone(), self.background.clone());
         // If the thread is gone, `answered` is dropped, and `wait` returns an error.
-        let _ = background.send(Job { call: self, pause, answered });
+        let _ = background.send(Box::new(move || {
+            thread::sleep(pause);
+            // Ignore that nobody waits any more: a stop has abandoned the request.
+            let _ = answered.send(self.send());
+        }));
         Pending { host, answer }
     }
 }
 
 /// A request for the background thread.
-#[derive(Debug)]
-struct Job {
-    call: Call,
-    pause: Duration,
-    answered: SyncSender<Result<Bytes, HttpError>>,
-}
+type Job = Box<dyn FnOnce() + Send>;
 
 /// Starts the background thread. It sends one request after the other. If a mark needs a new token while the next page is under
 /// way, the token waits for the page. An abandoned request is the thread's last one, and ends with the process.
 fn start_background() -> Result<Sender<Job>> {
     let (jobs, queue) = mpsc::channel::<Job>();
-    let serve = move || {
-        for Job { call, pause, answered } in queue {
-            thread::sleep(pause);
-            // Ignore that nobody waits any more: a stop has abandoned the request.
-            let _ = answered.send(call.send());
-        }
-    };
+    let serve = move || queue.into_iter().for_each(|job| job());
     thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
     Ok(jobs)
 }
