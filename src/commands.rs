@@ -99,13 +99,13 @@ fn payload_schema(config: &Config, api: &mut Api) -> Result<Value> {
     match config.payload_schema {
         _ if config.payload_format == PayloadFormat::String => Ok(schema::any()),
         PayloadSchema::Any => Ok(schema::any()),
-        PayloadSchema::Registered => registered_schema(config, api),
-        PayloadSchema::Sampled => sampled_schema(config, api),
+        PayloadSchema::Registered => registered_schema(api),
+        PayloadSchema::Sampled => sampled_schema(api),
     }
 }
 
-fn registered_schema(config: &Config, api: &mut Api) -> Result<Value> {
-    let problem = match api.active_schema(config, Tuning::new(config).retries) {
+fn registered_schema(api: &mut Api) -> Result<Value> {
+    let problem = match api.active_schema() {
         Ok(Some(schema)) if schema.kind == "JSON" => match schema::registered(&schema.text) {
             Ok(schema) => return Ok(schema),
             Err(error) => format!("it is not JSON ({error})"),
@@ -119,8 +119,8 @@ fn registered_schema(config: &Config, api: &mut Api) -> Result<Value> {
     Ok(schema::any())
 }
 
-fn sampled_schema(config: &Config, api: &mut Api) -> Result<Value> {
-    let (schema, seen) = schema::sampled(&api.last(SAMPLE, Tuning::new(config).retries)?);
+fn sampled_schema(api: &mut Api) -> Result<Value> {
+    let (schema, seen) = schema::sampled(&api.last(SAMPLE)?);
     match seen {
         0 => warn!("no records to sample, so that the payload may be anything"),
         1 => info!("the payload's schema is that of the last record"),

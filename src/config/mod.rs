@@ -19,51 +19,52 @@ use serde_json::{Map, Value};
 
 use settings::SETTINGS;
 
-/// When a record counts as delivered, and may be marked as read.
+/// When a record counts as delivered, and may be marked as read. The words and their meanings in the table of settings are
+/// those of the variants; so it is with the other choices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Acknowledge {
-    /// Once it is written to stdout and flushed.
+    /// once it is written to stdout and flushed
     #[default]
     Write,
-    /// Once the target has committed it, which a STATE that comes back proves.
+    /// once the target has committed it
     Commit,
-    /// As it is read: one request a page, and a crash loses a page.
+    /// as it is read
     Read,
 }
 
 /// How `recordTimeStampISO` is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum TimestampFormat {
-    /// As it is sent: RFC 9557, with its zone.
+    /// `recordTimeStampISO` as it is sent
     #[default]
     Original,
-    /// RFC 3339 in UTC, a JSON schema `date-time`.
+    /// in UTC with `Z`, and `format: date-time` in the schema
     Rfc3339,
 }
 
 /// How `dataPayload` is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum PayloadFormat {
-    /// As it is sent.
+    /// `dataPayload` as it is sent
     #[default]
     Json,
-    /// Its JSON text as one string.
+    /// its JSON text as one string, for targets that cannot nest
     String,
 }
 
 /// Where the schema of `dataPayload` comes from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum PayloadSchema {
-    /// One that fits every record.
+    /// fits every record
     #[default]
     Any,
-    /// The stream's active JSON schema.
+    /// from the stream's active JSON schema
     Registered,
-    /// The types that its last records have.
+    /// from its last 100 records
     Sampled,
 }
 
@@ -196,7 +197,7 @@ mod tests {
     fn every_word_of_the_table_is_a_value() {
         for setting in &SETTINGS {
             let Kind::Choice(words) = setting.kind else { continue };
-            for word in words() {
+            for (word, _) in words() {
                 assert!(config(json!({setting.name: word})).is_ok(), "{} {word}", setting.name);
             }
         }

@@ -1,6 +1,7 @@
-//! The one table of settings. It checks a configuration, and `--about` and the README print it.
+//! The one table of settings. It checks a configuration, and `--about` prints it; a test compares the README's copy.
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use serde_json::{Map, Value, json};
 
 use super::url::check_url;
@@ -30,8 +31,8 @@ pub enum Kind {
         /// The largest one.
         max: u64,
     },
-    /// One of these words.
-    Choice(fn() -> Vec<String>),
+    /// One of these words, each with its meaning.
+    Choice(fn() -> Vec<(String, String)>),
     /// An `https://` URL, or an `http://` one towards loopback.
     Url,
 }
@@ -45,7 +46,7 @@ pub struct Setting {
     pub kind: Kind,
     /// The value where none is given; without one the setting is required.
     pub default: Option<&'static str>,
-    /// What it means, in Markdown, without its bounds.
+    /// What it means, in Markdown, without its bounds and words.
     help: &'static str,
 }
 
@@ -61,10 +62,11 @@ const fn integer(min: u64, max: u64) -> Kind {
     Kind::Integer { min, max }
 }
 
-/// The words of a setting that one of several values can be chosen for.
-fn words<T: ValueEnum>() -> Vec<String> {
+/// The words of a choice, and their meanings.
+fn words<T: ValueEnum>() -> Vec<(String, String)> {
     let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-    values.map(|value| value.get_name().to_owned()).collect()
+    let meaning = |value: &PossibleValue| value.get_help().map(ToString::to_string).unwrap_or_default();
+    values.map(|value| (value.get_name().to_owned(), meaning(&value))).collect()
 }
 
 const RECORDS: Kind = integer(1, MAX_RECORDS as u64);
@@ -79,31 +81,14 @@ pub static SETTINGS: [Setting; 17] = [
         "acknowledge",
         Kind::Choice(words::<Acknowledge>),
         "write",
-        "when a record counts as delivered, and may be marked as read: `write`: once it is written to stdout and flushed; \
-         `commit`: once the target has committed it; `read`: as it is read",
+        "when a record counts as delivered, and may be marked as read",
     ),
     optional("pageSize", RECORDS, "1000", "with `write` and `read`: the most records asked for in one request"),
     optional("maxPending", RECORDS, "10000", "with `commit`: the most records out at once, and in one request"),
     optional("pollIntervalSeconds", integer(0, 86_400), "10", "with `--follow`: the pause once the stream is drained"),
-    optional(
-        "timestampFormat",
-        Kind::Choice(words::<TimestampFormat>),
-        "original",
-        "`original`: `recordTimeStampISO` as it is sent; `rfc3339`: in UTC with `Z`, and `format: date-time` in the schema",
-    ),
-    optional(
-        "payloadFormat",
-        Kind::Choice(words::<PayloadFormat>),
-        "json",
-        "`json`: `dataPayload` as it is sent; `string`: its JSON text as one string, for targets that cannot nest",
-    ),
-    optional(
-        "payloadSchema",
-        Kind::Choice(words::<PayloadSchema>),
-        "any",
-        "the schema of `dataPayload`: `any`: fits every record; `registered`: from the stream's active JSON schema; \
-         `sampled`: from its last 100 records",
-    ),
+    optional("timestampFormat", Kind::Choice(words::<TimestampFormat>), "original", ""),
+    optional("payloadFormat", Kind::Choice(words::<PayloadFormat>), "json", ""),
+    optional("payloadSchema", Kind::Choice(words::<PayloadSchema>), "any", "the schema of `dataPayload`"),
     optional("apiUrl", Kind::Url, "https://api.streamduo.com", "the API; `http://` only towards this machine itself"),
     optional(
         "authUrl",
@@ -132,7 +117,7 @@ pub fn named(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// The setting whose name is most like this one, if any is.
+/// The setting with the most similar name, if one is similar.
 pub fn nearest(name: &str) -> Option<&'static Setting> {
     const LIKE: f64 = 0.75;
     let plain = |name: &str| name.replace(['_', '-', ' ', '.'], "").to_ascii_lowercase();
@@ -154,6 +139,11 @@ impl Setting {
     fn meaning(&self) -> String {
         match self.kind {
             Kind::Integer { min, max } => format!("{}, {min} to {}", self.help, with_commas(max)),
+            Kind::Choice(words) => {
+                let words: Vec<_> = words().iter().map(|(word, meaning)| format!("`{word}`: {meaning}")).collect();
+                let help = if self.help.is_empty() { String::new() } else { format!("{}: ", self.help) };
+                help + &words.join("; ")
+            }
             _ => self.help.to_owned(),
         }
     }
@@ -193,9 +183,9 @@ impl Setting {
             (Kind::Integer { min, max }, other) => {
                 Err(format!("must be a whole number from {min} to {max}, not {}", kind_of(other)))
             }
-            (Kind::Choice(words), Value::String(word)) if words().contains(word) => Ok(()),
+            (Kind::Choice(words), Value::String(word)) if words().iter().any(|(known, _)| known == word) => Ok(()),
             (Kind::Choice(words), other) => {
-                let words = words().iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
+                let words = words().iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(", ");
                 let found = other.as_str().map_or_else(|| kind_of(other).to_owned(), |word| format!("{word:?}"));
                 Err(format!("must be one of {words}, not {found}"))
             }
@@ -217,7 +207,7 @@ impl Setting {
                 schema.insert("maximum".to_owned(), json!(max));
             }
             Kind::Choice(words) => {
-                schema.insert("enum".to_owned(), json!(words()));
+                schema.insert("enum".to_owned(), json!(words().into_iter().map(|(word, _)| word).collect::<Vec<_>>()));
             }
             Kind::Secret => {
                 schema.insert("secret".to_owned(), json!(true));

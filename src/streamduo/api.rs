@@ -11,6 +11,7 @@ use super::auth::TokenSource;
 use super::http::Http;
 use super::http_error::HttpError;
 use super::request::{RecordRequest, remedy};
+use super::retry::RetryPolicy;
 use super::{Count, Marked, Overlap, Queue};
 use crate::config::Config;
 use crate::record::{Delivered, InvalidBody, Page, Peeked};
@@ -36,6 +37,8 @@ pub struct Api {
     url: Url,
     round_trips: usize,
     shortest_round_trip: Duration,
+    /// For requests beside the queue: the queue's own are repeated by a decorator.
+    pub(super) policy: RetryPolicy,
     pub(super) stop: Shutdown,
 }
 
@@ -46,13 +49,14 @@ impl Api {
     /// When `apiUrl` cannot take a path.
     pub fn new(config: &Config, http: Http, stop: &Shutdown) -> Result<Api> {
         Ok(Api {
-            tokens: TokenSource::new(config, &config.scope, http.clone(), stop.clone()),
+            tokens: TokenSource::new(config, http.clone(), stop.clone()),
             http,
             stream_id: config.stream_id.clone(),
             url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
             base: config.api_url.clone(),
             round_trips: 0,
             shortest_round_trip: Duration::MAX,
+            policy: RetryPolicy::new(config.max_retries),
             stop: stop.clone(),
         })
     }

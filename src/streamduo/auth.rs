@@ -29,7 +29,7 @@ struct Answer {
     expires_in: Option<Value>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Token {
     bearer: SecretString,
     /// When to renew it; `None` where the server does not say when it ends.
@@ -37,7 +37,7 @@ struct Token {
 }
 
 /// Hands out a token that is good for the next request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TokenSource {
     http: Http,
     url: Url,
@@ -52,19 +52,24 @@ pub struct TokenSource {
 }
 
 impl TokenSource {
-    /// A source of tokens with this scope, for the client of these settings.
-    pub fn new(config: &Config, scope: &str, http: Http, stop: Shutdown) -> TokenSource {
+    /// A source of tokens for the client and the scope of these settings.
+    pub fn new(config: &Config, http: Http, stop: Shutdown) -> TokenSource {
         TokenSource {
             http,
             url: config.auth_url.clone(),
             client_id: config.client_id.clone(),
             client_secret: config.client_secret.clone(),
-            scope: scope.to_owned(),
-            scope_is_set: scope == config.scope,
+            scope: config.scope.clone(),
+            scope_is_set: true,
             policy: RetryPolicy::new(config.max_retries),
             stop,
             token: None,
         }
+    }
+
+    /// A source of tokens for the same client with another scope.
+    pub fn with_scope(&self, scope: &str) -> TokenSource {
+        TokenSource { scope: scope.to_owned(), scope_is_set: scope == self.scope, token: None, ..self.clone() }
     }
 
     /// The token to use now; a new one is fetched where there is none or it is about to end.

@@ -7,11 +7,9 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::api::{Api, url_of};
-use super::auth::TokenSource;
 use super::http_error::HttpError;
 use super::request::RecordRequest;
-use super::retry::{RetryPolicy, retrying};
-use crate::config::Config;
+use super::retry::retrying;
 use crate::record::Page;
 
 /// The scope that reading a stream's description needs; reading records does not.
@@ -40,8 +38,8 @@ impl Api {
     ///
     /// # Errors
     /// When the service keeps failing or refuses.
-    pub fn last(&mut self, count: usize, policy: RetryPolicy) -> Result<Page> {
-        let stop = self.stop.clone();
+    pub fn last(&mut self, count: usize) -> Result<Page> {
+        let (policy, stop) = (self.policy, self.stop.clone());
         retrying(policy, "sample", &stop, || self.look(RecordRequest::last(count)))
     }
 
@@ -49,24 +47,18 @@ impl Api {
     ///
     /// # Errors
     /// When it cannot be read: the client may lack the right to.
-    pub fn active_schema(&mut self, config: &Config, policy: RetryPolicy) -> Result<Option<Schema>> {
-        let managing = TokenSource::new(config, MANAGE_STREAMS, self.http.clone(), self.stop.clone()).bearer()?;
+    pub fn active_schema(&mut self) -> Result<Option<Schema>> {
+        let token = self.tokens.with_scope(MANAGE_STREAMS).bearer()?;
         let url = url_of(&self.base, &["stream", &self.stream_id])?;
-        let description: StreamDescription = self.get("stream", &url, &managing, policy)?;
+        let description: StreamDescription = self.get("stream", &url, &token)?;
         let Some(id) = description.active_schema_id else { return Ok(None) };
         let token = self.tokens.bearer()?;
         let url = url_of(&self.base, &["streams", &self.stream_id, "schemas", &id, ""])?;
-        Ok(Some(self.get("schema", &url, &token, policy)?))
+        Ok(Some(self.get("schema", &url, &token)?))
     }
 
-    fn get<T: DeserializeOwned>(
-        &self,
-        endpoint: &'static str,
-        url: &Url,
-        token: &SecretString,
-        policy: RetryPolicy,
-    ) -> Result<T> {
-        retrying(policy, endpoint, &self.stop, || {
+    fn get<T: DeserializeOwned>(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Result<T> {
+        retrying(self.policy, endpoint, &self.stop, || {
             let answer = self.http.get(endpoint, url, token)?.send_until(&self.stop)?;
             Ok(serde_json::from_slice(&answer)
                 .map_err(|error| HttpError::InvalidBody(format!("the {endpoint} cannot be read: {error}")))?)
