@@ -89,7 +89,7 @@ fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {
 /// The schema of the stream's records, with the settings applied.
 fn own_schema(config: &Config, api: &mut Api) -> Result<Value> {
     let mut schema = schema::record(&payload_schema(config, api)?);
-    schema::transform(&mut schema, config);
+    schema::apply_settings(&mut schema, config);
     Ok(schema)
 }
 

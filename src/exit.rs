@@ -8,7 +8,7 @@ use crate::shutdown::Stopped;
 pub enum Exit {
     /// 0: the stream was drained, or what was asked for was printed.
     Success,
-    /// 1: the run failed; nothing that was not delivered has been marked as read, but in `read` mode.
+    /// 1: the run failed; no undelivered record was marked as read, except in `read` mode.
     Failure,
     /// 2: the command line, the configuration or a file named there is wrong; no request was made.
     /// clap ends a wrong command line with the same number.

@@ -4,8 +4,8 @@
 //! # The promise
 //!
 //! **A record is marked as read only after it has been delivered**: written to stdout and flushed, or committed by the target.
-//! A crash, a `kill -9`, a closed pipe or a lost answer costs duplicates of a page or so. The README lists the cases that the
-//! service's own way of marking leaves open.
+//! A crash, a `kill -9` or a lost answer costs duplicates of a page or so. The README lists the cases that the service's own way of
+//! marking leaves open. `acknowledge: read` does without the promise, by [`Queue::take`](streamduo::Queue::take).
 //!
 //! The wrong order does not compile. [`Queue::mark`](streamduo::Queue::mark) takes a [`Delivered`](record::Delivered) by value:
 //!
@@ -134,7 +134,7 @@
 //!
 //! # The map
 //!
-//! Arrows point at what a room uses; none points back.
+//! Arrows point at what a module uses; none points back.
 //!
 //! ```text
 //! main ─> cli, commands ─> poll ─┬─> streamduo ─┬─> record
@@ -146,8 +146,8 @@
 //! - [`streamduo`]: the service: HTTP, tokens, retries, page sizes, prefetch.
 //! - [`singer`]: the format: messages, STATE, catalog, schema, and the way to stdout.
 //! - [`poll`]: the loop, a file for each mode.
-//! - [`commands`] wires them. The hall, which every room may use: [`logging`], [`metrics`], [`shutdown`] (signals). [`cli`],
-//!   [`about`] and [`exit`] are the program's face.
+//! - [`commands`] wires them. All may use [`logging`], [`metrics`] and [`shutdown`] (signals). [`cli`], [`about`] and [`exit`]
+//!   are the program's command line and exit codes.
 
 pub mod about;
 pub mod cli;

@@ -86,12 +86,12 @@ fn level_name(record: &Record<'_>) -> &'static str {
 }
 
 fn line(record: &Record<'_>) -> String {
-    format!("{} {}", level_name(record), one_line(&record.args().to_string()))
+    format!("{} {}", level_name(record), without_control_characters(&record.args().to_string()))
 }
 
 /// The line as `singer_sdk.logging.StructuredFormatter` writes it.
 fn structured_line(record: &Record<'_>) -> String {
-    let message = one_line(&record.args().to_string());
+    let message = without_control_characters(&record.args().to_string());
     let metric: Option<Value> = message.strip_prefix(METRIC).and_then(|metric| serde_json::from_str(metric).ok());
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut line = json!({
@@ -113,7 +113,7 @@ fn structured_line(record: &Record<'_>) -> String {
 }
 
 /// The text with every control character replaced by a space, so that it cannot break out of its line.
-pub fn one_line(text: &str) -> String {
+pub fn without_control_characters(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -137,6 +137,6 @@ mod tests {
 
     #[test]
     fn a_message_cannot_leave_its_line() {
-        assert_eq!(one_line("a\nCRITICAL b\r\x1b[2Jc"), "a CRITICAL b  [2Jc");
+        assert_eq!(without_control_characters("a\nCRITICAL b\r\x1b[2Jc"), "a CRITICAL b  [2Jc");
     }
 }

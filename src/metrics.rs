@@ -66,7 +66,7 @@ impl RunMetrics {
     }
 
     /// Counts records written to stdout.
-    pub fn written(&mut self, count: usize) {
+    pub fn count_written(&mut self, count: usize) {
         self.written += count;
         self.unreported += count;
         if self.unreported > 0 && self.reported.elapsed() >= PROGRESS_INTERVAL {
@@ -75,13 +75,13 @@ impl RunMetrics {
     }
 
     /// Counts records that the service has marked as read.
-    pub fn marked(&mut self, count: usize) {
+    pub fn count_marked(&mut self, count: usize) {
         self.marked += count;
     }
 
     fn report(&mut self) {
         info!("{} so far", self.counts());
-        self.record_count();
+        self.log_record_count();
         self.reported = Instant::now();
     }
 
@@ -90,7 +90,7 @@ impl RunMetrics {
         format!("{}: {written} written, {marked} marked as read in {elapsed:.1} s", self.stream)
     }
 
-    fn record_count(&mut self) {
+    fn log_record_count(&mut self) {
         let value = json!(std::mem::take(&mut self.unreported));
         let tags = json!({"endpoint": self.stream});
         info!("{}", Metric { r#type: "counter", metric: "record_count", value, tags }.text());
@@ -99,7 +99,7 @@ impl RunMetrics {
     /// Logs the summary of a run that has ended.
     pub fn finish(mut self, succeeded: bool) {
         info!("{}", self.counts());
-        self.record_count();
+        self.log_record_count();
         let status = if succeeded { "succeeded" } else { "failed" };
         info!("{}", timer("job_duration", self.started.elapsed(), json!({"job_type": self.stream, "status": status})));
     }

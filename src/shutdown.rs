@@ -1,4 +1,4 @@
-//! Signals: the first SIGTERM or SIGINT asks the run to end after the page in hand, a second one ends it at once.
+//! Signals: the first SIGTERM or SIGINT asks the run to end after the page that is being written, a second one ends it at once.
 
 use std::fmt;
 use std::sync::Arc;

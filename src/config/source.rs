@@ -81,7 +81,7 @@ fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Ma
     let mut given = Map::new();
     for (variable, value) in variables.filter(|(_, value)| !value.is_empty()) {
         let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix(ENV_PREFIX)) else { continue };
-        // What is not Unicode cannot be right; how it looks then is good enough for the check to refuse it.
+        // Text that is no Unicode is sent as it looks: the service refuses it.
         let value = value.to_string_lossy().into_owned();
         match SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name)) {
             Some(setting) => {

@@ -14,16 +14,16 @@ use crate::streamduo::{Count, Marked, Tuning, ineffective};
 
 /// Marks what is committed, then writes a growing window of unread records.
 #[derive(Debug)]
-pub struct Commit {
+pub struct CommitMode {
     max_pending: usize,
     returned: Option<ReturnedBookmark>,
     ineffective_marks: Retry,
 }
 
-impl Commit {
+impl CommitMode {
     /// Keeps at most `max_pending` records out. The target has committed what the `returned` bookmark covers.
-    pub fn new(max_pending: usize, returned: Option<ReturnedBookmark>, tuning: Tuning) -> Commit {
-        Commit { max_pending, returned, ineffective_marks: Retry::new(tuning.retries) }
+    pub fn new(max_pending: usize, returned: Option<ReturnedBookmark>, tuning: Tuning) -> CommitMode {
+        CommitMode { max_pending, returned, ineffective_marks: Retry::new(tuning.retries) }
     }
 
     /// Marks the records that the bookmark covers, and no others. Returns whether to go on: not while a mark may still be
@@ -44,8 +44,8 @@ impl Commit {
             let marked = delivered.count();
             match run.queue.mark(delivered)? {
                 Marked::Answered(answer) => {
-                    run.deliver_slipped_in(&answer, |record| committed.has(record))?;
-                    if committed.mark(&answer) {
+                    run.deliver_answer(&answer, |record| committed.has(record))?;
+                    if committed.note_marked(&answer) {
                         self.ineffective_marks.reset();
                     } else {
                         let error = ineffective("the service has marked no record");
@@ -101,7 +101,7 @@ impl Commit {
     }
 }
 
-impl Mode for Commit {
+impl Mode for CommitMode {
     fn drain(&mut self, run: &mut Run) -> Result<()> {
         if let Some(returned) = self.returned.take() {
             if !self.mark_committed(&returned, run)? {

@@ -1,8 +1,8 @@
 //! The look back after a mark whose answer was lost.
 //!
-//! Such a mark may have been applied, and may still be. If a record slipped in just before, the mark hit it, and nobody has
-//! seen it. So the loop reads what the service has as read behind the first record of the page, and delivers what it does not
-//! know. This narrows the gap and cannot close it. It does not find:
+//! Such a mark was applied, or may yet be. If a record slipped in just before, the mark hit it, and nobody has seen it. So the
+//! loop reads the records after the first one of the page that the service shows as read, and delivers those that it has not
+//! written. This narrows the gap and cannot close it. It does not find:
 //!
 //! - a record that slipped in before that first record,
 //! - a record that the mark hits after the run has ended.

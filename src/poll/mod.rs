@@ -1,10 +1,15 @@
-//! The loop that keeps the promise: a record is marked as read only after it has been delivered.
+//! The loop that keeps the promise: a record is marked as read only after it has been delivered (but with `acknowledge: read`).
 //!
-//! How it does that is the mode, a file for each `acknowledge`. To add a mode:
+//! There is a mode, and a file, for each value of `acknowledge`. To add one:
 //!
-//! 1. Write `src/poll/<mode>.rs` with a type that implements `Mode`.
-//! 2. Add a variant to [`Acknowledge`], with what it means; its word in the config file follows from it.
+//! 1. Write `src/poll/<mode>.rs` with a type that implements `Mode`. `read.rs` is the shortest one.
+//! 2. Add a variant to [`Acknowledge`] in `src/config/mod.rs`. Its word in a config file follows from its name, its meaning in
+//!    the table of settings from its comment.
 //! 3. Add `mod <mode>;` and an arm of `fn mode` below.
+//! 4. `cargo test --workspace` then names the documents to change. By hand: `meltano.yml`, the README's guarantees, and a
+//!    property in `src/poll/tests.rs`.
+//!
+//! Only `write` prefetches (`streamduo::queue`), and only `commit` reads the bookmark of a STATE (`singer::state`).
 
 mod commit;
 mod lost_mark;
@@ -27,14 +32,17 @@ use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::state::State;
 use crate::streamduo::{self, Overlap, Queue, Tuning};
 
-use commit::Commit;
+use commit::CommitMode;
 use output::Output;
-use read::Read;
-use write::Write;
+use read::ReadMode;
+use write::WriteMode;
 
 /// One way to deliver the unread records of a stream.
 trait Mode {
-    /// Delivers what is unread, until the stream is drained or no more may be out.
+    /// Delivers what is unread. Returns once the stream is drained, or the mode wants to write no more for now.
+    ///
+    /// A peek shows the same records until they are marked, so a mode that marks nothing has to see for itself that it gets no
+    /// further.
     ///
     /// # Errors
     /// When the service or stdout fails; [`Stopped`] when a stop is asked for.
@@ -44,9 +52,9 @@ trait Mode {
 /// The mode that `acknowledge` names.
 fn mode(config: &Config, returned: Option<ReturnedBookmark>, tuning: Tuning) -> Box<dyn Mode> {
     match config.acknowledge {
-        Acknowledge::Write => Box::new(Write::new(config.page_size, tuning)),
-        Acknowledge::Commit => Box::new(Commit::new(config.max_pending, returned, tuning)),
-        Acknowledge::Read => Box::new(Read { page_size: config.page_size }),
+        Acknowledge::Write => Box::new(WriteMode::new(config.page_size, tuning)),
+        Acknowledge::Commit => Box::new(CommitMode::new(config.max_pending, returned, tuning)),
+        Acknowledge::Read => Box::new(ReadMode { page_size: config.page_size }),
     }
 }
 
@@ -58,9 +66,10 @@ struct Run {
 }
 
 impl Run {
-    /// Delivers the records of a mark's answer that are neither written nor committed: they slipped in between peek and mark.
-    fn deliver_slipped_in(&mut self, answer: &Page, is_committed: impl Fn(Fingerprint) -> bool) -> Result<()> {
-        self.out.metrics.marked(answer.len());
+    /// Counts what a mark's answer shows as marked, and delivers its records that are neither written nor committed: they slipped
+    /// in between peek and mark.
+    fn deliver_answer(&mut self, answer: &Page, is_committed: impl Fn(Fingerprint) -> bool) -> Result<()> {
+        self.out.metrics.count_marked(answer.len());
         let count = self.out.deliver_marked(answer, is_committed)?;
         if count > 0 {
             let (records, were) = (records(count), if count == 1 { "was" } else { "were" });

@@ -58,7 +58,7 @@ impl Output {
     }
 
     fn count(&mut self, written: usize) {
-        self.metrics.written(written);
+        self.metrics.count_written(written);
         self.state_is_written &= written == 0;
     }
 

@@ -6,17 +6,17 @@ use super::{Mode, Run};
 
 /// Takes pages of unread records.
 #[derive(Debug)]
-pub struct Read {
+pub struct ReadMode {
     /// `pageSize`
     pub page_size: usize,
 }
 
-impl Mode for Read {
+impl Mode for ReadMode {
     fn drain(&mut self, run: &mut Run) -> Result<()> {
         loop {
             run.stop.check()?;
             let page = run.queue.take(self.page_size)?;
-            run.out.metrics.marked(page.len());
+            run.out.metrics.count_marked(page.len());
             run.out.deliver_marked(&page, |_| false)?;
             if page.is_last() {
                 return Ok(());

@@ -15,17 +15,17 @@ use crate::streamduo::{Count, Marked, Tuning, ineffective};
 
 /// Delivers pages of unread records.
 #[derive(Debug)]
-pub struct Write {
+pub struct WriteMode {
     page_size: usize,
     max_remembered: usize,
     lost_marks: LostMarks,
     ineffective_marks: Retry,
 }
 
-impl Write {
+impl WriteMode {
     /// Asks for pages of up to `page_size` records, and remembers a few pages of records that are not known to be marked.
-    pub fn new(page_size: usize, tuning: Tuning) -> Write {
-        Write {
+    pub fn new(page_size: usize, tuning: Tuning) -> WriteMode {
+        WriteMode {
             page_size,
             max_remembered: 4 * page_size.max(tuning.first_page),
             lost_marks: LostMarks::default(),
@@ -38,12 +38,12 @@ impl Write {
         run.stop.check()?;
         let page = run.queue.peek(Count::UpTo(self.page_size))?;
         self.lost_marks.look_back(&page, run)?;
-        if run.out.ledger.is_marked_in(&page) {
+        if run.out.ledger.shows_marked(&page) {
             let error = ineffective("the service shows records as unread that it has answered to be marked as read");
             self.ineffective_marks.wait("mark", error, &run.stop)?;
             return Ok(true);
         }
-        self.forget_marked(&page, run);
+        self.trim_ledger(&page, run);
         let Some(first) = page.first() else { return Ok(false) };
         let (count, is_last) = (page.len(), page.is_last());
         let delivered = run.out.deliver(page)?;
@@ -64,30 +64,30 @@ impl Write {
 
     /// Delivers what slipped in between peek and mark, and notes what is marked.
     fn note_marked(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
-        run.deliver_slipped_in(answer, |_| false)?;
-        if run.out.ledger.mark(answer) {
+        run.deliver_answer(answer, |_| false)?;
+        if run.out.ledger.note_marked(answer) {
             self.ineffective_marks.reset();
             return Ok(());
         }
         self.ineffective_marks.wait("mark", ineffective("the service has marked no record"), &run.stop)
     }
 
-    /// Forgets records that the service does not hold as unread any more.
+    /// Forgets records that the service does not show as unread any more.
     ///
-    /// Only the last page proves that. A record that another page does not show may be marked, or records that appeared before it
+    /// Only the last page proves that they are marked. A record that another page does not show may be marked, or records that appeared before it
     /// have pushed it behind the page: it is remembered as long as there is room.
-    fn forget_marked(&self, page: &Page, run: &mut Run) {
+    fn trim_ledger(&self, page: &Page, run: &mut Run) {
         let ledger = &mut run.out.ledger;
         if page.is_last() {
             let marked = ledger.keep_shown(page);
-            run.out.metrics.marked(marked);
+            run.out.metrics.count_marked(marked);
         } else if ledger.unmarked() > self.max_remembered {
             ledger.keep_shown(page);
         }
     }
 }
 
-impl Mode for Write {
+impl Mode for WriteMode {
     fn drain(&mut self, run: &mut Run) -> Result<()> {
         loop {
             match self.deliver_next(run) {

@@ -35,7 +35,7 @@ impl Ledger {
 
     /// Notes the answer to a mark: its records are marked. They are remembered until the next answer, because a peek may
     /// still show them. Returns whether the answer shows a record that the last one did not.
-    pub fn mark(&mut self, answer: &Page) -> bool {
+    pub fn note_marked(&mut self, answer: &Page) -> bool {
         let has_news = answer.fingerprints().any(|record| !self.marked.contains(&record));
         self.marked.clear();
         for record in answer.fingerprints() {
@@ -51,7 +51,7 @@ impl Ledger {
     }
 
     /// Whether the page shows a record that the last answer to a mark has shown as well.
-    pub fn is_marked_in(&self, page: &Page) -> bool {
+    pub fn shows_marked(&self, page: &Page) -> bool {
         page.fingerprints().any(|record| self.marked.contains(&record))
     }
 

@@ -59,7 +59,8 @@ impl Page {
         self.entries.is_empty()
     }
 
-    /// Whether the stream ends with this page: it holds fewer records than the service would have shown.
+    /// Whether the stream ends with this page: it is shorter than what was asked for, and the service is not suspected of
+    /// capping pages there. Says nothing of the answer to a mark.
     pub fn is_last(&self) -> bool {
         self.is_last
     }
@@ -110,7 +111,7 @@ impl Page {
         self.entries.iter().filter(move |entry| !entry.key.as_ref().is_some_and(|key| is_known(key.fingerprint)))
     }
 
-    /// The ids of the records that are not known to be delivered, as far as they have one.
+    /// The ids of the records that are not known to be delivered, or "without an id".
     pub fn undelivered_ids(&self, is_known: impl Fn(Fingerprint) -> bool) -> Vec<Cow<'_, str>> {
         let id = |entry: &Entry| self.string(&entry.key.as_ref()?.record_id);
         self.undelivered(is_known).map(|entry| id(entry).unwrap_or(Cow::Borrowed("without an id"))).collect()
@@ -143,7 +144,7 @@ impl Page {
     }
 
     /// Whether an answer is this one, byte for byte, but for what it says of which records are read.
-    pub(super) fn is_but_for_status(&self, answer: &[u8]) -> bool {
+    pub(super) fn same_but_for_status(&self, answer: &[u8]) -> bool {
         const STATUSES: [&[u8]; 4] = [b"\"true\"", b"\"false\"", b"true", b"false"];
         let (mut from, mut rest) = (0, answer);
         for status in self.entries.iter().filter_map(|entry| entry.read_status.clone()) {

@@ -1,6 +1,6 @@
-//! The proof that records were delivered, without which nothing is marked.
+//! The proof that records were delivered.
 //!
-//! A mark takes a [`Delivered`] by value, and there are two ways to get one: [`Peeked::deliver`], which writes and flushes a
+//! `Queue::mark` takes a [`Delivered`] by value, and there are two ways to get one: [`Peeked::deliver`], which writes and flushes a
 //! page, and [`Committed::delivered`], which goes by the bookmark of a STATE that the target has returned. So code that marks
 //! what was not delivered does not compile.
 
@@ -88,7 +88,7 @@ impl Delivered {
     /// # Errors
     /// [`InvalidBody`] when the answer is no JSON array.
     pub fn parse_marked(self, answer: Bytes) -> Result<Page, InvalidBody> {
-        if self.page.is_but_for_status(&answer) { Ok(self.page) } else { Page::parse(answer, self.count) }
+        if self.page.same_but_for_status(&answer) { Ok(self.page) } else { Page::parse(answer, self.count) }
     }
 }
 
@@ -117,7 +117,8 @@ impl Bookmark {
     }
 }
 
-/// A bookmark that the target has returned: it has committed what the bookmark covers. It can only be read from a STATE.
+/// A bookmark that the target has returned: it has committed what the bookmark covers. It can only be deserialized, and is to be
+/// deserialized only from a STATE that came back.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ReturnedBookmark(Bookmark);
 
@@ -161,7 +162,7 @@ impl Committed {
     }
 
     /// Notes the answer to a mark: its records are marked. Returns whether any of them was left to mark.
-    pub fn mark(&mut self, answer: &Page) -> bool {
+    pub fn note_marked(&mut self, answer: &Page) -> bool {
         let before = self.0.len();
         for record in answer.fingerprints() {
             self.0.remove(&record);

@@ -85,13 +85,13 @@ fn a_written_record_is_not_written_again_but_counts_as_delivered() {
     let _ = page(&[("a", "1")]).deliver(&mut ledger, &mut sink).unwrap();
     let delivered = page(&[("a", "1"), ("a", "2")]).deliver(&mut ledger, &mut sink).unwrap();
     assert_eq!((delivered.count(), delivered.written(), sink.lines.len(), ledger.unmarked()), (2, 1, 2, 2));
-    assert!(ledger.mark(&page(&[("a", "1")])));
-    assert!(!ledger.mark(&page(&[("a", "1")])), "it was told before");
-    assert!(!ledger.mark(&page(&[])));
-    assert!(ledger.mark(&page(&[("a", "1")])));
+    assert!(ledger.note_marked(&page(&[("a", "1")])));
+    assert!(!ledger.note_marked(&page(&[("a", "1")])), "it was told before");
+    assert!(!ledger.note_marked(&page(&[])));
+    assert!(ledger.note_marked(&page(&[("a", "1")])));
     assert_eq!(ledger.unmarked(), 1);
-    assert!(ledger.is_marked_in(&page(&[("b", "1"), ("a", "1")])));
-    assert!(!ledger.is_marked_in(&page(&[("a", "2")])));
+    assert!(ledger.shows_marked(&page(&[("b", "1"), ("a", "1")])));
+    assert!(!ledger.shows_marked(&page(&[("a", "2")])));
     assert_eq!(ledger.keep_shown(&page(&[])), 1);
 }
 
@@ -112,7 +112,7 @@ fn the_answer_to_a_mark_tells_what_is_marked_whether_the_peek_has_shown_it_or_no
 fn an_answer_is_known_by_all_but_its_read_status() {
     let shown = r#"[{"recordId":"a","readStatus":"false","recordTimeStampISO":"t"}, {"recordTimeStampISO":"t","recordId":"b","readStatus":true}]"#;
     let page = parse(shown);
-    let with = |from: &str, to: &str| page.is_but_for_status(shown.replace(from, to).as_bytes());
+    let with = |from: &str, to: &str| page.same_but_for_status(shown.replace(from, to).as_bytes());
     assert!(with("", ""));
     for status in [r#""true""#, r#""false""#, "true", "false"] {
         assert!(with(r#""false""#, status) && with("true", status), "{status}");
@@ -130,7 +130,7 @@ fn an_answer_is_known_by_all_but_its_read_status() {
     ] {
         assert!(!with(from, to), "{from} {to}");
     }
-    assert!(!page.is_but_for_status(b""));
+    assert!(!page.same_but_for_status(b""));
 }
 
 /// Any answer, with what may lead astray whoever looks for braces: in strings, behind white space, in odd records.
@@ -289,8 +289,8 @@ fn only_what_is_committed_at_the_beginning_of_a_page_counts_as_delivered() {
     assert_eq!(count(&committed, &both), Some(2));
     assert_eq!(count(&committed, &[("a", "1"), ("c", "1"), ("b", "2")]), Some(1));
     assert_eq!(count(&committed, &[("c", "1"), ("a", "1")]), None);
-    assert!(committed.mark(&page(&[("a", "1")])));
-    assert!(!committed.mark(&page(&[("a", "1"), ("z", "1")])));
+    assert!(committed.note_marked(&page(&[("a", "1")])));
+    assert!(!committed.note_marked(&page(&[("a", "1"), ("z", "1")])));
     assert_eq!((count(&committed, &both), committed.len()), (None, 1));
 }
 

@@ -20,7 +20,7 @@ use crate::singer::transform::{TIMESTAMP, Transform};
 const KEY_PROPERTIES: [&str; 2] = ["recordId", TIMESTAMP];
 
 /// The catalog of the one stream there is, as `--discover` prints it, with metadata for every field: Meltano takes a field
-/// without for one that cannot be deselected.
+/// without metadata for one that cannot be deselected.
 pub fn discover(stream_name: &str, schema: &Value) -> Value {
     let mut metadata = vec![json!({
         "breadcrumb": [],
@@ -109,7 +109,7 @@ impl Entry {
         self.properties().is_some_and(|known| names.iter().all(|name| known.contains_key(name.as_ref())))
     }
 
-    /// An entry that says nothing is selected.
+    /// Whether the stream is selected: yes, unless the entry says otherwise.
     fn is_selected(&self) -> bool {
         let in_schema = || self.schema.as_ref()?.get("selected")?.as_bool();
         let said = self.root().and_then(|root| root.metadata.get("selected")?.as_bool());
@@ -122,7 +122,7 @@ impl Entry {
                 .unwrap_or(true)
     }
 
-    /// The key properties of the entry, in either of their places; its own where its schema has them all.
+    /// The catalog's key properties if its schema has them all, else the tap's.
     fn key_properties(&self) -> Vec<String> {
         let in_root = || serde_json::from_value(self.root()?.metadata.get("table-key-properties")?.clone()).ok();
         let known = |names: &Vec<String>| !names.is_empty() && self.has(names);
@@ -161,7 +161,7 @@ pub fn load(path: &Path, config: &Config, own_schema: impl FnOnce() -> Result<Va
     let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
     let selection = Selection::new(&entry.metadata, &keys);
     selection.cut_schema(&mut schema);
-    schema::transform(&mut schema, config);
+    schema::apply_settings(&mut schema, config);
     let mut stream = whole_stream(config, &schema)?;
     if let Some(name) = entry.name() {
         name.clone_into(&mut stream.name);

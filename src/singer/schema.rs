@@ -41,7 +41,7 @@ pub fn any() -> Value {
 }
 
 /// Changes a record's schema to what the settings make of its records.
-pub fn transform(schema: &mut Value, config: &Config) {
+pub fn apply_settings(schema: &mut Value, config: &Config) {
     let Some(Value::Object(properties)) = schema.get_mut("properties") else { return };
     let mut set = |name: &str, value: Value| {
         if let Some(property) = properties.get_mut(name) {

@@ -1,4 +1,4 @@
-//! The only way to stdout. It carries Singer messages, and what a command prints; everything else goes to stderr.
+//! The only way to stdout for messages and commands. Everything else goes to stderr. (clap prints help and version.)
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};

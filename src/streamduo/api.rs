@@ -61,8 +61,8 @@ impl Api {
         })
     }
 
-    /// Sends a record-request that changes nothing.
-    pub(super) fn look(&mut self, request: RecordRequest<'_>) -> Result<Page> {
+    /// Sends a record-request, and parses the answer.
+    pub(super) fn page(&mut self, request: RecordRequest<'_>) -> Result<Page> {
         self.request(request, |answer| Page::parse(answer, request.record_count))
     }
 
@@ -88,7 +88,8 @@ impl Api {
         })
     }
 
-    /// Sends a record-request. A stop cuts a peek short. Any other request is waited for: its answer tells what was marked.
+    /// Sends a record-request. A stop abandons a request that marks nothing. One that marks is waited for: its answer shows what
+    /// was marked.
     fn send(&mut self, request: RecordRequest<'_>, token: &SecretString) -> Result<Bytes> {
         let started = Instant::now();
         let call = self.http.json(request.name(), &self.url, &request, token)?;
@@ -120,7 +121,7 @@ pub(super) fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
 
 impl Queue for Api {
     fn peek(&mut self, count: Count) -> Result<Peeked> {
-        Ok(Peeked::new(self.look(RecordRequest::unread(count.max(), false))?)?)
+        Ok(Peeked::new(self.page(RecordRequest::unread(count.max(), false))?)?)
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
@@ -136,11 +137,11 @@ impl Queue for Api {
     }
 
     fn take(&mut self, count: usize) -> Result<Page> {
-        self.look(RecordRequest::unread(count, true))
+        self.page(RecordRequest::unread(count, true))
     }
 
     fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
-        self.look(RecordRequest::since(timestamp, count))
+        self.page(RecordRequest::since(timestamp, count))
     }
 }
 

@@ -16,8 +16,7 @@ use super::retry::{RetryPolicy, retrying};
 use crate::config::Config;
 use crate::shutdown::Shutdown;
 
-/// How long before its end a token is renewed; one that lives for less than ten times as long is renewed after nine
-/// tenths of its life.
+/// A token is renewed this long before it expires, or after nine tenths of its life if that is later.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The token endpoint's answer (RFC 6749 section 5.1). No `Debug`: it holds the token.
@@ -45,7 +44,7 @@ pub struct TokenSource {
     client_secret: SecretString,
     scope: String,
     /// Whether the scope is the one that the settings name.
-    scope_is_set: bool,
+    scope_is_from_settings: bool,
     policy: RetryPolicy,
     stop: Shutdown,
     token: Option<Token>,
@@ -60,7 +59,7 @@ impl TokenSource {
             client_id: config.client_id.clone(),
             client_secret: config.client_secret.clone(),
             scope: config.scope.clone(),
-            scope_is_set: true,
+            scope_is_from_settings: true,
             policy: RetryPolicy::new(config.max_retries),
             stop,
             token: None,
@@ -69,7 +68,12 @@ impl TokenSource {
 
     /// A source of tokens for the same client with another scope.
     pub fn with_scope(&self, scope: &str) -> TokenSource {
-        TokenSource { scope: scope.to_owned(), scope_is_set: scope == self.scope, token: None, ..self.clone() }
+        TokenSource {
+            scope: scope.to_owned(),
+            scope_is_from_settings: scope == self.scope,
+            token: None,
+            ..self.clone()
+        }
     }
 
     /// The token to use now; a new one is fetched where there is none or it is about to end.
@@ -113,7 +117,7 @@ impl TokenSource {
         let remedy = match cause {
             HttpError::Status { status: 400 | 401 | 403, text, .. } => {
                 if text.contains("invalid_scope") {
-                    let remedy = if self.scope_is_set { ": check `scope`" } else { "" };
+                    let remedy = if self.scope_is_from_settings { ": check `scope`" } else { "" };
                     format!("this client may not have the scope {:?}{remedy}", self.scope)
                 } else {
                     format!(

@@ -70,7 +70,7 @@ impl Http {
     /// A POST of a form (`application/x-www-form-urlencoded`).
     ///
     /// # Errors
-    /// When the URL is of no host that the settings name.
+    /// When the settings name no URL of this kind, loopback or not.
     pub fn form(&self, endpoint: &'static str, url: &Url, fields: &[(&str, &str)]) -> Result<Call> {
         let request = self.client(url)?.post(url.clone()).form(fields);
         Ok(self.call(endpoint, url, request, self.client_secret.clone()))
@@ -79,7 +79,7 @@ impl Http {
     /// A POST of a JSON document, authorized by a bearer token (RFC 6750 section 2.1).
     ///
     /// # Errors
-    /// When the URL is of no host that the settings name.
+    /// When the settings name no URL of this kind, loopback or not.
     pub fn json(
         &self,
         endpoint: &'static str,
@@ -94,7 +94,7 @@ impl Http {
     /// A GET, authorized by a bearer token.
     ///
     /// # Errors
-    /// When the URL is of no host that the settings name.
+    /// When the settings name no URL of this kind, loopback or not.
     pub fn get(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Result<Call> {
         let request = self.client(url)?.get(url.clone()).bearer_auth(token.expose_secret());
         Ok(self.call(endpoint, url, request, token.clone()))

@@ -15,7 +15,7 @@ const MAX_QUOTED: usize = 300;
 /// Why a request brought no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// No connection, or none in time.
+    /// No connection.
     #[error("cannot reach {host}: {reason}")]
     Unreachable {
         /// The host and port of the URL.
@@ -98,7 +98,7 @@ fn innermost(error: &reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    logging::one_line(&cause.to_string())
+    logging::without_control_characters(&cause.to_string())
 }
 
 /// What a server says that answers with no success.
@@ -114,7 +114,7 @@ pub fn refusal(host: &str, response: Response, secrets: &[SecretString]) -> Http
     // The status decides; a text that cannot be read adds nothing.
     let body = response.bytes().unwrap_or_default();
     let said = redact(secrets, &String::from_utf8_lossy(&body));
-    let said = logging::one_line(said.trim());
+    let said = logging::without_control_characters(said.trim());
     if !said.is_empty() {
         let end = if said.chars().nth(MAX_QUOTED).is_some() { "…" } else { "" };
         text = format!("{text}: {}{end}", said.chars().take(MAX_QUOTED).collect::<String>());

@@ -67,9 +67,9 @@ pub trait Overlap: Queue {
 /// How many records to peek at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// All of these in one answer.
+    /// As many as this, whatever [`PageSize`] has learnt.
     Exactly(usize),
-    /// As many as the service is known to serve, and no more than these.
+    /// As many as [`PageSize`] chooses, up to this.
     UpTo(usize),
 }
 
@@ -87,7 +87,7 @@ impl Count {
 pub enum Marked {
     /// The service has marked these records. They may be others than those that were delivered.
     Answered(Page),
-    /// The answer was lost: the mark may have been applied, or may still be. The next peek shows.
+    /// The mark failed in a way that may pass: it was applied, or may yet be, or never will. The next peek shows.
     Unknown,
 }
 

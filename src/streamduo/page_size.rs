@@ -1,4 +1,5 @@
-//! How many records to ask for: few at first, more as long as the service serves them, fewer when it does not.
+//! How many records to ask for: few at first, more as long as the service serves them, fewer when a peek of more fails. A failed
+//! `take` changes nothing: it may have been applied.
 
 use anyhow::Result;
 use log::info;

@@ -40,7 +40,7 @@ impl Api {
     /// When the service keeps failing or refuses.
     pub fn last(&mut self, count: usize) -> Result<Page> {
         let (policy, stop) = (self.policy, self.stop.clone());
-        retrying(policy, "sample", &stop, || self.look(RecordRequest::last(count)))
+        retrying(policy, "sample", &stop, || self.page(RecordRequest::last(count)))
     }
 
     /// The stream's active schema, if it has one.

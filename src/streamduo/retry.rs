@@ -124,8 +124,8 @@ pub fn retrying<T>(
     }
 }
 
-/// A queue that repeats what is safe to repeat. A mark is not: if its answer is lost, it may have been applied, and would mark
-/// the next records, which nobody has seen.
+/// A queue that repeats every request but a mark. If the answer to a mark is lost, it may have been applied; repeated, it would
+/// mark the next records, which nobody has seen. A repeated `take` may lose a page: that is `acknowledge: read`.
 #[derive(Debug)]
 pub struct Retrying<Q> {
     queue: Q,
@@ -172,7 +172,7 @@ impl<Q: Queue> Queue for Retrying<Q> {
     }
 
     fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
-        retrying(self.policy, "since", &self.stop, || self.queue.since(timestamp, count))
+        retrying(self.policy, "look back", &self.stop, || self.queue.since(timestamp, count))
     }
 }
 
