@@ -1,4 +1,4 @@
-//! What `--about` prints: who the tap is, what it can and which settings it has, as taps built with the Singer SDK do.
+//! What `--about` prints: name, version, capabilities and settings, in the form of taps built with the Singer SDK.
 
 use serde_json::json;
 

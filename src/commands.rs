@@ -21,7 +21,7 @@ const SAMPLE: usize = 100;
 /// Does what the command line asks for.
 ///
 /// # Errors
-/// Whatever goes wrong, with what to do about it.
+/// The failure, with what to do about it.
 pub fn run(args: &Args) -> Result<()> {
     match args {
         Args { completions: Some(shell), .. } => stdout::print(&Args::completions_for(*shell)),

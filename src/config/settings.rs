@@ -18,9 +18,9 @@ pub const MAX_RECORDS: usize = 100_000;
 pub enum Kind {
     /// Any text but an empty one.
     Text,
-    /// A text that can stand in a path as it is.
+    /// A text that needs no escaping in a URL's path.
     Id,
-    /// A text that can stand in a header as it is.
+    /// A text that needs no escaping in a header.
     Header,
     /// A text that no log, error or `Debug` shows.
     Secret,
@@ -44,7 +44,7 @@ pub struct Setting {
     pub name: &'static str,
     /// What it holds.
     pub kind: Kind,
-    /// The value where none is given; without one the setting is required.
+    /// The value if none is given. A setting without a default is required.
     pub default: Option<&'static str>,
     /// What it means, in Markdown, without its bounds and words.
     help: &'static str,
@@ -151,7 +151,7 @@ impl Setting {
     /// The value among those that the user has set, or the default.
     ///
     /// # Errors
-    /// What is wrong with it, to be put behind the setting's name.
+    /// What is wrong with it, to follow the setting's name.
     pub fn value_in(&self, given: &Map<String, Value>) -> Result<Value, String> {
         match given.get(self.name) {
             Some(value) => self.check(value).map(|()| value.clone()),

@@ -24,7 +24,7 @@ const SINGER_KEYS: [&str; 4] = ["start_date", "end_date", "disable_collection", 
 /// Reads what is set in the files, or in the environment where the path is `ENV`; later ones win. Warns of unknown settings.
 ///
 /// # Errors
-/// [`Invalid`] when there is no source, or a file that is no JSON object.
+/// [`Invalid`] when there is no source, or a file is not a JSON object.
 pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<Map<String, Value>, Invalid> {
     if sources.is_empty() {
         return Err(Invalid::new(
@@ -81,7 +81,7 @@ fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Ma
     let mut given = Map::new();
     for (variable, value) in variables.filter(|(_, value)| !value.is_empty()) {
         let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix(ENV_PREFIX)) else { continue };
-        // Text that is no Unicode is sent as it looks: the service refuses it.
+        // What is not Unicode becomes U+FFFD; the service refuses such credentials.
         let value = value.to_string_lossy().into_owned();
         match SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name)) {
             Some(setting) => {
@@ -99,7 +99,7 @@ fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Ma
     given
 }
 
-/// Warns of every key that is no setting.
+/// Warns of every key that is not a setting.
 fn warn_of_unknown(given: &Map<String, Value>) {
     let unknown: BTreeMap<_, _> = given
         .keys()

@@ -5,7 +5,7 @@ use url::{Host, Url};
 /// Parses a URL that secrets may be sent to. A URL that carries a password or a query is not quoted.
 ///
 /// # Errors
-/// What is wrong with it, to be put behind the setting's name.
+/// What is wrong with it, to follow the setting's name.
 pub fn check_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("is no URL ({error})"))?;
     if !url.username().is_empty() || url.password().is_some() {

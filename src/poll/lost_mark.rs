@@ -68,7 +68,8 @@ impl LostMarks {
     }
 }
 
-/// Delivers up to `count` records that the service has as read behind a record, and that are neither written nor committed.
+/// Reads up to `count` records after `first`, and delivers those that the service shows as read and that are neither written nor
+/// committed.
 ///
 /// # Errors
 /// When the service keeps failing, or a record cannot be written.

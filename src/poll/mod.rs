@@ -78,7 +78,7 @@ impl Run {
         Ok(())
     }
 
-    /// Drains the stream, once or with a pause between polls for ever, and writes the STATE at the end of each poll.
+    /// Drains the stream once, or again and again with a pause, and writes the STATE at the end of each poll.
     fn poll(&mut self, mode: &mut dyn Mode, pause: Option<Duration>) -> Result<()> {
         loop {
             mode.drain(self)?;

@@ -22,7 +22,7 @@ pub struct Output {
     /// The counts of this run.
     pub metrics: RunMetrics,
     state: StreamState,
-    /// Whether the last message on stdout is the STATE as it is now.
+    /// Whether the last message on stdout is the current STATE.
     state_is_written: bool,
     stop: Shutdown,
 }

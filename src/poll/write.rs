@@ -75,7 +75,7 @@ impl WriteMode {
     /// Forgets records that the service does not show as unread any more.
     ///
     /// Only the last page proves that they are marked. A record that another page does not show may be marked, or records that appeared before it
-    /// have pushed it behind the page: it is remembered as long as there is room.
+    /// have pushed it past the end of the page: it is remembered as long as there is room.
     fn trim_ledger(&self, page: &Page, run: &mut Run) {
         let ledger = &mut run.out.ledger;
         if page.is_last() {

@@ -1,4 +1,4 @@
-//! What a record is: who it is ([`Identity`]), the [`Page`] it comes in, the proof that it was delivered ([`Delivered`]), and
+//! What a record is: its [`Identity`], the [`Page`] it comes in, the proof that it was delivered ([`Delivered`]), and
 //! what a run remembers of it ([`Ledger`]).
 
 mod identity;

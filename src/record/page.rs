@@ -15,7 +15,7 @@ use super::identity::{Fingerprint, Identity};
 use super::parse::{self, Entry};
 use super::text::{decode_string, has_line_break, on_one_line};
 
-/// Why the body of an answer is no page. No message quotes what may be a record: records are private.
+/// Why the body of an answer is not a page. No message quotes what may be a record: records are private.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidBody {
     /// The text is cut off or no JSON at all: another try may bring a better one.
@@ -42,7 +42,7 @@ impl Page {
     /// still be written.
     ///
     /// # Errors
-    /// [`InvalidBody`] when the answer is no JSON array.
+    /// [`InvalidBody`] when the answer is not a JSON array.
     pub fn parse(answer: Bytes, asked: usize) -> Result<Page, InvalidBody> {
         let entries = str::from_utf8(&answer).ok().and_then(parse::entries).ok_or_else(|| diagnose(&answer))?;
         let is_last = entries.len() < asked;
@@ -65,7 +65,7 @@ impl Page {
         self.is_last
     }
 
-    /// Notes that there may be more records behind the page although it is shorter than what was asked for.
+    /// Notes that more records may follow the page although it is shorter than what was asked for.
     pub fn expect_more(&mut self) {
         self.is_last = false;
     }
@@ -163,7 +163,7 @@ impl Page {
     }
 }
 
-/// Why an answer is no JSON array.
+/// Why an answer is not a JSON array.
 fn diagnose(answer: &[u8]) -> InvalidBody {
     let text = match str::from_utf8(answer) {
         Ok(text) => text,
@@ -202,7 +202,7 @@ fn outline(answer: &str) -> String {
     }
 }
 
-/// The beginning of a text that is no JSON, to quote behind an error; nothing where it may be the beginning of records.
+/// The beginning of a text that is not JSON, to quote in an error. Empty if the text may be records.
 pub(super) fn excerpt(answer: &[u8]) -> String {
     const MAX_CHARACTERS: usize = 200;
     let text = String::from_utf8_lossy(answer);

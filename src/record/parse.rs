@@ -1,7 +1,7 @@
 //! The one parser: where each record of an answer lies, and where its identity is written.
 //!
 //! The answer is read once. Each record is read by `serde_json` from where it begins, which tells where it ends. A record may be
-//! any JSON value. One that is no object, lacks a field, has one twice, or has a name that is no Unicode text has no identity.
+//! any JSON value. It has no identity if it is not an object, lacks a field, has one twice, or has a name that is not Unicode text.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use super::text::{decode_string, range_of};
 pub(super) struct Entry {
     /// The record's text.
     pub(super) span: Range<usize>,
-    /// `None` where the record lacks one of the fields, has one twice, or has one that is no string.
+    /// `None` if the record lacks one of the fields, has one twice, or has one that is not a string.
     pub(super) key: Option<Key>,
     /// The value of `readStatus`.
     pub(super) read_status: Option<Range<usize>>,
@@ -31,7 +31,7 @@ pub(super) struct Key {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// The records of an answer; `None` if it is no JSON array.
+/// The records of an answer; `None` if it is not a JSON array.
 pub(super) fn entries(answer: &str) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut at = expect(b'[', answer, 0)?;
@@ -72,7 +72,7 @@ fn first<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(T, usize)> {
     Some((value, values.byte_offset()))
 }
 
-/// The place behind `byte`, if that is the next one but for white space.
+/// The place after `byte`, if only white space comes before it.
 fn expect(byte: u8, text: &str, at: usize) -> Option<usize> {
     let at = skip_space(text, at);
     (text.as_bytes().get(at) == Some(&byte)).then_some(at + 1)

@@ -32,7 +32,7 @@ impl Peeked {
         }
     }
 
-    /// Notes that there may be more records behind the page although it is shorter than what was asked for.
+    /// Notes that more records may follow the page although it is shorter than what was asked for.
     pub fn expect_more(&mut self) {
         self.0.expect_more();
     }
@@ -86,7 +86,7 @@ impl Delivered {
     /// the records as read already.
     ///
     /// # Errors
-    /// [`InvalidBody`] when the answer is no JSON array.
+    /// [`InvalidBody`] when the answer is not a JSON array.
     pub fn parse_marked(self, answer: Bytes) -> Result<Page, InvalidBody> {
         if self.page.same_but_for_status(&answer) { Ok(self.page) } else { Page::parse(answer, self.count) }
     }

@@ -138,7 +138,7 @@ impl Entry {
 /// schema does not fit this tap's records.
 ///
 /// # Errors
-/// [`Invalid`] when it is no catalog, knows no stream or selects several: a tap reads one.
+/// [`Invalid`] when the file is not a catalog, has no stream, or selects several: a run reads one.
 pub fn load(path: &Path, config: &Config, own_schema: impl FnOnce() -> Result<Value>) -> Result<Option<Stream>> {
     let Some(entry) =
         selected(path).map_err(|problem| Invalid::new(format!("catalog {}: {problem}", path.display())))?

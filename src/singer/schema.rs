@@ -19,7 +19,7 @@ const ANY: [&str; 6] = ["null", "object", "array", "string", "number", "boolean"
 
 /// The schema of a StreamDuo record, every field under its own name.
 ///
-/// `recordTimeStampISO` has no `format`: an RFC 9557 time stamp with its zone in brackets is no RFC 3339 `date-time`, and
+/// `recordTimeStampISO` has no `format`: an RFC 9557 time stamp with its zone in brackets is not an RFC 3339 `date-time`, and
 /// SQL targets fail on it.
 pub fn record(payload: &Value) -> Value {
     json!({

@@ -146,7 +146,7 @@ impl Selection {
     }
 }
 
-/// Appends a key as it was written, with what goes before and behind it.
+/// Appends a key as it was written, with the comma before it and the colon after it.
 pub fn push_key(first: &mut bool, key: &RawValue, out: &mut Vec<u8>) {
     if !std::mem::take(first) {
         out.push(b',');
@@ -172,7 +172,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::new();
                 while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    // A name that is no Unicode text (a lone surrogate) is no name that a schema can have.
+                    // No schema has a name that is not Unicode text (a lone surrogate).
                     let name = serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_owned());
                     fields.push((name, key, value));
                 }

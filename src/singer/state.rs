@@ -30,7 +30,7 @@ struct Entry<'a> {
     bookmark: Option<&'a Bookmark>,
 }
 
-/// What is read of such an entry to see whose it is.
+/// What is read of such an entry to see which stream it belongs to.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "a bookmark")]
 struct Owner {
@@ -44,7 +44,7 @@ impl State {
     /// lost, it is only read again.
     ///
     /// # Errors
-    /// [`Invalid`] when the file is no JSON object or cannot be read.
+    /// [`Invalid`] when the file is not a JSON object or cannot be read.
     pub fn load(path: Option<&Path>) -> Result<State, Invalid> {
         let Some(path) = path else { return Ok(State::default()) };
         let invalid = |problem: String| Invalid::new(format!("state {}: {problem}", path.display()));

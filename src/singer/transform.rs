@@ -29,7 +29,7 @@ impl Transform {
     /// The record as it is to be written.
     ///
     /// # Errors
-    /// When `timestampFormat` is `rfc3339` and the record has no time stamp that can be written so.
+    /// When `timestampFormat` is `rfc3339` and the record has no time stamp that can be written in that form.
     pub fn apply<'a>(&self, record: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
         let as_it_is = self.timestamp == TimestampFormat::Original && self.payload == PayloadFormat::Json;
         if as_it_is && self.selection.is_all() {

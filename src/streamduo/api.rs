@@ -128,7 +128,7 @@ impl Queue for Api {
         let request = RecordRequest::unread(delivered.count(), true);
         match self.request(request, |answer| delivered.parse_marked(answer)) {
             Ok(page) => Ok(Marked::Answered(page)),
-            // An answer that is no page is a lost answer too: the mark has been applied.
+            // An answer that is not a page counts as lost: the mark has been applied.
             Err(error) => Err(match error.downcast::<InvalidBody>() {
                 Ok(invalid) => HttpError::InvalidBody(invalid.to_string()).into(),
                 Err(error) => error,

@@ -79,7 +79,7 @@ impl TokenSource {
     /// The token to use now; a new one is fetched where there is none or it is about to end.
     ///
     /// # Errors
-    /// When no token is to be had; the error names the setting to mend.
+    /// When there is no token; the error names the setting to mend.
     pub fn bearer(&mut self) -> Result<SecretString> {
         if let Some(token) = &self.token
             && token.until.is_none_or(|until| Instant::now() < until)
@@ -143,7 +143,7 @@ fn read(answer: &[u8], asked: Instant) -> Result<Token> {
     if let Some(kind) = answer.token_type.filter(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         bail!("the answer's `token_type` is {kind:?}, not \"Bearer\"");
     }
-    // The form of RFC 6750 section 2.1, so that it goes into a header as it is.
+    // The form of RFC 6750 section 2.1: it needs no escaping in a header.
     let token = answer.access_token.expose_secret();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         bail!("the answer's `access_token` is no bearer token");

@@ -42,7 +42,7 @@ pub enum HttpError {
     /// The answer is complete, but its body is not what it has to be.
     #[error("{0}")]
     InvalidBody(String),
-    /// An answer that is no success (RFC 9110 section 15).
+    /// An answer other than success (RFC 9110 section 15).
     #[error("{host} answers {status}{text}")]
     Status {
         /// The host and port of the URL.
@@ -57,7 +57,7 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// The status code of an answer that is no success.
+    /// The status code of an answer other than success.
     pub fn status(&self) -> Option<u16> {
         match self {
             HttpError::Status { status, .. } => Some(*status),
@@ -101,7 +101,7 @@ fn innermost(error: &reqwest::Error) -> String {
     logging::without_control_characters(&cause.to_string())
 }
 
-/// What a server says that answers with no success.
+/// The error for an answer other than success.
 pub fn refusal(host: &str, response: Response, secrets: &[SecretString]) -> HttpError {
     let status = response.status().as_u16();
     let retry_after = retry_after(response.headers(), SystemTime::now());
@@ -135,7 +135,7 @@ pub fn redact(secrets: &[SecretString], text: &str) -> String {
     text
 }
 
-/// How long `Retry-After` asks to wait: seconds, or a date (RFC 9110 section 10.2.3). A date gone by means no wait.
+/// How long `Retry-After` asks to wait: seconds, or a date (RFC 9110 section 10.2.3). A date in the past means no wait.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match value.parse() {

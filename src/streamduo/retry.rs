@@ -27,7 +27,7 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Forgives so many failures in a row; the first pause is half a second.
+    /// Forgives `max_retries` failures in a row; the first pause is half a second.
     pub fn new(max_retries: usize) -> RetryPolicy {
         RetryPolicy { max_retries, first_delay: Duration::from_millis(500) }
     }
@@ -180,7 +180,7 @@ impl<Q: Queue> Queue for Retrying<Q> {
 mod tests {
     use super::*;
 
-    /// Forgives so many failures, without a pause.
+    /// Forgives `max_retries` failures, without a pause.
     fn at_once(max_retries: usize) -> RetryPolicy {
         RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::new(max_retries) }
     }
