@@ -83,7 +83,12 @@ pub static SETTINGS: [Setting; 17] = [
         "write",
         "when a record counts as delivered, and may be marked as read",
     ),
-    optional("pageSize", RECORDS, "1000", "with `write` and `read`: the most records asked for in one request"),
+    optional(
+        "pageSize",
+        RECORDS,
+        "1000",
+        "with `write` and `read`: the most records asked for in one request (with `read`, never more than 100)",
+    ),
     optional("maxPending", RECORDS, "10000", "with `commit`: the most records out at once, and in one request"),
     optional("pollIntervalSeconds", integer(0, 86_400), "10", "with `--follow`: the pause once the stream is drained"),
     optional("timestampFormat", Kind::Choice(words::<TimestampFormat>), "original", ""),

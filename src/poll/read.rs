@@ -1,4 +1,5 @@
-//! `acknowledge: read`: records are marked as they are read, as the vendor's tap does. A lost answer or a crash loses a page.
+//! `acknowledge: read`: records are marked as they are read, as the vendor's tap does. A lost answer or a crash loses a page, and
+//! ends the run.
 
 use anyhow::Result;
 

@@ -1,5 +1,5 @@
-//! How many records to ask for: few at first, more as long as the service serves them, fewer when a peek of more fails. A failed
-//! `take` changes nothing: it may have been applied.
+//! How many records to ask for: few at first, more as long as the service serves them, fewer when it does not. A `take`
+//! stays at the first size: a lost answer loses the whole page.
 
 use anyhow::Result;
 use log::info;
@@ -12,6 +12,8 @@ use crate::record::{Delivered, Page, Peeked};
 #[derive(Debug)]
 pub struct PageSize<Q> {
     queue: Q,
+    /// A size that the service is known to serve.
+    first: usize,
     /// What to ask for next.
     size: usize,
     /// What to ask for at most, once the service has refused more.
@@ -25,7 +27,7 @@ pub struct PageSize<Q> {
 impl<Q> PageSize<Q> {
     /// Begins with pages of `first` records, which the service is known to serve.
     pub fn new(queue: Q, first: usize) -> PageSize<Q> {
-        PageSize { queue, size: first, limit: usize::MAX, served: first, largest: first }
+        PageSize { queue, first, size: first, limit: usize::MAX, served: first, largest: first }
     }
 
     /// Learns from a page of `shown` records where `asked` were asked for, `max` at most. Returns whether there may be more
@@ -85,12 +87,7 @@ impl<Q: Queue> Queue for PageSize<Q> {
     }
 
     fn take(&mut self, count: usize) -> Result<Page> {
-        let asked = self.size.min(count);
-        let mut page = self.queue.take(asked)?;
-        if self.learn(asked, page.len(), count) {
-            page.expect_more();
-        }
-        Ok(page)
+        self.queue.take(count.min(self.first))
     }
 
     fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {

@@ -124,8 +124,8 @@ pub fn retrying<T>(
     }
 }
 
-/// A queue that repeats every request but a mark. If the answer to a mark is lost, it may have been applied; repeated, it would
-/// mark the next records, which nobody has seen. A repeated `take` may lose a page: that is `acknowledge: read`.
+/// A queue that repeats the requests that mark nothing, and those that were refused. If the answer to a mark is lost, it may have
+/// been applied; repeated, it would mark the next records, which nobody has seen.
 #[derive(Debug)]
 pub struct Retrying<Q> {
     queue: Q,
@@ -161,19 +161,21 @@ impl<Q: Queue> Queue for Retrying<Q> {
     }
 
     fn take(&mut self, count: usize) -> Result<Page> {
-        let attempt = || {
-            self.queue.take(count).inspect_err(|error| {
-                if error.downcast_ref().is_some_and(HttpError::may_have_been_applied) {
-                    warn!("what this request has marked as read, if it was served, is lost (`acknowledge` is `read`)");
-                }
-            })
-        };
+        let attempt = || self.queue.take(count).map_err(final_if_applied);
         retrying(self.policy, "mark", &self.stop, attempt).context("take records")
     }
 
     fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
         retrying(self.policy, "look back", &self.stop, || self.queue.since(timestamp, count))
     }
+}
+
+/// Makes the error of a `take` final if the request may have been applied: repeated, it would lose the next records, too.
+fn final_if_applied(error: Error) -> Error {
+    if !error.downcast_ref().is_some_and(HttpError::may_have_been_applied) {
+        return error;
+    }
+    anyhow!("the records of this request may be marked as read, and lost (`acknowledge` is `read`): {error:#}")
 }
 
 #[cfg(test)]

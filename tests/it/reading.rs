@@ -175,6 +175,38 @@ fn only_the_configured_stream_is_read() {
 }
 
 #[test]
+fn pages_do_not_grow_with_acknowledge_read() {
+    let tap = Tap::with_records(250).set("acknowledge", "read");
+    let run = tap.run();
+    let expected = schema_and(&tap.records()) + &tap.state_line("read");
+    assert_eq!((run.code, run.stdout, tap.unread()), (0, expected, vec![]));
+    assert_eq!(requested_counts(&tap), (vec![], vec![100, 100, 100]));
+}
+
+#[test]
+fn acknowledge_read_does_not_repeat_a_request_that_may_have_been_applied() {
+    let losses: [fn(Rule) -> Rule; 4] = [Rule::close, Rule::cut, Rule::not_json, |rule| rule.status(503)];
+    for lose in losses {
+        let tap = Tap::with_records(500).set("acknowledge", "read").set("maxRetries", 5);
+        tap.sandbox.script(lose(Rule::on(Endpoint::Mark).call(2).applied()));
+        let run = tap.run();
+        assert_eq!((run.code, run.stdout.as_str()), (1, schema_and(&tap.records()[..100]).as_str()));
+        assert_eq!((tap.sandbox.count(Endpoint::Mark), tap.read().len()), (2, 200));
+        let warning = "the records of this request may be marked as read, and lost (`acknowledge` is `read`)";
+        assert!(run.last_log_line().starts_with(&format!("CRITICAL take records: {warning}: ")), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn acknowledge_read_repeats_a_request_that_was_refused() {
+    let tap = Tap::with_records(5).set("acknowledge", "read").set("maxRetries", 1);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).status(429).header("retry-after", "0"));
+    let run = tap.run();
+    let expected = schema_and(&tap.records()) + &tap.state_line("read");
+    assert_eq!((run.code, run.stdout, tap.sandbox.count(Endpoint::Mark)), (0, expected, 2));
+}
+
+#[test]
 fn acknowledge_read_makes_one_request_a_page() {
     let tap = Tap::with_records(5).set("acknowledge", "read").set("pageSize", 2);
     let run = tap.run();
