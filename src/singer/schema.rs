@@ -14,6 +14,9 @@ use crate::singer::transform::{PAYLOAD, TIMESTAMP};
 /// How deep a schema goes; below it everything fits.
 const MAX_DEPTH: usize = 16;
 
+/// How many schemas a reduced one may hold; beyond that everything fits.
+const MAX_SCHEMAS: usize = 10_000;
+
 /// All types of JSON but `integer`, which is a `number`.
 const ANY: [&str; 6] = ["null", "object", "array", "string", "number", "boolean"];
 
@@ -62,7 +65,7 @@ pub fn apply_settings(schema: &mut Value, config: &Config) {
 /// When it is not JSON.
 pub fn registered(schema: &str) -> serde_json::Result<Value> {
     let schema = serde_json::from_str(schema)?;
-    Ok(nullable(skeleton(&schema, &schema, 0)))
+    Ok(nullable(Reduction::of(&schema)))
 }
 
 /// The schema that fits the payloads of a page, and how many those are; [`any`] for none.
@@ -118,49 +121,81 @@ fn of(value: &RawValue, depth: usize) -> Map<String, Value> {
     schema
 }
 
-/// A registered schema reduced to types, properties and items. Local references are resolved.
-fn skeleton(schema: &Value, root: &Value, depth: usize) -> Map<String, Value> {
-    let mut out = Map::new();
-    let Value::Object(schema) = schema else { return anything() };
-    if depth == MAX_DEPTH {
-        return anything();
+/// Reduces a registered schema to types, properties and items.
+struct Reduction<'a> {
+    root: &'a Value,
+    /// The local references that are being resolved, as JSON pointers (RFC 6901): one of these is [`anything`].
+    resolving: Vec<&'a str>,
+    /// How many more schemas the result may hold. References can make a small schema grow without end.
+    room: usize,
+}
+
+impl<'a> Reduction<'a> {
+    fn of(root: &'a Value) -> Map<String, Value> {
+        Reduction { root, resolving: vec![""], room: MAX_SCHEMAS }.reduce(root, 0)
     }
-    if let Some(reference) = schema.get("$ref") {
-        return match reference.as_str().and_then(|text| text.strip_prefix('#')).and_then(|way| root.pointer(way)) {
-            Some(target) => skeleton(target, root, depth + 1),
-            None => anything(),
-        };
-    }
-    for word in ["anyOf", "oneOf", "allOf"] {
-        for part in schema.get(word).and_then(Value::as_array).into_iter().flatten() {
-            merge(&mut out, skeleton(part, root, depth + 1));
+
+    fn reduce(&mut self, schema: &'a Value, depth: usize) -> Map<String, Value> {
+        let Value::Object(schema) = schema else { return anything() };
+        if depth == MAX_DEPTH || self.room == 0 {
+            return anything();
         }
+        self.room -= 1;
+        if let Some(reference) = schema.get("$ref") {
+            return self.resolve(reference, depth);
+        }
+        let mut out = Map::new();
+        for word in ["anyOf", "oneOf", "allOf"] {
+            for part in schema.get(word).and_then(Value::as_array).into_iter().flatten() {
+                merge(&mut out, self.reduce(part, depth + 1));
+            }
+        }
+        let mut own = types(schema, depth);
+        if let Some(Value::Object(properties)) = schema.get("properties") {
+            let mut reduce = |property| Value::Object(self.reduce(property, depth + 1));
+            let properties = properties.iter().map(|(name, property)| (name.clone(), reduce(property))).collect();
+            own.insert("properties".to_owned(), Value::Object(properties));
+        }
+        if let Some(items @ Value::Object(_)) = schema.get("items") {
+            own.insert("items".to_owned(), Value::Object(self.reduce(items, depth + 1)));
+        }
+        merge(&mut out, own);
+        if out.contains_key("type") { out } else { anything() }
     }
-    let mut own = Map::new();
+
+    fn resolve(&mut self, reference: &'a Value, depth: usize) -> Map<String, Value> {
+        let Some(pointer) = reference.as_str().and_then(|text| text.strip_prefix('#')) else { return anything() };
+        let Some(target) = self.root.pointer(pointer).filter(|_| !self.resolving.contains(&pointer)) else {
+            return anything();
+        };
+        self.resolving.push(pointer);
+        let reduced = self.reduce(target, depth + 1);
+        self.resolving.pop();
+        reduced
+    }
+}
+
+/// The types that a schema itself names or implies. A type that JSON schema does not know is any type.
+fn types(schema: &Map<String, Value>, depth: usize) -> Map<String, Value> {
+    let named = |kinds: Value| {
+        let is_known = |kind: &Value| kind.as_str().is_some_and(|kind| kind == "integer" || ANY.contains(&kind));
+        let all_known = kinds.as_array().is_some_and(|kinds| kinds.iter().all(is_known));
+        if all_known { Map::from_iter([("type".to_owned(), kinds)]) } else { anything() }
+    };
     match schema.get("type") {
-        Some(Value::String(kind)) => drop(own.insert("type".to_owned(), json!([kind]))),
-        Some(Value::Array(kinds)) => drop(own.insert("type".to_owned(), json!(kinds))),
-        _ if schema.contains_key("properties") => drop(own.insert("type".to_owned(), json!(["object"]))),
-        _ if schema.contains_key("items") => drop(own.insert("type".to_owned(), json!(["array"]))),
-        _ => {
+        Some(kinds @ Value::Array(_)) => named(kinds.clone()),
+        Some(kind) => named(json!([kind])),
+        None if schema.contains_key("properties") => named(json!(["object"])),
+        None if schema.contains_key("items") => named(json!(["array"])),
+        None => {
+            let mut own = Map::new();
             let values = schema.get("enum").and_then(Value::as_array).into_iter().flatten().chain(schema.get("const"));
             for value in values.filter_map(|value| serde_json::value::to_raw_value(value).ok()) {
                 merge(&mut own, of(&value, depth));
             }
+            own
         }
     }
-    if let Some(Value::Object(properties)) = schema.get("properties") {
-        let properties: Map<_, _> = properties
-            .iter()
-            .map(|(name, property)| (name.clone(), Value::Object(skeleton(property, root, depth + 1))))
-            .collect();
-        own.insert("properties".to_owned(), Value::Object(properties));
-    }
-    if let Some(items @ Value::Object(_)) = schema.get("items") {
-        own.insert("items".to_owned(), Value::Object(skeleton(items, root, depth + 1)));
-    }
-    merge(&mut out, own);
-    if out.contains_key("type") { out } else { anything() }
 }
 
 fn anything() -> Map<String, Value> {
@@ -293,8 +328,8 @@ mod tests {
         });
         let mut reduced = reduced(schema);
         let owner = reduced["properties"].as_object_mut().unwrap().remove("owner").unwrap();
-        assert_eq!(owner["properties"]["boss"]["properties"]["name"], json!({"type": ["null", "string"]}));
         let open = json!({"type": ANY, "additionalProperties": true});
+        assert_eq!(owner["properties"], json!({"name": {"type": ["null", "string"]}, "boss": open}));
         assert_eq!(
             reduced,
             json!({"type": ["null", "object"], "properties": {
@@ -308,5 +343,31 @@ mod tests {
                 "free": open, "elsewhere": open, "open": open
             }, "additionalProperties": true})
         );
+    }
+
+    #[test]
+    fn a_schema_that_refers_to_itself_stays_small() {
+        let itself: Map<_, _> = ('a'..='h').map(|name| (name.to_string(), json!({"$ref": "#"}))).collect();
+        let reduced = reduced(json!({"properties": itself}));
+        let open = json!({"type": ANY, "additionalProperties": true});
+        assert_eq!(reduced["properties"].as_object().unwrap().values().collect::<Vec<_>>(), [&open; 8]);
+    }
+
+    #[test]
+    fn references_that_multiply_are_bounded() {
+        let refer = |n: usize| json!({"$ref": format!("#/definitions/{n}")});
+        let eight = |n: usize| ('a'..='h').map(|name| (name.to_string(), refer(n))).collect::<Map<_, _>>();
+        let definitions: Map<_, _> = (0..20).map(|n| (n.to_string(), json!({"properties": eight(n + 1)}))).collect();
+        let reduced = reduced(json!({"properties": eight(0), "definitions": definitions})).to_string();
+        // Each schema has at most eight properties.
+        assert!(reduced.matches("\"type\"").count() <= 8 * MAX_SCHEMAS);
+    }
+
+    #[test]
+    fn an_unknown_type_is_any_type() {
+        let open = json!({"type": ANY, "additionalProperties": true});
+        for kind in [json!("float"), json!(["string", "uuid"]), json!(7)] {
+            assert_eq!(reduced(json!({"properties": {"x": {"type": kind}}}))["properties"]["x"], open);
+        }
     }
 }
