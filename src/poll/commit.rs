@@ -78,7 +78,7 @@ impl CommitMode {
         loop {
             run.stop.check()?;
             let page = run.queue.peek(Count::UpTo(self.max_pending))?;
-            let (shown, is_last, bookmark) = (page.len(), page.is_last(), Bookmark::of(&page));
+            let (shown, is_short, bookmark) = (page.len(), page.is_short(), Bookmark::of(&page));
             // The proof is not used: only a STATE that comes back shows that the target has committed the records.
             let _ = run.out.deliver(page)?;
             run.out.set_bookmark(Some(bookmark));
@@ -88,7 +88,7 @@ impl CommitMode {
                 info!("{out} are out (`maxPending`): if there are more, they follow in the next run");
                 return Ok(());
             }
-            if is_last {
+            if is_short {
                 return Ok(());
             }
             if shown == out {

@@ -4,7 +4,7 @@
 //! loop reads the records after the first one of the page that the service shows as read, and delivers those that it has not
 //! written. This narrows the gap and cannot close it. It does not find:
 //!
-//! - a record that slipped in before that first record,
+//! - a record that slipped in before that first record, or at its time stamp,
 //! - a record that the mark hits after the run has ended.
 
 use anyhow::{Context, Result};
@@ -21,6 +21,8 @@ pub struct LostMarks(Option<Lost>);
 struct Lost {
     /// The oldest record of the page that was marked last.
     first: Identity,
+    /// How many records that page holds.
+    page: usize,
     /// How many records the lost marks may have marked.
     count: usize,
 }
@@ -29,7 +31,7 @@ impl LostMarks {
     /// Adds a mark of `count` records. The oldest of them is `first`.
     pub fn add(&mut self, first: Identity, count: usize) {
         let before = self.0.take().map_or(0, |lost| lost.count);
-        self.0 = Some(Lost { first, count: before + count });
+        self.0 = Some(Lost { first, page: count, count: before + count });
     }
 
     /// Whether there is nothing to look back for.
@@ -37,10 +39,11 @@ impl LostMarks {
         self.0.is_none()
     }
 
-    /// Notes that a mark of a page that begins with `first` was answered: a lost mark that is applied now hits later records.
-    pub fn move_to(&mut self, first: Identity) {
+    /// Notes that the mark of a page of `count` records that begins with `first` was answered: a lost mark that is applied now
+    /// hits later records.
+    pub fn move_to(&mut self, first: Identity, count: usize) {
         if let Some(lost) = &mut self.0 {
-            lost.first = first;
+            (lost.first, lost.page) = (first, count);
         }
     }
 
@@ -52,7 +55,8 @@ impl LostMarks {
     pub fn look_back(&mut self, page: &Page, run: &mut Run) -> Result<()> {
         let is_shown = |first: Fingerprint| page.fingerprints().any(|record| record == first);
         let Some(lost) = self.0.take_if(|lost| !is_shown(lost.first.fingerprint())) else { return Ok(()) };
-        deliver_read_since(run, &lost.first, 2 * lost.count, |_| false)?;
+        // The page, what slipped in, and what the lost marks may have hit after it.
+        deliver_read_since(run, &lost.first, lost.page + 2 * lost.count, |_| false)?;
         if !page.is_last() {
             self.0 = Some(lost);
         }

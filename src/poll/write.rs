@@ -52,7 +52,7 @@ impl WriteMode {
         match run.queue.mark(delivered)? {
             Marked::Answered(answer) => {
                 self.note_marked(&answer, run)?;
-                self.lost_marks.move_to(first);
+                self.lost_marks.move_to(first, count);
                 Ok(!is_last || run.out.ledger.unmarked() > 0 || !self.lost_marks.is_empty())
             }
             Marked::Unknown => {

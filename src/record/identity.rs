@@ -21,10 +21,8 @@ impl Identity {
     }
 }
 
-/// A record's identity in 128 bits: two hashes (foldhash) under keys that each process draws at random.
-///
-/// Two of 100,000 records share a fingerprint with a probability of about 10^-29. The keys and the hashes never leave the
-/// process, so nobody can choose ids that do.
+/// A record's identity in 128 bits: two hashes (foldhash) under two keys that each process draws at random. Neither the keys nor
+/// the hashes leave the process, so nobody can choose ids that share a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(u128);
 

@@ -34,7 +34,10 @@ pub enum InvalidBody {
 pub struct Page {
     answer: Bytes,
     entries: Vec<Entry>,
-    is_last: bool,
+    /// Whether the page holds fewer records than were asked for.
+    is_short: bool,
+    /// Whether the service may have capped the page.
+    may_be_capped: bool,
 }
 
 impl Page {
@@ -45,8 +48,8 @@ impl Page {
     /// [`InvalidBody`] when the answer is not a JSON array.
     pub fn parse(answer: Bytes, asked: usize) -> Result<Page, InvalidBody> {
         let entries = str::from_utf8(&answer).ok().and_then(parse::entries).ok_or_else(|| diagnose(&answer))?;
-        let is_last = entries.len() < asked;
-        Ok(Page { answer, entries, is_last })
+        let is_short = entries.len() < asked;
+        Ok(Page { answer, entries, is_short, may_be_capped: false })
     }
 
     /// The number of records.
@@ -62,12 +65,17 @@ impl Page {
     /// Whether the stream ends with this page: it is shorter than what was asked for, and the service is not suspected of
     /// capping pages there. Says nothing of the answer to a mark.
     pub fn is_last(&self) -> bool {
-        self.is_last
+        self.is_short && !self.may_be_capped
     }
 
-    /// Notes that more records may follow the page although it is shorter than what was asked for.
-    pub fn expect_more(&mut self) {
-        self.is_last = false;
+    /// Whether the page is shorter than what was asked for.
+    pub fn is_short(&self) -> bool {
+        self.is_short
+    }
+
+    /// Notes that the service may have capped the page, so that more records may follow although it is short.
+    pub fn suspect_cap(&mut self) {
+        self.may_be_capped = true;
     }
 
     /// The records as they were sent.

@@ -32,9 +32,9 @@ impl Peeked {
         }
     }
 
-    /// Notes that more records may follow the page although it is shorter than what was asked for.
-    pub fn expect_more(&mut self) {
-        self.0.expect_more();
+    /// Notes that the service may have capped the page, so that more records may follow although it is short.
+    pub fn suspect_cap(&mut self) {
+        self.0.suspect_cap();
     }
 
     /// Writes every record that the ledger does not have, flushes, and only then adds them to the ledger.

@@ -23,7 +23,7 @@ use crate::record::{Delivered, Page, Peeked};
 use crate::shutdown::Shutdown;
 
 use http_error::HttpError;
-use page_size::PageSize;
+use page_size::{PageSize, ShrinksOn};
 use prefetch::Prefetch;
 use retry::{RetryPolicy, Retrying};
 
@@ -109,11 +109,12 @@ impl Tuning {
 
 /// The queue that the settings ask for, over one that sends each request once.
 pub fn queue(config: &Config, tuning: Tuning, service: impl Overlap + 'static, stop: &Shutdown) -> Box<dyn Queue> {
-    let sized = PageSize::new(service, tuning.first_page);
+    let sized = |shrinks_on| PageSize::new(service, tuning.first_page, shrinks_on);
     if config.acknowledge == Acknowledge::Write {
-        Box::new(Retrying::new(Prefetch::new(sized), tuning.retries, stop))
+        Box::new(Retrying::new(Prefetch::new(sized(ShrinksOn::Failure)), tuning.retries, stop))
     } else {
-        Box::new(Retrying::new(sized, tuning.retries, stop))
+        // A window that does not grow ends a run with `commit`, so only a refusal keeps it from growing.
+        Box::new(Retrying::new(sized(ShrinksOn::Refusal), tuning.retries, stop))
     }
 }
 

@@ -22,16 +22,26 @@ pub struct PageSize<Q> {
     served: usize,
     /// The most records that an answer has held. The service may cap pages there silently.
     largest: usize,
+    shrinks_on: ShrinksOn,
+}
+
+/// The failures after which a size that never worked is halved at once. Any other failure is left to the retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShrinksOn {
+    /// The service refuses the size.
+    Refusal,
+    /// The service refuses the size, or fails in a way that the size may explain.
+    Failure,
 }
 
 impl<Q> PageSize<Q> {
     /// Begins with pages of `first` records, which the service is known to serve.
-    pub fn new(queue: Q, first: usize) -> PageSize<Q> {
-        PageSize { queue, first, size: first, limit: usize::MAX, served: first, largest: first }
+    pub fn new(queue: Q, first: usize, shrinks_on: ShrinksOn) -> PageSize<Q> {
+        PageSize { queue, first, size: first, limit: usize::MAX, served: first, largest: first, shrinks_on }
     }
 
-    /// Learns from a page of `shown` records where `asked` were asked for, `max` at most. Returns whether there may be more
-    /// although the page is shorter than what was asked for.
+    /// Learns from a page of `shown` records where `asked` were asked for, `max` at most. Returns whether the service may have
+    /// capped the page.
     fn learn(&mut self, asked: usize, shown: usize, max: usize) -> bool {
         self.served = self.served.max(asked);
         self.largest = self.largest.max(shown);
@@ -44,7 +54,7 @@ impl<Q> PageSize<Q> {
     /// Learns from a page that a peek has shown.
     fn learn_from(&mut self, asked: usize, mut page: Peeked, max: usize) -> Peeked {
         if self.learn(asked, page.len(), max) {
-            page.expect_more();
+            page.suspect_cap();
         }
         page
     }
@@ -52,7 +62,7 @@ impl<Q> PageSize<Q> {
     /// Learns from a failure. Returns whether a smaller page may work where this one did not: sizes that were served before
     /// fail for another reason.
     fn shrink(&mut self, asked: usize, error: &anyhow::Error) -> bool {
-        if asked <= self.served || !size_may_explain(error) {
+        if asked <= self.served || !self.shrinks_on.includes(error) {
             return false;
         }
         self.limit = self.served.max(asked / 2);
@@ -62,11 +72,13 @@ impl<Q> PageSize<Q> {
     }
 }
 
-/// Whether a request may have failed because it asked for too much.
-fn size_may_explain(error: &anyhow::Error) -> bool {
-    error.downcast_ref().is_some_and(|error: &HttpError| {
-        matches!(error.status(), Some(400 | 413 | 422)) || error.may_have_been_applied()
-    })
+impl ShrinksOn {
+    fn includes(self, error: &anyhow::Error) -> bool {
+        error.downcast_ref().is_some_and(|error: &HttpError| {
+            matches!(error.status(), Some(400 | 413 | 422))
+                || self == ShrinksOn::Failure && error.may_have_been_applied()
+        })
+    }
 }
 
 impl<Q: Queue> Queue for PageSize<Q> {
@@ -105,7 +117,10 @@ impl<Q: Overlap> Overlap for PageSize<Q> {
         let peeked = peeked.map(|peeked| match peeked {
             Ok(page) => Ok(self.learn_from(asked, page, count.max())),
             Err(error) => {
-                self.shrink(asked, &error);
+                // If the mark has failed as well, the size does not explain it.
+                if marked.is_ok() {
+                    self.shrink(asked, &error);
+                }
                 Err(error)
             }
         });
@@ -119,7 +134,7 @@ mod tests {
 
     /// What is asked for while the service serves up to `cap` of `records`, until the last page.
     fn asked(max: usize, cap: usize, mut records: usize) -> Vec<usize> {
-        let mut pages = PageSize::new((), 3);
+        let mut pages = PageSize::new((), 3, ShrinksOn::Failure);
         let mut all_asked = Vec::new();
         loop {
             let asked = pages.size.min(max);
@@ -150,7 +165,7 @@ mod tests {
     fn a_size_that_fails_is_halved_but_not_below_what_worked() {
         let too_many = HttpError::Status { host: "h".to_owned(), status: 413, retry_after: None, text: String::new() };
         let too_many = anyhow::Error::new(too_many);
-        let mut pages = PageSize::new((), 3);
+        let mut pages = PageSize::new((), 3, ShrinksOn::Failure);
         assert!(!pages.shrink(3, &too_many));
         pages.learn(3, 3, 1000);
         pages.learn(6, 6, 1000);

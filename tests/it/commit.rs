@@ -70,13 +70,46 @@ fn the_window_grows_and_every_window_has_its_state() {
     let run = tap.run();
     assert_eq!(without_states(&run), schema_and(&tap.records()[..500]));
     assert_eq!(states(&run).iter().map(count).collect::<Vec<_>>(), [100, 200, 400, 500]);
-    let asked: Vec<_> = tap.sandbox.journal().iter().filter_map(|call| call.record_count).collect();
-    assert_eq!(asked, [100, 200, 400, 500]);
+    assert_eq!(requested_counts(&tap), [100, 200, 400, 500]);
     run.assert_logged("INFO 500 records are out (`maxPending`): if there are more, they follow in the next run");
     // The STATE of an earlier window is valid, too.
     let second = run_with_state(&tap, &states(&run)[1]);
     assert_eq!(tap.read(), identities(&tap.records()[..200]));
     assert_eq!(without_states(&second), schema_and(&tap.records()[200..700]));
+}
+
+/// How many records each peek asked for.
+fn requested_counts(tap: &Tap) -> Vec<u64> {
+    tap.sandbox.journal().iter().filter_map(|call| call.record_count).collect()
+}
+
+#[test]
+fn a_window_that_shows_everything_is_the_last() {
+    let tap = commit_tap(150);
+    let run = tap.run();
+    assert_eq!((run.code, without_states(&run)), (0, schema_and(&tap.records())));
+    assert_eq!(states(&run).iter().map(count).collect::<Vec<_>>(), [100, 150]);
+    assert_eq!(requested_counts(&tap), [100, 200]);
+    assert!(!run.stderr.contains(" are out"), "{}", run.stderr);
+}
+
+#[test]
+fn a_run_ends_although_records_keep_arriving() {
+    let tap = commit_tap(150).set("maxPending", 400);
+    let stream = tap.stream.clone();
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().before(move |service| service.fill(&stream, 1)));
+    let run = tap.run();
+    assert_eq!((run.code, requested_counts(&tap)), (0, vec![100, 200]));
+    assert_eq!(states(&run).iter().map(count).collect::<Vec<_>>(), [100, 152]);
+}
+
+#[test]
+fn a_failed_peek_does_not_keep_the_window_from_growing() {
+    let tap = commit_tap(1000).set("maxRetries", 1);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).status(503).header("retry-after", "0"));
+    let run = tap.run();
+    assert_eq!((run.code, without_states(&run)), (0, schema_and(&tap.records())));
+    assert_eq!(requested_counts(&tap), [100, 200, 200, 400, 800, 1600]);
 }
 
 #[test]

@@ -100,6 +100,22 @@ fn a_mark_that_is_applied_after_a_later_mark_costs_no_record() {
     }
 }
 
+#[test]
+fn a_mark_that_is_applied_late_costs_no_record_while_pages_grow() {
+    for later_mark in [2, 3, 4] {
+        let tap = Tap::with_records(2000).set("maxRetries", 5);
+        tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).status(504).header("retry-after", "0"));
+        let stream = tap.stream.clone();
+        tap.sandbox.script(Rule::on(Endpoint::Mark).call(later_mark).after(move |service| {
+            service.mark_oldest(&stream, 100);
+        }));
+        let run = tap.run();
+        assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+        assert_nothing_lost(&tap, &run.stdout, &format!("applied after mark {later_mark}"));
+        assert_eq!(written_identities(&run.stdout).len(), 2000, "each once");
+    }
+}
+
 /// The identities of the records on stdout, with duplicates.
 fn written_identities(stdout: &str) -> Vec<Identity> {
     stdout.lines().filter_map(written_identity).collect()
