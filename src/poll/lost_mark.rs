@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use log::warn;
 
 use super::Run;
-use crate::record::{Fingerprint, Identity, Page};
+use crate::record::{Fingerprint, Fingerprints, Identity, Page};
 
 /// The marks whose answers were lost, until a look back has found everything that they may have hit.
 #[derive(Debug, Default)]
@@ -72,8 +72,8 @@ impl LostMarks {
     }
 }
 
-/// Reads up to `count` records after `first`, and delivers those that the service shows as read and that are neither written nor
-/// committed.
+/// Reads up to `count` records after `first`, in pages, and delivers those that the service shows as read and that are neither
+/// written nor committed.
 ///
 /// # Errors
 /// When the service keeps failing, or a record cannot be written.
@@ -83,12 +83,51 @@ pub fn deliver_read_since(
     count: usize,
     is_committed: impl Fn(Fingerprint) -> bool,
 ) -> Result<()> {
-    let page = run
-        .queue
-        .since(&first.timestamp, count)
-        .context("the answer to a mark was lost, and a record that slipped in just then may be lost too")?;
-    let page = page.already_read();
-    run.out.deliver_marked(&page, is_committed)?;
-    run.out.ledger.look_back(&page);
+    let (mut after, mut left, mut found) = (first.timestamp.clone(), count, Fingerprints::default());
+    loop {
+        let page = run
+            .queue
+            .since(&after, left)
+            .context("the answer to a mark was lost, and a record that slipped in just then may be lost too")?;
+        let (is_short, next) = (page.is_short(), next_page(&page));
+        let page = page.already_read();
+        run.out.deliver_marked(&page, |record| is_committed(record) || found.contains(&record))?;
+        found.extend(page.fingerprints());
+        let Some((timestamp, behind)) = next.filter(|(timestamp, _)| *timestamp != after) else { break };
+        left = left.saturating_sub(behind);
+        if is_short || left == 0 {
+            break;
+        }
+        after = timestamp;
+    }
+    run.out.ledger.look_back(found);
     Ok(())
+}
+
+/// The time stamp after which the next page begins, and how many records of this page are not in that one. The records at the last
+/// time stamp come again: more of them may follow.
+fn next_page(page: &Page) -> Option<(String, usize)> {
+    let timestamps: Vec<_> = page.identities().map(|identity| identity.timestamp).collect();
+    let last = timestamps.last()?;
+    let behind = timestamps.iter().rposition(|timestamp| timestamp != last).map_or(timestamps.len(), |index| index + 1);
+    Some((timestamps[behind - 1].clone(), behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_begins_with_the_last_time_stamp_again() {
+        let next = |timestamps: &[&str]| {
+            let record = |stamp: &&str| format!(r#"{{"recordId":"a","recordTimeStampISO":"{stamp}"}}"#);
+            let records: Vec<_> = timestamps.iter().map(record).collect();
+            next_page(&Page::parse(format!("[{}]", records.join(",")).into(), 1).unwrap())
+        };
+        let page = |timestamp: &str, behind| Some((timestamp.to_owned(), behind));
+        assert_eq!(next(&["1", "2", "3"]), page("2", 2));
+        assert_eq!(next(&["1", "2", "2"]), page("1", 1));
+        assert_eq!(next(&["2", "2"]), page("2", 2));
+        assert_eq!(next(&[]), None);
+    }
 }

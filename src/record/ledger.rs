@@ -46,8 +46,8 @@ impl Ledger {
     }
 
     /// Notes the records that a look back has shown, all of them written now: the next one may show them again.
-    pub fn look_back(&mut self, page: &Page) {
-        self.looked_back = page.fingerprints().collect();
+    pub fn look_back(&mut self, records: Fingerprints) {
+        self.looked_back = records;
     }
 
     /// Whether the page shows a record that the last answer to a mark has shown as well.

@@ -50,7 +50,7 @@ pub trait Queue {
     /// When the service fails or refuses.
     fn take(&mut self, count: usize) -> Result<Page>;
 
-    /// Shows up to `count` records after a time stamp, read or not. Changes nothing.
+    /// Shows records after a time stamp, read or not: as many as the service is known to serve, up to `count`. Changes nothing.
     ///
     /// # Errors
     /// When the service fails or refuses.

@@ -83,7 +83,11 @@ impl ShrinksOn {
 
 impl<Q: Queue> Queue for PageSize<Q> {
     fn peek(&mut self, count: Count) -> Result<Peeked> {
-        let Count::UpTo(max) = count else { return self.queue.peek(count) };
+        let Count::UpTo(max) = count else {
+            let page = self.queue.peek(count)?;
+            self.served = self.served.max(count.max());
+            return Ok(page);
+        };
         loop {
             let asked = self.size.min(max);
             match self.queue.peek(Count::Exactly(asked)) {
@@ -103,7 +107,7 @@ impl<Q: Queue> Queue for PageSize<Q> {
     }
 
     fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
-        self.queue.since(timestamp, count)
+        self.queue.since(timestamp, count.min(self.served))
     }
 }
 

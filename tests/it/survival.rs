@@ -116,6 +116,27 @@ fn a_mark_that_is_applied_late_costs_no_record_while_pages_grow() {
     }
 }
 
+#[test]
+fn a_look_back_asks_for_no_more_than_was_served() {
+    // 100 records of a page are marked, and the answer is lost; 60 of them slipped in just before, all at the time stamp of
+    // the page's second record.
+    let tap = Tap::with_records(300).set("pageSize", 100).set("maxRetries", 5);
+    let (stream, second) = (tap.stream.clone(), tap.records()[1].identity.timestamp.clone());
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().close().before(move |service| {
+        for n in 0..60 {
+            service.write_as(&stream, &format!("late-{n}"), &second, "1");
+        }
+    }));
+    let run = tap.run();
+    assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+    assert_nothing_lost(&tap, &run.stdout, "slipped in");
+    assert_eq!(written_identities(&run.stdout).len(), 360, "each once");
+    let journal = tap.sandbox.journal();
+    let asked: Vec<_> =
+        journal.iter().filter(|call| call.endpoint == Endpoint::Since).map(|call| call.record_count).collect();
+    assert!(asked.len() > 1 && asked.iter().all(|count| *count <= Some(100)), "{asked:?}");
+}
+
 /// The identities of the records on stdout, with duplicates.
 fn written_identities(stdout: &str) -> Vec<Identity> {
     stdout.lines().filter_map(written_identity).collect()
