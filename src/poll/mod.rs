@@ -5,7 +5,7 @@
 //! 1. Write `src/poll/<mode>.rs` with a type that implements `Mode`. `read.rs` is the shortest one.
 //! 2. Add a variant to [`Acknowledge`] in `src/config/mod.rs`. Its word in a config file follows from its name, its meaning in
 //!    the table of settings from its comment.
-//! 3. Add `mod <mode>;` and an arm of `fn mode` below.
+//! 3. Add `mod <mode>;`, a `use` of the type, and an arm of `fn mode` below.
 //! 4. `cargo test --workspace` then names the documents to change. By hand: `meltano.yml`, the README's guarantees, and a
 //!    property in `src/poll/tests.rs`.
 //!
