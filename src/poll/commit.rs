@@ -9,26 +9,21 @@ use super::lost_mark::deliver_read_since;
 use super::{Mode, Run};
 use crate::metrics::records;
 use crate::record::{Bookmark, Committed, ReturnedBookmark};
-use crate::streamduo::retry::Retry;
-use crate::streamduo::{Count, Marked, Tuning, ineffective};
+use crate::streamduo::{Count, Marked};
 
 /// Marks what is committed, then writes a growing window of unread records.
 #[derive(Debug)]
 pub struct CommitMode {
-    max_pending: usize,
-    returned: Option<ReturnedBookmark>,
-    ineffective_marks: Retry,
+    /// `maxPending`
+    pub max_pending: usize,
+    /// The target has committed what this bookmark covers.
+    pub returned: Option<ReturnedBookmark>,
 }
 
 impl CommitMode {
-    /// Keeps at most `max_pending` records out. The target has committed what the `returned` bookmark covers.
-    pub fn new(max_pending: usize, returned: Option<ReturnedBookmark>, tuning: Tuning) -> CommitMode {
-        CommitMode { max_pending, returned, ineffective_marks: Retry::new(tuning.retries) }
-    }
-
     /// Marks the records that the bookmark covers, and no others. Returns whether to go on: not while a mark may still be
     /// applied.
-    fn mark_committed(&mut self, returned: &ReturnedBookmark, run: &mut Run) -> Result<bool> {
+    fn mark_committed(returned: &ReturnedBookmark, run: &mut Run) -> Result<bool> {
         let count = returned.count;
         let mut page = run.queue.peek(Count::Exactly(count))?;
         let Some(mut committed) = Committed::prove(&page, returned) else {
@@ -45,12 +40,7 @@ impl CommitMode {
             match run.queue.mark(delivered)? {
                 Marked::Answered(answer) => {
                     run.deliver_answer(&answer, |record| committed.has(record))?;
-                    if committed.note_marked(&answer) {
-                        self.ineffective_marks.reset();
-                    } else {
-                        let error = ineffective("the service has marked no record");
-                        self.ineffective_marks.wait("mark", error, &run.stop)?;
-                    }
+                    run.judge_mark(committed.note_marked(&answer))?;
                     if committed.is_empty() {
                         break;
                     }
@@ -104,7 +94,7 @@ impl CommitMode {
 impl Mode for CommitMode {
     fn drain(&mut self, run: &mut Run) -> Result<()> {
         if let Some(returned) = self.returned.take() {
-            if !self.mark_committed(&returned, run)? {
+            if !CommitMode::mark_committed(&returned, run)? {
                 return Ok(());
             }
             run.out.set_bookmark(None);

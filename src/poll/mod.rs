@@ -30,6 +30,8 @@ use crate::metrics::{RunMetrics, records};
 use crate::record::{Fingerprint, MessageWriter, Page, ReturnedBookmark};
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::state::State;
+use crate::streamduo::http_error::HttpError;
+use crate::streamduo::retry::Retry;
 use crate::streamduo::{self, Overlap, Queue, Tuning};
 
 use commit::CommitMode;
@@ -53,7 +55,7 @@ trait Mode {
 fn mode(config: &Config, returned: Option<ReturnedBookmark>, tuning: Tuning) -> Box<dyn Mode> {
     match config.acknowledge {
         Acknowledge::Write => Box::new(WriteMode::new(config.page_size, tuning)),
-        Acknowledge::Commit => Box::new(CommitMode::new(config.max_pending, returned, tuning)),
+        Acknowledge::Commit => Box::new(CommitMode { max_pending: config.max_pending, returned }),
         Acknowledge::Read => Box::new(ReadMode { page_size: config.page_size }),
     }
 }
@@ -62,6 +64,8 @@ fn mode(config: &Config, returned: Option<ReturnedBookmark>, tuning: Tuning) -> 
 struct Run {
     queue: Box<dyn Queue>,
     out: Output,
+    /// Marks in a row that were answered and came to nothing.
+    ineffective_marks: Retry,
     stop: Shutdown,
 }
 
@@ -76,6 +80,21 @@ impl Run {
             info!("{records} slipped in between peek and mark, and {were} written at once");
         }
         Ok(())
+    }
+
+    /// Goes on after a mark that was answered; after one that had no effect, see [`Run::wait_to_mark`].
+    fn judge_mark(&mut self, had_effect: bool) -> Result<()> {
+        if had_effect {
+            self.ineffective_marks.reset();
+            return Ok(());
+        }
+        self.wait_to_mark("the service has marked no record")
+    }
+
+    /// Waits until another mark makes sense after one that was answered and came to nothing, or gives up.
+    fn wait_to_mark(&mut self, problem: &str) -> Result<()> {
+        let error = HttpError::InvalidBody(problem.to_owned()).into();
+        self.ineffective_marks.wait("mark", error, &self.stop)
     }
 
     /// Drains the stream once, or again and again with a pause, and writes the STATE at the end of each poll.
@@ -120,6 +139,7 @@ pub fn run(
     let mut run = Run {
         queue: streamduo::queue(config, tuning, service, &stop),
         out: Output::new(writer, state, RunMetrics::start(&stream), stop.clone()),
+        ineffective_marks: Retry::new(tuning.retries),
         stop,
     };
     let end = run.poll(&mut *mode(config, returned, tuning), pause);

@@ -154,7 +154,7 @@ fn page(records: &[Stored], asked: usize) -> Page {
 }
 
 fn lost_answer() -> anyhow::Error {
-    streamduo::ineffective("the answer was lost")
+    HttpError::InvalidBody("the answer was lost".to_owned()).into()
 }
 
 fn text(records: &[Stored]) -> Bytes {

@@ -10,8 +10,7 @@ use super::lost_mark::LostMarks;
 use super::{Mode, Run};
 use crate::record::Page;
 use crate::shutdown::Stopped;
-use crate::streamduo::retry::Retry;
-use crate::streamduo::{Count, Marked, Tuning, ineffective};
+use crate::streamduo::{Count, Marked, Tuning};
 
 /// Delivers pages of unread records.
 #[derive(Debug)]
@@ -19,18 +18,12 @@ pub struct WriteMode {
     page_size: usize,
     max_remembered: usize,
     lost_marks: LostMarks,
-    ineffective_marks: Retry,
 }
 
 impl WriteMode {
     /// Asks for pages of up to `page_size` records, and remembers a few pages of records that are not known to be marked.
     pub fn new(page_size: usize, tuning: Tuning) -> WriteMode {
-        WriteMode {
-            page_size,
-            max_remembered: 4 * page_size.max(tuning.first_page),
-            lost_marks: LostMarks::default(),
-            ineffective_marks: Retry::new(tuning.retries),
-        }
+        WriteMode { page_size, max_remembered: 4 * page_size.max(tuning.first_page), lost_marks: LostMarks::default() }
     }
 
     /// Delivers and marks the next page. Returns whether there may be more.
@@ -39,8 +32,7 @@ impl WriteMode {
         let page = run.queue.peek(Count::UpTo(self.page_size))?;
         self.lost_marks.look_back(&page, run)?;
         if run.out.ledger.shows_marked(&page) {
-            let error = ineffective("the service shows records as unread that it has answered to be marked as read");
-            self.ineffective_marks.wait("mark", error, &run.stop)?;
+            run.wait_to_mark("the service shows records as unread that it has answered to be marked as read")?;
             return Ok(true);
         }
         self.trim_ledger(&page, run);
@@ -51,7 +43,9 @@ impl WriteMode {
         run.stop.check()?;
         match run.queue.mark(delivered)? {
             Marked::Answered(answer) => {
-                self.note_marked(&answer, run)?;
+                run.deliver_answer(&answer, |_| false)?;
+                let has_news = run.out.ledger.note_marked(&answer);
+                run.judge_mark(has_news)?;
                 self.lost_marks.move_to(first, count);
                 Ok(!is_last || run.out.ledger.unmarked() > 0 || !self.lost_marks.is_empty())
             }
@@ -62,20 +56,10 @@ impl WriteMode {
         }
     }
 
-    /// Delivers what slipped in between peek and mark, and notes what is marked.
-    fn note_marked(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
-        run.deliver_answer(answer, |_| false)?;
-        if run.out.ledger.note_marked(answer) {
-            self.ineffective_marks.reset();
-            return Ok(());
-        }
-        self.ineffective_marks.wait("mark", ineffective("the service has marked no record"), &run.stop)
-    }
-
     /// Forgets records that the service does not show as unread any more.
     ///
-    /// Only the last page proves that they are marked. A record that another page does not show may be marked, or records that appeared before it
-    /// have pushed it past the end of the page: it is remembered as long as there is room.
+    /// Only the last page proves that they are marked. A record that another page does not show may be marked, or records that
+    /// appeared before it have pushed it past the end of the page: it is remembered as long as there is room.
     fn trim_ledger(&self, page: &Page, run: &mut Run) {
         let ledger = &mut run.out.ledger;
         if page.is_last() {

@@ -74,7 +74,7 @@ impl Page {
     }
 
     /// Notes that the service may have capped the page, so that more records may follow although it is short.
-    pub fn suspect_cap(&mut self) {
+    pub(super) fn suspect_cap(&mut self) {
         self.may_be_capped = true;
     }
 

@@ -13,7 +13,7 @@ use super::identity::Fingerprint;
 use super::text::{decode_string, range_of};
 
 /// One record of an answer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Entry {
     /// The record's text.
     pub(super) span: Range<usize>,
@@ -24,7 +24,7 @@ pub(super) struct Entry {
 }
 
 /// Where a record's identity is written: the values of `recordId` and `recordTimeStampISO`, quotes included.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Key {
     pub(super) record_id: Range<usize>,
     pub(super) timestamp: Range<usize>,

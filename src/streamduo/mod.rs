@@ -22,7 +22,6 @@ use crate::config::{Acknowledge, Config};
 use crate::record::{Delivered, Page, Peeked};
 use crate::shutdown::Shutdown;
 
-use http_error::HttpError;
 use page_size::{PageSize, ShrinksOn};
 use prefetch::Prefetch;
 use retry::{RetryPolicy, Retrying};
@@ -116,9 +115,4 @@ pub fn queue(config: &Config, tuning: Tuning, service: impl Overlap + 'static, s
         // A window that does not grow ends a run with `commit`, so only a refusal keeps it from growing.
         Box::new(Retrying::new(sized(ShrinksOn::Refusal), tuning.retries, stop))
     }
-}
-
-/// The error of a mark that was answered and came to nothing. Another one may work.
-pub fn ineffective(problem: &str) -> anyhow::Error {
-    HttpError::InvalidBody(problem.to_owned()).into()
 }
