@@ -49,7 +49,7 @@ fn test(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
     let stop = Shutdown::install()?;
     let mut queue = streamduo::queue(&config, Tuning::new(&config), connect(&config, &stop)?, &stop);
-    let unread = if queue.peek(Count::Exactly(1))?.is_empty() { "no unread record" } else { "unread records" };
+    let unread = if queue.peek(Count::AtOnce(1))?.is_empty() { "no unread record" } else { "unread records" };
     info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
     Ok(())
 }

@@ -105,6 +105,9 @@ pub struct Config {
     /// `requestTimeoutSeconds`: the most that one request may take, from connect to last byte.
     #[serde(rename = "requestTimeoutSeconds", deserialize_with = "seconds")]
     pub request_timeout: Duration,
+    /// `maxAnswerMegabytes`: the most that one answer may hold, decompressed. Here in bytes.
+    #[serde(rename = "maxAnswerMegabytes", deserialize_with = "megabytes")]
+    pub max_answer: usize,
     /// `maxRetries`: how many failures of one request in a row are forgiven.
     pub max_retries: usize,
     /// `userAgent`: the `User-Agent` header (RFC 9110 section 10.1.5).
@@ -150,6 +153,10 @@ impl Config {
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
+fn megabytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    usize::deserialize(deserializer).map(|megabytes| megabytes.saturating_mul(1_000_000))
 }
 
 #[cfg(test)]

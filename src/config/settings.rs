@@ -72,7 +72,7 @@ fn words<T: ValueEnum>() -> Vec<(String, String)> {
 const RECORDS: Kind = integer(1, MAX_RECORDS as u64);
 
 /// Every setting, in the order in which they are explained.
-pub static SETTINGS: [Setting; 17] = [
+pub static SETTINGS: [Setting; 18] = [
     required("streamId", Kind::Id, "the stream to read"),
     required("clientId", Kind::Text, "the machine client's id"),
     required("clientSecret", Kind::Secret, "the machine client's secret"),
@@ -107,6 +107,12 @@ pub static SETTINGS: [Setting; 17] = [
         integer(1, 3_600),
         "60",
         "the most that one request may take, from connect to last byte",
+    ),
+    optional(
+        "maxAnswerMegabytes",
+        integer(1, 4_096),
+        "32",
+        "the most that one answer may hold, decompressed; pages shrink to fit, so only a larger record needs more",
     ),
     optional("maxRetries", integer(0, 100), "5", "how many failures of one request in a row are forgiven"),
     optional(

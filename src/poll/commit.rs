@@ -25,7 +25,7 @@ impl CommitMode {
     /// applied.
     fn mark_committed(returned: &ReturnedBookmark, run: &mut Run) -> Result<bool> {
         let count = returned.count;
-        let mut page = run.queue.peek(Count::Exactly(count))?;
+        let mut page = run.queue.peek(Count::AtOnce(count))?;
         let Some(mut committed) = Committed::prove(&page, returned) else {
             let covered = records(count);
             info!(
@@ -44,10 +44,10 @@ impl CommitMode {
                     if committed.is_empty() {
                         break;
                     }
-                    page = run.queue.peek(Count::Exactly(committed.len()))?;
+                    page = run.queue.peek(Count::AtOnce(committed.len()))?;
                 }
                 Marked::Unknown => {
-                    page = run.queue.peek(Count::Exactly(committed.len()))?;
+                    page = run.queue.peek(Count::AtOnce(committed.len()))?;
                     if page.first().as_ref() == Some(&first) {
                         // The mark may still be applied. It hits what is committed, unless another mark has marked that already.
                         info!(
@@ -69,6 +69,13 @@ impl CommitMode {
             run.stop.check()?;
             let page = run.queue.peek(Count::UpTo(self.max_pending))?;
             let (shown, is_short, bookmark) = (page.len(), page.is_short(), Bookmark::of(&page));
+            if shown < out && !is_short {
+                let out = records(out);
+                info!(
+                    "{out} are out, and the service shows no more at once: if there are more, they follow in the next run"
+                );
+                return Ok(());
+            }
             // The proof is not used: only a STATE that comes back shows that the target has committed the records.
             let _ = run.out.deliver(page)?;
             run.out.set_bookmark(Some(bookmark));

@@ -279,7 +279,12 @@ impl Queue for FakeService {
 }
 
 impl Overlap for FakeService {
-    fn mark_and_peek(&mut self, delivered: Delivered, count: Count) -> (Result<Marked>, Option<Result<Peeked>>) {
+    fn mark_and_peek(
+        &mut self,
+        delivered: Delivered,
+        count: Count,
+        _head_start: Duration,
+    ) -> (Result<Marked>, Option<Result<Peeked>>) {
         let overtaken = self.calls.front().is_some_and(|call| call.overtaken);
         let before = overtaken.then(|| self.peek_ahead(count));
         let marked = self.mark(delivered);

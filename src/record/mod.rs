@@ -12,7 +12,7 @@ use std::io;
 
 pub use identity::{Fingerprint, Fingerprints, Identity};
 pub use ledger::Ledger;
-pub use page::{InvalidBody, Page};
+pub use page::{InvalidBody, Page, Timing};
 pub use proof::{Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
 pub use text::on_one_line;
 

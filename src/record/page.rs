@@ -3,17 +3,32 @@
 //! A record is never rebuilt: [`Page`] keeps the answer's bytes, and where each record lies in them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::MessageWriter;
 use super::identity::{Fingerprint, Identity};
 use super::parse::{self, Entry};
 use super::text::{decode_string, has_line_break, on_one_line};
+
+/// A longer answer is not read again to describe it: as values, a text takes many times its size.
+const MAX_OUTLINED: usize = 64 * 1024;
+
+/// How long an answer took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timing {
+    /// Until its head arrived.
+    pub first_byte: Duration,
+    /// From then on, until its last byte.
+    pub transfer: Duration,
+}
 
 /// Why the body of an answer is not a page. No message quotes what may be a record: records are private.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +49,7 @@ pub enum InvalidBody {
 pub struct Page {
     answer: Bytes,
     entries: Vec<Entry>,
+    timing: Timing,
     /// Whether the page holds fewer records than were asked for.
     is_short: bool,
     /// Whether the service may have capped the page.
@@ -49,7 +65,22 @@ impl Page {
     pub fn parse(answer: Bytes, asked: usize) -> Result<Page, InvalidBody> {
         let entries = str::from_utf8(&answer).ok().and_then(parse::entries).ok_or_else(|| diagnose(&answer))?;
         let is_short = entries.len() < asked;
-        Ok(Page { answer, entries, is_short, may_be_capped: false })
+        Ok(Page { answer, entries, timing: Timing::default(), is_short, may_be_capped: false })
+    }
+
+    /// Notes how long the answer took.
+    pub fn timed(self, timing: Timing) -> Page {
+        Page { timing, ..self }
+    }
+
+    /// How long the answer took.
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// The size of the answer, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.answer.len()
     }
 
     /// The number of records.
@@ -185,14 +216,14 @@ fn diagnose(answer: &[u8]) -> InvalidBody {
 
 /// Why a record has no identity, without quoting it.
 fn what_lacks(record: &[u8]) -> String {
-    let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(record) else {
+    let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(record) else {
         let is_object = record.starts_with(b"{");
         return if is_object { "a name in it is no Unicode text" } else { "it is no object" }.to_owned();
     };
     for name in ["recordId", "recordTimeStampISO"] {
         match fields.get(name) {
             None => return format!("`{name}` is missing"),
-            Some(Value::String(_)) => {}
+            Some(value) if value.get().starts_with('"') => {}
             Some(_) => return format!("`{name}` is not a string"),
         }
     }
@@ -201,6 +232,9 @@ fn what_lacks(record: &[u8]) -> String {
 
 /// What an answer is that is JSON and no array: never its values, which may be records.
 fn outline(answer: &str) -> String {
+    if answer.len() > MAX_OUTLINED {
+        return "a large value".to_owned();
+    }
     match serde_json::from_str(answer) {
         Ok(Value::Object(object)) => {
             let keys: Vec<_> = object.keys().take(5).map(|key| format!("{key:?}")).collect();

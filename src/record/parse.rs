@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 use super::identity::Fingerprint;
 use super::text::{decode_string, range_of};
 
+/// The most values that an array may hold: no request asks for more records.
+const MAX_ENTRIES: usize = 100_000;
+
 /// One record of an answer.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -31,14 +34,14 @@ pub(super) struct Key {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// The records of an answer; `None` if it is not a JSON array.
+/// The records of an answer; `None` if it is not a JSON array, or holds more values than any request asks for.
 pub(super) fn entries(answer: &str) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut at = expect(b'[', answer, 0)?;
     if let Some(end) = expect(b']', answer, at) {
         return ends(answer, end).then_some(entries);
     }
-    loop {
+    while entries.len() < MAX_ENTRIES {
         let start = skip_space(answer, at);
         let (entry, end) = entry(answer, start)?;
         entries.push(entry);
@@ -50,6 +53,7 @@ pub(super) fn entries(answer: &str) -> Option<Vec<Entry>> {
             }
         }
     }
+    None
 }
 
 /// Reads the record that begins at `start`. Returns it and where it ends.

@@ -72,6 +72,11 @@ impl Delivered {
         self.count
     }
 
+    /// The proof for no more than the `max` oldest of them.
+    pub fn at_most(self, max: usize) -> Delivered {
+        Delivered { count: self.count.min(max), ..self }
+    }
+
     /// How many of them were written now.
     pub fn written(&self) -> usize {
         self.written

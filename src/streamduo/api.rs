@@ -1,14 +1,14 @@
 //! One stream of the StreamDuo API. Each request is sent once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use bytes::Bytes;
 use secrecy::SecretString;
 use url::Url;
 
 use super::auth::TokenSource;
-use super::http::Http;
+use super::distance::Distance;
+use super::http::{Answer, Http};
 use super::http_error::HttpError;
 use super::request::{RecordRequest, remedy};
 use super::retry::RetryPolicy;
@@ -16,15 +16,6 @@ use super::{Count, Marked, Overlap, Queue};
 use crate::config::Config;
 use crate::record::{Delivered, InvalidBody, Page, Peeked};
 use crate::shutdown::Shutdown;
-
-/// From which round trip on a peek on a second connection saves more than it costs.
-const LONG_WAY: Duration = Duration::from_millis(15);
-
-/// How many round trips tell how long the way is. The shortest counts: a busy machine makes each of them longer.
-const MIN_ROUND_TRIPS: usize = 3;
-
-/// How far a peek lets the mark go ahead that is sent with it.
-const HEAD_START: Duration = Duration::from_millis(1);
 
 /// One stream of the service.
 #[derive(Debug)]
@@ -35,8 +26,7 @@ pub struct Api {
     pub(super) base: Url,
     /// Where record-requests go.
     url: Url,
-    round_trips: usize,
-    shortest_round_trip: Duration,
+    distance: Distance,
     /// For requests beside the queue: the queue's own are repeated by a decorator.
     pub(super) policy: RetryPolicy,
     pub(super) stop: Shutdown,
@@ -54,8 +44,7 @@ impl Api {
             stream_id: config.stream_id.clone(),
             url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
             base: config.api_url.clone(),
-            round_trips: 0,
-            shortest_round_trip: Duration::MAX,
+            distance: Distance::new(),
             policy: RetryPolicy::new(config.max_retries),
             stop: stop.clone(),
         })
@@ -63,14 +52,14 @@ impl Api {
 
     /// Sends a record-request, and parses the answer.
     pub(super) fn page(&mut self, request: RecordRequest<'_>) -> Result<Page> {
-        self.request(request, |answer| Page::parse(answer, request.record_count))
+        self.request(request, |answer| parse(answer, request))
     }
 
     /// Sends a record-request. A refused token is renewed once, for a refused request was not applied.
     fn request(
         &mut self,
         request: RecordRequest<'_>,
-        parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>,
+        parse: impl FnOnce(Answer) -> Result<Page, InvalidBody>,
     ) -> Result<Page> {
         let mut token = self.tokens.bearer()?;
         let mut answer = self.send(request, &token);
@@ -90,13 +79,11 @@ impl Api {
 
     /// Sends a record-request. A stop abandons a request that marks nothing. One that marks is waited for: its answer shows what
     /// was marked.
-    fn send(&mut self, request: RecordRequest<'_>, token: &SecretString) -> Result<Bytes> {
-        let started = Instant::now();
+    fn send(&mut self, request: RecordRequest<'_>, token: &SecretString) -> Result<Answer> {
         let call = self.http.json(request.name(), &self.url, &request, token)?;
-        let answer = if request.mark_as_read { call.send().map_err(Into::into) } else { call.send_until(&self.stop) };
-        self.round_trips += 1;
-        self.shortest_round_trip = self.shortest_round_trip.min(started.elapsed());
-        answer
+        let answer = if request.mark_as_read { call.send()? } else { call.send_until(&self.stop)? };
+        self.distance.learn(answer.timing);
+        Ok(answer)
     }
 
     /// Adds what to do about it.
@@ -106,10 +93,10 @@ impl Api {
         let context = remedy(request, stream, cause).unwrap_or_else(|| format!("read stream {stream}"));
         error.context(context)
     }
+}
 
-    fn is_far_away(&self) -> bool {
-        self.round_trips >= MIN_ROUND_TRIPS && self.shortest_round_trip >= LONG_WAY
-    }
+fn parse(answer: Answer, request: RecordRequest<'_>) -> Result<Page, InvalidBody> {
+    Ok(Page::parse(answer.body, request.record_count)?.timed(answer.timing))
 }
 
 /// The URL of a path below the API's base.
@@ -126,13 +113,20 @@ impl Queue for Api {
 
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
         let request = RecordRequest::unread(delivered.count(), true);
-        match self.request(request, |answer| delivered.parse_marked(answer)) {
-            Ok(page) => Ok(Marked::Answered(page)),
-            // An answer that is not a page counts as lost: the mark has been applied.
-            Err(error) => Err(match error.downcast::<InvalidBody>() {
-                Ok(invalid) => HttpError::InvalidBody(invalid.to_string()).into(),
-                Err(error) => error,
-            }),
+        match self.request(request, |answer| delivered.parse_marked(answer.body)) {
+            Ok(page) => {
+                self.http.keep_alive(true);
+                Ok(Marked::Answered(page))
+            }
+            Err(error) => {
+                // The server may close idle connections: the next mark must not be sent on one of them, too.
+                self.http.keep_alive(false);
+                // An answer that is not a page counts as lost: the mark has been applied.
+                Err(match error.downcast::<InvalidBody>() {
+                    Ok(invalid) => HttpError::InvalidBody(invalid.to_string()).into(),
+                    Err(error) => error,
+                })
+            }
         }
     }
 
@@ -146,18 +140,22 @@ impl Queue for Api {
 }
 
 impl Overlap for Api {
-    fn mark_and_peek(&mut self, delivered: Delivered, count: Count) -> (Result<Marked>, Option<Result<Peeked>>) {
-        if !self.is_far_away() {
+    fn mark_and_peek(
+        &mut self,
+        delivered: Delivered,
+        count: Count,
+        head_start: Duration,
+    ) -> (Result<Marked>, Option<Result<Peeked>>) {
+        if !self.distance.is_long_for(head_start) {
             return (self.mark(delivered), None);
         }
         let peek = RecordRequest::unread(count.max(), false);
         let ahead = self
             .tokens
             .bearer()
-            .and_then(|token| Ok(self.http.json(peek.name(), &self.url, &peek, &token)?.start(HEAD_START)));
+            .and_then(|token| Ok(self.http.json(peek.name(), &self.url, &peek, &token)?.start(head_start)));
         let marked = self.mark(delivered);
         let ahead = ahead.and_then(|ahead| ahead.wait(&self.stop));
-        let parse = |answer| Page::parse(answer, peek.record_count).and_then(Peeked::new);
-        (marked, Some(ahead.and_then(|answer| Ok(parse(answer)?))))
+        (marked, Some(ahead.and_then(|answer| Ok(Peeked::new(parse(answer, peek)?)?))))
     }
 }

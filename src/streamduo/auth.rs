@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use log::debug;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -86,7 +86,7 @@ impl TokenSource {
         {
             return Ok(token.bearer.clone());
         }
-        let token = retrying(self.policy, "token", &self.stop, || self.fetch())?;
+        let token = retrying(self.policy, "token", &self.stop, || self.fetch()).map_err(without_type)?;
         let bearer = token.bearer.clone();
         self.token = Some(token);
         Ok(bearer)
@@ -107,7 +107,7 @@ impl TokenSource {
         ];
         let call = self.http.form("token", &self.url, &fields)?;
         let answer = call.send_until(&self.stop).map_err(|error| self.explain(error))?;
-        let token = read(&answer, asked).context("fetch an access token: check `authUrl`")?;
+        let token = read(&answer.body, asked).context("fetch an access token: check `authUrl`")?;
         debug!("new access token");
         Ok(token)
     }
@@ -128,12 +128,18 @@ impl TokenSource {
             }
             HttpError::Status { .. } => "check `authUrl`".to_owned(),
             HttpError::Unreachable { .. } => "check `authUrl`, the network and the proxy".to_owned(),
-            HttpError::TimedOut { .. } | HttpError::CutOff { .. } | HttpError::InvalidBody(_) => {
-                "check `authUrl` and the network".to_owned()
-            }
+            HttpError::TimedOut { .. }
+            | HttpError::CutOff { .. }
+            | HttpError::TooLarge { .. }
+            | HttpError::InvalidBody(_) => "check `authUrl` and the network".to_owned(),
         };
         error.context(format!("fetch an access token: {remedy}"))
     }
+}
+
+/// The error as a text only, so that nobody takes it for the failure of the request that needs the token.
+fn without_type(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<HttpError>() { anyhow!("{error:#}") } else { error }
 }
 
 /// Reads the token endpoint's answer, without ever quoting it: it may hold a token.

@@ -3,27 +3,42 @@
 //! A request is sent once; [`super::retry`] decides whether and when to send it again. Neither an error nor a log line holds a
 //! URL's query, a header or a secret.
 
+use std::io::Read as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use super::http_error::{HttpError, failure, host, redact, refusal};
+use super::http_error::{HttpError, failure, host, redact, refusal, transfer_failure};
 use crate::config::Config;
 use crate::config::url::is_loopback;
 use crate::metrics;
+use crate::record::Timing;
 use crate::shutdown::{STOP_CHECK_INTERVAL, Shutdown};
+
+/// The most that the answer of a token endpoint may hold, in bytes. Tokens take a few kilobytes.
+const MAX_TOKEN_ANSWER: usize = 256 * 1024;
+
+/// A complete answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its body, decompressed.
+    pub body: Bytes,
+    /// How long it took.
+    pub timing: Timing,
+}
 
 /// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries of its own.
 #[derive(Debug, Clone)]
 pub struct Http {
+    blueprint: Blueprint,
     /// For this machine itself: a proxy would see what goes there unencrypted.
     direct: Option<Client>,
     /// For all other machines.
@@ -31,8 +46,39 @@ pub struct Http {
     /// Sends the requests that a stop may abandon.
     background: Sender<Job>,
     timeout: Duration,
+    max_answer: usize,
     /// The client's secret, which must not get into a message if a server sends it back.
     client_secret: SecretString,
+}
+
+/// What the clients are made from.
+#[derive(Debug, Clone)]
+struct Blueprint {
+    user_agent: String,
+    urls: [Url; 2],
+    keeps_alive: bool,
+}
+
+impl Blueprint {
+    /// A client for the URLs on this machine, or for the others; `None` if there are none.
+    fn client(&self, is_near: bool) -> Result<Option<Client>> {
+        let urls: Vec<_> = self.urls.iter().filter(|url| is_loopback(url) == is_near).collect();
+        if urls.is_empty() {
+            return Ok(None);
+        }
+        let builder = Client::builder()
+            .user_agent(&self.user_agent)
+            .timeout(None)
+            .redirect(Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never());
+        let builder = if is_near { builder.no_proxy() } else { builder };
+        let builder = if self.keeps_alive { builder } else { builder.pool_max_idle_per_host(0) };
+        // To load the system's certificates takes longer than all else, and plain HTTP has no use for them.
+        let is_plain = is_near && urls.iter().all(|url| url.scheme() == "http");
+        let builder = if is_plain { builder.tls_certs_only([]) } else { builder };
+        builder.build().map(Some).context("set up HTTPS with the system's certificates")
+    }
 }
 
 impl Http {
@@ -43,28 +89,28 @@ impl Http {
     pub fn new(config: &Config) -> Result<Http> {
         // Fails where a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let urls = [&config.api_url, &config.auth_url];
-        let (near, far): (Vec<&Url>, Vec<&Url>) = urls.into_iter().partition(|url| is_loopback(url));
-        let client = |is_near: bool| -> Result<Client> {
-            let builder = Client::builder()
-                .user_agent(&config.user_agent)
-                .timeout(None)
-                .redirect(Policy::none())
-                .referer(false)
-                .retry(reqwest::retry::never());
-            let builder = if is_near { builder.no_proxy() } else { builder };
-            // To load the system's certificates takes longer than all else, and plain HTTP has no use for them.
-            let is_plain = is_near && near.iter().all(|url| url.scheme() == "http");
-            let builder = if is_plain { builder.tls_certs_only([]) } else { builder };
-            builder.build().context("set up HTTPS with the system's certificates")
-        };
+        let urls = [config.api_url.clone(), config.auth_url.clone()];
+        let blueprint = Blueprint { user_agent: config.user_agent.clone(), urls, keeps_alive: true };
         Ok(Http {
-            direct: (!near.is_empty()).then(|| client(true)).transpose()?,
-            remote: (!far.is_empty()).then(|| client(false)).transpose()?,
+            direct: blueprint.client(true)?,
+            remote: blueprint.client(false)?,
+            blueprint,
             background: start_background()?,
             timeout: config.request_timeout,
+            max_answer: config.max_answer,
             client_secret: config.client_secret.clone(),
         })
+    }
+
+    /// Keeps connections alive from now on, or closes all of them and makes a new one for each request.
+    pub fn keep_alive(&mut self, keeps_alive: bool) {
+        let blueprint = Blueprint { keeps_alive, ..self.blueprint.clone() };
+        // Ignore the error: the clients that there are still work.
+        if self.blueprint.keeps_alive != keeps_alive
+            && let (Ok(direct), Ok(remote)) = (blueprint.client(true), blueprint.client(false))
+        {
+            (self.direct, self.remote, self.blueprint) = (direct, remote, blueprint);
+        }
     }
 
     /// A POST of a form (`application/x-www-form-urlencoded`).
@@ -73,7 +119,8 @@ impl Http {
     /// When the settings name no URL of this kind, loopback or not.
     pub fn form(&self, endpoint: &'static str, url: &Url, fields: &[(&str, &str)]) -> Result<Call> {
         let request = self.client(url)?.post(url.clone()).form(fields);
-        Ok(self.call(endpoint, url, request, self.client_secret.clone()))
+        let call = self.call(endpoint, url, request, self.client_secret.clone());
+        Ok(Call { max_answer: MAX_TOKEN_ANSWER, ..call })
     }
 
     /// A POST of a JSON document, authorized by a bearer token (RFC 6750 section 2.1).
@@ -113,6 +160,7 @@ impl Http {
             request: request.timeout(self.timeout),
             background: self.background.clone(),
             timeout: self.timeout,
+            max_answer: self.max_answer,
             secrets: [self.client_secret.clone(), secret],
         }
     }
@@ -131,6 +179,8 @@ pub struct Call {
     request: RequestBuilder,
     background: Sender<Job>,
     timeout: Duration,
+    /// The most that the answer may hold, in bytes, decompressed.
+    max_answer: usize,
     /// What the answer's text must not reveal if the server sends it back.
     secrets: [SecretString; 2],
 }
@@ -140,18 +190,18 @@ impl Call {
     ///
     /// # Errors
     /// [`HttpError`].
-    pub fn send(self) -> Result<Bytes, HttpError> {
+    pub fn send(self) -> Result<Answer, HttpError> {
         let started = Instant::now();
-        let Call { endpoint, host, request, timeout, secrets, .. } = self;
-        let failed = |error: reqwest::Error| failure(&host, timeout, error);
+        let Call { endpoint, host, request, timeout, max_answer, secrets, .. } = self;
         let mut status = None;
-        let answer = request.send().map_err(failed).and_then(|response| {
+        let answer = request.send().map_err(|error| failure(&host, timeout, error)).and_then(|response| {
             status = Some(response.status().as_u16());
-            if response.status().is_success() {
-                response.bytes().map_err(failed)
-            } else {
-                Err(refusal(&host, response, &secrets))
+            if !response.status().is_success() {
+                return Err(refusal(&host, response, &secrets));
             }
+            let first_byte = started.elapsed();
+            let body = read_body(response, max_answer, &host, timeout)?;
+            Ok(Answer { body, timing: Timing { first_byte, transfer: started.elapsed() - first_byte } })
         });
         metrics::http_request(endpoint, status, started.elapsed());
         answer
@@ -162,7 +212,7 @@ impl Call {
     ///
     /// # Errors
     /// [`HttpError`] or [`crate::shutdown::Stopped`].
-    pub fn send_until(self, stop: &Shutdown) -> Result<Bytes> {
+    pub fn send_until(self, stop: &Shutdown) -> Result<Answer> {
         stop.check()?;
         self.start(Duration::ZERO).wait(stop)
     }
@@ -181,6 +231,19 @@ impl Call {
     }
 }
 
+/// Reads the body of an answer, but no more than `max` bytes: decompressed, an answer may be endless.
+fn read_body(mut response: Response, max: usize, host: &str, timeout: Duration) -> Result<Bytes, HttpError> {
+    let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    // One byte more than the body holds, so that its end is seen without growing the buffer.
+    let mut body = Vec::with_capacity(length.min(max) + 1);
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    response.by_ref().take(limit).read_to_end(&mut body).map_err(|error| transfer_failure(host, timeout, error))?;
+    if body.len() > max {
+        return Err(HttpError::TooLarge { host: host.to_owned(), max });
+    }
+    Ok(body.into())
+}
+
 /// A request for the background thread.
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -197,7 +260,7 @@ fn start_background() -> Result<Sender<Job>> {
 #[derive(Debug)]
 pub struct Pending {
     host: String,
-    answer: Receiver<Result<Bytes, HttpError>>,
+    answer: Receiver<Result<Answer, HttpError>>,
 }
 
 impl Pending {
@@ -205,14 +268,14 @@ impl Pending {
     ///
     /// # Errors
     /// [`HttpError`] or [`crate::shutdown::Stopped`].
-    pub fn wait(self, stop: &Shutdown) -> Result<Bytes> {
+    pub fn wait(self, stop: &Shutdown) -> Result<Answer> {
         loop {
             match self.answer.recv_timeout(STOP_CHECK_INTERVAL) {
                 Ok(answer) => return Ok(answer?),
                 Err(RecvTimeoutError::Timeout) => stop.check()?,
                 Err(RecvTimeoutError::Disconnected) => {
                     let reason = "the request was given up".to_owned();
-                    return Err(HttpError::CutOff { host: self.host, reason }.into());
+                    return Err(HttpError::CutOff { host: self.host, reason, has_begun: false }.into());
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Why a request brought no usable answer, in words that hold no secret.
 
+use std::io::{self, Read as _};
 use std::time::{Duration, SystemTime};
 
 use reqwest::blocking::Response;
@@ -11,6 +12,9 @@ use crate::logging;
 
 /// How much of a refusal's text is quoted, in characters.
 const MAX_QUOTED: usize = 300;
+
+/// How much of a refusal's text is read, in bytes.
+const MAX_REFUSAL: u64 = 64 * 1024;
 
 /// Why a request brought no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +28,14 @@ pub enum HttpError {
         reason: String,
     },
     /// The answer did not come within `requestTimeoutSeconds`.
-    #[error("{host} did not answer within {} s", timeout.as_secs())]
+    #[error("{}", timed_out(host, *timeout, *has_begun))]
     TimedOut {
         /// The host and port of the URL.
         host: String,
         /// The limit that was set.
         timeout: Duration,
+        /// Whether the answer had begun.
+        has_begun: bool,
     },
     /// The connection ended before the answer did, or the answer cannot be decoded.
     #[error("the answer of {host} was cut off: {reason}")]
@@ -38,6 +44,16 @@ pub enum HttpError {
         host: String,
         /// What the HTTP library says.
         reason: String,
+        /// Whether the answer had begun.
+        has_begun: bool,
+    },
+    /// The answer is larger than `maxAnswerMegabytes`.
+    #[error("the answer of {host} is larger than {} bytes", max)]
+    TooLarge {
+        /// The host and port of the URL.
+        host: String,
+        /// The limit, in bytes.
+        max: usize,
     },
     /// The answer is complete, but its body is not what it has to be.
     #[error("{0}")]
@@ -69,7 +85,10 @@ impl HttpError {
     pub fn may_have_been_applied(&self) -> bool {
         match self {
             HttpError::Unreachable { .. } => false,
-            HttpError::TimedOut { .. } | HttpError::CutOff { .. } | HttpError::InvalidBody(_) => true,
+            HttpError::TimedOut { .. }
+            | HttpError::CutOff { .. }
+            | HttpError::TooLarge { .. }
+            | HttpError::InvalidBody(_) => true,
             HttpError::Status { status, .. } => *status >= 500,
         }
     }
@@ -81,20 +100,43 @@ pub fn host(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Why a request or its answer did not get across.
+/// Why a request did not get across, or brought no head of an answer.
 pub fn failure(host: &str, timeout: Duration, error: reqwest::Error) -> HttpError {
     let host = host.to_owned();
     if error.is_timeout() {
-        return HttpError::TimedOut { host, timeout };
+        return HttpError::TimedOut { host, timeout, has_begun: false };
     }
     let unreachable = error.is_connect();
     let reason = innermost(&error.without_url());
-    if unreachable { HttpError::Unreachable { host, reason } } else { HttpError::CutOff { host, reason } }
+    if unreachable {
+        HttpError::Unreachable { host, reason }
+    } else {
+        HttpError::CutOff { host, reason, has_begun: false }
+    }
+}
+
+/// Why the body of an answer did not get across.
+pub fn transfer_failure(host: &str, timeout: Duration, error: io::Error) -> HttpError {
+    let host = host.to_owned();
+    match error.downcast::<reqwest::Error>() {
+        Ok(error) if error.is_timeout() => HttpError::TimedOut { host, timeout, has_begun: true },
+        Ok(error) => HttpError::CutOff { host, reason: innermost(&error.without_url()), has_begun: true },
+        Err(error) => HttpError::CutOff { host, reason: innermost(&error), has_begun: true },
+    }
+}
+
+fn timed_out(host: &str, timeout: Duration, has_begun: bool) -> String {
+    let seconds = timeout.as_secs();
+    if has_begun {
+        format!("the answer of {host} did not arrive within {seconds} s")
+    } else {
+        format!("{host} did not answer within {seconds} s")
+    }
 }
 
 /// What the cause at the bottom says: the layers above it only say that something failed.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
@@ -112,7 +154,8 @@ pub fn refusal(host: &str, response: Response, secrets: &[SecretString]) -> Http
         text = format!(", pointing to {}", redact(secrets, location));
     }
     // The status decides; a text that cannot be read adds nothing.
-    let body = response.bytes().unwrap_or_default();
+    let mut body = Vec::new();
+    let _ = response.take(MAX_REFUSAL).read_to_end(&mut body);
     let said = redact(secrets, &String::from_utf8_lossy(&body));
     let said = logging::without_control_characters(said.trim());
     if !said.is_empty() {

@@ -3,11 +3,13 @@
 //! [`api::Api`] sends each request once. Decorators, each a [`Queue`] over another, add the rest:
 //!
 //! ```text
-//! Retrying -> Prefetch (acknowledge `write`) -> PageSize -> Api -> Http, TokenSource
+//! Retrying -> Prefetch (acknowledge `write`) -> PageSize (Growth) -> Api -> Http, TokenSource
 //! ```
 
 pub mod api;
 pub mod auth;
+mod distance;
+pub mod growth;
 pub mod http;
 pub mod http_error;
 pub mod page_size;
@@ -16,18 +18,30 @@ pub mod prefetch;
 pub mod request;
 pub mod retry;
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::config::{Acknowledge, Config};
 use crate::record::{Delivered, Page, Peeked};
 use crate::shutdown::Shutdown;
 
-use page_size::{PageSize, ShrinksOn};
+use growth::Limits;
+use page_size::PageSize;
 use prefetch::Prefetch;
 use retry::{RetryPolicy, Retrying};
 
 /// The page size that the service is known to serve: the vendor's tap always asked for it.
 const KNOWN_PAGE: usize = 100;
+
+/// About the size of a page, in bytes.
+const PAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// About the size of a window, in bytes: one peek has to show all that is out.
+const WINDOW_BYTES: usize = 16 * 1024 * 1024;
+
+/// About how long a page may take from its first byte to its last.
+const PAGE_TRANSFER: Duration = Duration::from_secs(3);
 
 /// The unread records of a stream, oldest first, in four calls.
 pub trait Queue {
@@ -37,7 +51,8 @@ pub trait Queue {
     /// When the service fails or refuses.
     fn peek(&mut self, count: Count) -> Result<Peeked>;
 
-    /// Marks as many of the oldest unread records as were delivered, whichever they are at that moment. Never repeated.
+    /// Marks as many of the oldest unread records as were delivered, or fewer, whichever they are at that moment. Never
+    /// repeated.
     ///
     /// # Errors
     /// When the service fails or refuses.
@@ -59,15 +74,20 @@ pub trait Queue {
 /// A queue that can show the next records while it marks others.
 pub trait Overlap: Queue {
     /// Marks, and peeks meanwhile on a second connection, where the way to the service is long enough for that to pay. The
-    /// peek may overtake the mark, and show records that the mark then marks.
-    fn mark_and_peek(&mut self, delivered: Delivered, count: Count) -> (Result<Marked>, Option<Result<Peeked>>);
+    /// mark gets a head start, but the peek may still overtake it, and show records that the mark then marks.
+    fn mark_and_peek(
+        &mut self,
+        delivered: Delivered,
+        count: Count,
+        head_start: Duration,
+    ) -> (Result<Marked>, Option<Result<Peeked>>);
 }
 
 /// How many records to peek at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// As many as this, whatever [`PageSize`] has learnt.
-    Exactly(usize),
+    /// As many as this, unless the service has failed to show so many at once.
+    AtOnce(usize),
     /// As many as [`PageSize`] chooses, up to this.
     UpTo(usize),
 }
@@ -76,7 +96,7 @@ impl Count {
     /// The number of records that may be asked for.
     pub fn max(self) -> usize {
         match self {
-            Count::Exactly(count) | Count::UpTo(count) => count,
+            Count::AtOnce(count) | Count::UpTo(count) => count,
         }
     }
 }
@@ -108,11 +128,18 @@ impl Tuning {
 
 /// The queue that the settings ask for, over one that sends each request once.
 pub fn queue(config: &Config, tuning: Tuning, service: impl Overlap + 'static, stop: &Shutdown) -> Box<dyn Queue> {
-    let sized = |shrinks_on| PageSize::new(service, tuning.first_page, shrinks_on);
-    if config.acknowledge == Acknowledge::Write {
-        Box::new(Retrying::new(Prefetch::new(sized(ShrinksOn::Failure)), tuning.retries, stop))
-    } else {
-        // A window that does not grow ends a run with `commit`, so only a refusal keeps it from growing.
-        Box::new(Retrying::new(sized(ShrinksOn::Refusal), tuning.retries, stop))
+    let page = Limits {
+        bytes: PAGE_BYTES,
+        transfer: PAGE_TRANSFER,
+        timeout: config.request_timeout,
+        is_hasty: config.acknowledge != Acknowledge::Commit,
+    };
+    // A window that does not grow ends a run, so only what lasts keeps it from growing.
+    let window = Limits { bytes: WINDOW_BYTES, transfer: Duration::MAX, ..page };
+    let sized = |limits| PageSize::new(service, tuning.first_page, limits);
+    match config.acknowledge {
+        Acknowledge::Write => Box::new(Retrying::new(Prefetch::new(sized(page)), tuning.retries, stop)),
+        Acknowledge::Commit => Box::new(Retrying::new(sized(window), tuning.retries, stop)),
+        Acknowledge::Read => Box::new(Retrying::new(sized(page), tuning.retries, stop)),
     }
 }

@@ -60,7 +60,7 @@ impl Api {
     fn get<T: DeserializeOwned>(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Result<T> {
         retrying(self.policy, endpoint, &self.stop, || {
             let answer = self.http.get(endpoint, url, token)?.send_until(&self.stop)?;
-            Ok(serde_json::from_slice(&answer)
+            Ok(serde_json::from_slice(&answer.body)
                 .map_err(|error| HttpError::InvalidBody(format!("the {endpoint} cannot be read: {error}")))?)
         })
     }

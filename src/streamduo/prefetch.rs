@@ -3,13 +3,27 @@
 //! A peek that is sent beside a mark may be served before it, and show what the mark then marks. So a page that was peeked ahead
 //! counts only if the mark's answer is exactly the page that was to be marked, and the page ahead shows none of its records.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::{Count, Marked, Overlap, Queue};
 use crate::record::{Delivered, Fingerprint, Fingerprints, Page, Peeked};
 
-/// How many pages in a row may be thrown away before prefetching is given up for the run.
-const MAX_DISCARDED: usize = 3;
+/// The head start at the beginning, and the shortest. Without jitter it is enough.
+const MIN_HEAD_START: Duration = Duration::from_millis(1);
+
+/// The longest head start. Where it is needed, peeking ahead saves little.
+const MAX_HEAD_START: Duration = Duration::from_secs(1);
+
+/// How much of itself the head start loses with each page that was kept.
+const HEAD_START_DECAY: u32 = 64;
+
+/// After how many pages in a row that are thrown away prefetching pauses.
+const MAX_DISCARDED: usize = 4;
+
+/// For how many pages.
+const PAUSE: usize = 32;
 
 /// A queue that has the next page at hand, if it can, when one is marked.
 #[derive(Debug)]
@@ -18,25 +32,38 @@ pub struct Prefetch<Q> {
     /// What the last peek asked for: the next one will ask for the same.
     count: Count,
     ahead: Option<Peeked>,
+    /// How far a peek lets the mark go ahead that is sent with it.
+    head_start: Duration,
     /// How many pages in a row were thrown away.
     discarded: usize,
+    /// How many more pages are marked without prefetching.
+    pause: usize,
 }
 
 impl<Q> Prefetch<Q> {
     /// Prefetches from this queue.
     pub fn new(queue: Q) -> Prefetch<Q> {
-        Prefetch { queue, count: Count::UpTo(1), ahead: None, discarded: 0 }
+        Prefetch { queue, count: Count::UpTo(1), ahead: None, head_start: MIN_HEAD_START, discarded: 0, pause: 0 }
     }
 
-    /// Keeps the page ahead if the answer to the mark lets it count.
+    /// Keeps the page ahead if the answer to the mark lets it count. Learns from it how much of a head start the mark needs.
     fn keep(&mut self, page: Peeked, delivered: &[Fingerprint], answer: &Page) {
         let marked: Fingerprints = answer.fingerprints().collect();
         let is_overtaken = page.fingerprints().any(|record| marked.contains(&record));
+        if is_overtaken {
+            self.head_start = (2 * self.head_start).min(MAX_HEAD_START);
+        }
         if !is_overtaken && answer.fingerprints().eq(delivered.iter().copied()) {
+            self.shorten_head_start();
             (self.ahead, self.discarded) = (Some(page), 0);
         } else {
             self.discarded += 1;
+            self.pause = if self.discarded < MAX_DISCARDED { 0 } else { PAUSE };
         }
+    }
+
+    fn shorten_head_start(&mut self) {
+        self.head_start = (self.head_start - self.head_start / HEAD_START_DECAY).max(MIN_HEAD_START);
     }
 }
 
@@ -53,14 +80,21 @@ impl<Q: Overlap> Queue for Prefetch<Q> {
 
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
         self.ahead = None;
-        if delivered.page().is_last() || self.discarded >= MAX_DISCARDED {
+        if delivered.page().is_last() {
+            return self.queue.mark(delivered);
+        }
+        if self.pause > 0 {
+            self.pause -= 1;
             return self.queue.mark(delivered);
         }
         let page: Vec<_> = delivered.page().fingerprints().collect();
-        let (marked, ahead) = self.queue.mark_and_peek(delivered, self.count);
-        // Ignore a failed peek: the next one is sent anew, with retries.
-        if let (Ok(Marked::Answered(answer)), Some(Ok(ahead))) = (&marked, ahead) {
-            self.keep(ahead, &page, answer);
+        let (marked, ahead) = self.queue.mark_and_peek(delivered, self.count, self.head_start);
+        match (&marked, ahead) {
+            (Ok(Marked::Answered(answer)), Some(Ok(ahead))) => self.keep(ahead, &page, answer),
+            // The way is too short for this head start.
+            (_, None) => self.shorten_head_start(),
+            // Ignore the failure: the next peek is sent anew, with retries.
+            _ => {}
         }
         marked
     }
@@ -99,5 +133,23 @@ mod tests {
             prefetch.keep(Peeked::new(page(&ahead)).unwrap(), &delivered, &page(answer));
             assert_eq!((prefetch.ahead.is_some(), prefetch.discarded), (counts, usize::from(!counts)), "{answer:?}");
         }
+    }
+
+    #[test]
+    fn the_head_start_doubles_with_each_overtaking_and_shrinks_slowly() {
+        let mut prefetch = Prefetch::new(());
+        let mut meet = |ahead: &[&str], times: usize| {
+            let delivered = page(&["a", "b"]);
+            for _ in 0..times {
+                let records: Vec<_> = delivered.fingerprints().collect();
+                prefetch.keep(Peeked::new(page(ahead)).unwrap(), &records, &delivered);
+            }
+            prefetch.head_start.as_secs_f64() * 1e3
+        };
+        assert_eq!(meet(&["a", "b"], 3), 8.0);
+        assert_eq!(meet(&["c", "d"], 1), 7.875);
+        assert!(meet(&["c", "d"], 40) > 4.0);
+        assert_eq!(meet(&["c", "d"], 200), 1.0);
+        assert_eq!(meet(&["b", "c"], 1), 2.0);
     }
 }

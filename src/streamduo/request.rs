@@ -58,11 +58,9 @@ impl<'a> RecordRequest<'a> {
 /// What to do about a record-request that failed; `None` where nothing can be done but try again.
 pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Option<String> {
     Some(match cause {
-        HttpError::Status { status: 400 | 413 | 422, .. } => format!(
-            "the service refuses to read {} records of stream {stream}: check `streamId`, or make `pageSize` (in \
-             `commit` mode `maxPending`) smaller",
-            request.record_count
-        ),
+        HttpError::Status { status: 400 | 413 | 422, .. } if request.record_count == 1 => {
+            format!("the service refuses to read even 1 record of stream {stream}: check `streamId`")
+        }
         HttpError::Status { status: 401, .. } => {
             "a fresh access token is refused: check `scope`, and that `apiUrl` and `authUrl` belong together".to_owned()
         }
@@ -75,9 +73,13 @@ pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Op
         }
         HttpError::Status { status: 300..400, .. } => "redirects are not followed: check `apiUrl`".to_owned(),
         HttpError::Unreachable { .. } => "check `apiUrl`, the network and the proxy".to_owned(),
-        HttpError::TimedOut { .. } => {
-            "check the network, raise `requestTimeoutSeconds` or make `pageSize` smaller".to_owned()
+        HttpError::TimedOut { has_begun: true, .. } if request.record_count == 1 => {
+            format!("a single record of stream {stream} takes too long to arrive: raise `requestTimeoutSeconds`")
         }
+        HttpError::TooLarge { .. } if request.record_count == 1 => {
+            format!("a single record of stream {stream} is too large: raise `maxAnswerMegabytes`")
+        }
+        HttpError::TimedOut { .. } => "check the network, or raise `requestTimeoutSeconds`".to_owned(),
         _ => return None,
     })
 }

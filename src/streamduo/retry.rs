@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use log::warn;
+use log::{info, warn};
 
+use super::growth::Halved;
 use super::http_error::HttpError;
 use super::{Count, Marked, Queue};
 use crate::record::{Delivered, Page, Peeked};
@@ -33,12 +34,13 @@ impl RetryPolicy {
     }
 }
 
-/// The failure, if another try may succeed where this one failed.
-fn transient(error: &Error) -> Option<&HttpError> {
-    error.downcast_ref().filter(|error| match error {
+/// Whether another try may succeed where this one failed.
+fn is_transient(error: &Error) -> bool {
+    error.downcast_ref().is_some_and(|error| match error {
         HttpError::Unreachable { .. }
         | HttpError::TimedOut { .. }
         | HttpError::CutOff { .. }
+        | HttpError::TooLarge { .. }
         | HttpError::InvalidBody(_) => true,
         HttpError::Status { status, .. } => is_transient_status(*status),
     })
@@ -76,13 +78,20 @@ impl Retry {
         }
     }
 
-    /// Waits until another try of `what` makes sense.
+    /// Waits until another try of `what` makes sense. A failure after which fewer records are asked for is not counted.
     ///
     /// # Errors
     /// The error itself, when it is not transient, or came once too often. It is final then: no outer retry takes it for
     /// transient. [`crate::shutdown::Stopped`] when a stop is asked for.
     pub fn wait(&mut self, what: &str, error: Error, stop: &Shutdown) -> Result<()> {
-        let Some(cause) = transient(&error) else { return Err(error) };
+        if let Some(halved) = error.downcast_ref::<Halved>() {
+            info!("{what}: {error:#}");
+            let pause = if halved.may_be_outage { self.policy.first_delay } else { Duration::ZERO };
+            return Ok(stop.sleep(asked_delay(&error)?.unwrap_or(pause))?);
+        }
+        if !is_transient(&error) {
+            return Err(error);
+        }
         self.failures += 1;
         let max = self.policy.max_retries;
         if self.failures > max {
@@ -92,16 +101,21 @@ impl Retry {
                 _ => anyhow!("{error:#} (still so after {max} retries: `maxRetries`)"),
             });
         }
-        let delay = match cause {
-            HttpError::Status { retry_after: Some(asked), .. } if *asked > MAX_RETRY_AFTER => {
-                return Err(anyhow!("{error:#} (it asks to come back in {} s: run again then)", asked.as_secs()));
-            }
-            HttpError::Status { retry_after: Some(asked), .. } => *asked,
-            _ => self.delays.next().unwrap_or(MAX_DELAY),
-        };
+        let delay = asked_delay(&error)?.or_else(|| self.delays.next()).unwrap_or(MAX_DELAY);
         let (failure, pause) = (self.failures, delay.as_secs_f64());
         warn!("{what}: {error:#}; trying again in {pause:.1} s ({failure} of {max})");
         Ok(stop.sleep(delay)?)
+    }
+}
+
+/// How long `Retry-After` asks to wait.
+fn asked_delay(error: &Error) -> Result<Option<Duration>> {
+    match error.downcast_ref() {
+        Some(HttpError::Status { retry_after: Some(asked), .. }) if *asked > MAX_RETRY_AFTER => {
+            Err(anyhow!("{error:#} (it asks to come back in {} s: run again then)", asked.as_secs()))
+        }
+        Some(HttpError::Status { retry_after, .. }) => Ok(*retry_after),
+        _ => Ok(None),
     }
 }
 

@@ -213,9 +213,10 @@ fn a_run_ends_with_what_is_written_if_the_service_refuses_the_window() {
     let run = tap.run();
     assert_eq!((run.code, without_states(&run)), (0, schema_and(&tap.records()[..100])));
     assert_eq!(count(&last_state(&run)), 100);
-    let refusal = "INFO 200 records are too many for one request, 100 are asked for from now on: the service refuses to \
-                   read 200 records of stream STREAM: ";
-    assert!(run.stderr.lines().any(|line| line.starts_with(refusal)), "{}", run.stderr);
+    run.assert_logged(
+        "INFO peek: 200 records are too many for one request, 100 are asked for from now on: read stream STREAM: HOST answers \
+         413: too many",
+    );
     run.assert_logged("INFO 100 records are out, and no more are shown: if there are, they follow in the next run");
 }
 

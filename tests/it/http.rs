@@ -41,19 +41,30 @@ fn a_failed_peek_is_retried() {
 }
 
 #[test]
-fn a_peek_whose_answer_is_cut_off_is_retried() {
+fn a_peek_without_an_answer_is_retried() {
+    let tap = Tap::with_records(3).set("maxRetries", 1);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(1).close());
+    assert_delivers_with_warning(
+        &tap,
+        "WARNING peek: read stream STREAM: the answer of HOST was cut off: connection closed before message completed; \
+         trying again in # s (1 of 1)",
+    );
+}
+
+#[test]
+fn a_peek_whose_answer_is_cut_off_is_repeated_with_half_the_size() {
     for (fault, reason) in [
-        (Rule::on(Endpoint::Peek).call(1).close(), "connection closed before message completed"),
         (Rule::on(Endpoint::Peek).call(1).cut(), "end of file before message length reached"),
         (Rule::on(Endpoint::Peek).call(1).cut_chunked(), "unexpected EOF during chunk size line"),
     ] {
-        let tap = Tap::with_records(3).set("maxRetries", 1);
+        let tap = Tap::with_records(3);
         tap.sandbox.script(fault);
-        let what = format!("the answer of HOST was cut off: {reason}");
-        assert_delivers_with_warning(
-            &tap,
-            &format!("WARNING peek: read stream STREAM: {what}; trying again in # s (1 of 1)"),
-        );
+        let run = tap.run();
+        run.assert_all_delivered_when(&tap, reason);
+        run.assert_logged(&format!(
+            "INFO peek: 100 records are too many for one request, 50 are asked for from now on: read stream STREAM: the \
+             answer of HOST was cut off: {reason}"
+        ));
     }
 }
 
@@ -108,7 +119,8 @@ fn a_service_that_stays_down_ends_the_run() {
         1,
         "read stream STREAM: HOST answers 503: {\"message\":\"Service Unavailable\"} (still so after 2 retries: `maxRetries`)",
     );
-    assert_eq!(tap.sandbox.count(Endpoint::Peek), 3);
+    let asked: Vec<_> = tap.sandbox.journal().iter().filter_map(|call| call.record_count).collect();
+    assert_eq!(asked, [100, 100, 50, 25, 12, 6, 3, 1, 1], "the first failure counts, and those of a single record");
 }
 
 #[test]
@@ -139,7 +151,7 @@ fn a_request_without_an_answer_times_out() {
     tap.run().assert_refused(
         &tap,
         1,
-        "check the network, raise `requestTimeoutSeconds` or make `pageSize` smaller: HOST did not answer within 1 s",
+        "check the network, or raise `requestTimeoutSeconds`: HOST did not answer within 1 s",
     );
 }
 

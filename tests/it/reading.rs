@@ -281,7 +281,7 @@ fn a_page_that_is_too_large_for_the_service_is_halved() {
         let run = tap.run();
         run.assert_all_delivered(&tap);
         assert_eq!(requested_counts(&tap), (vec![100, 200, 400, 200, 200, 200, 200], vec![100, 200, 200, 200, 200]));
-        let info = "INFO 400 records are too many for one request, 200 are asked for from now on: ";
+        let info = "INFO peek: 400 records are too many for one request, 200 are asked for from now on: ";
         assert!(run.stderr.lines().any(|line| line.starts_with(info)), "{}", run.stderr);
     }
 }

@@ -59,10 +59,10 @@ fn a_400_ends_the_run() {
     tap.run().assert_refused(
         &tap,
         1,
-        "the service refuses to read 100 records of stream STREAM: check `streamId`, or make `pageSize` (in `commit` \
-         mode `maxPending`) smaller: \
-         HOST answers 400: recordCount is too large",
+        "the service refuses to read even 1 record of stream STREAM: check `streamId`: HOST answers 400: recordCount is too large",
     );
+    let asked: Vec<_> = tap.sandbox.journal().iter().filter_map(|call| call.record_count).collect();
+    assert_eq!(asked, [100, 50, 25, 12, 6, 3, 1]);
 }
 
 #[test]
