@@ -6,6 +6,16 @@ use serde_json::{Value, json};
 /// The media type of nearly all requests and answers.
 pub(crate) const JSON: &str = "application/json";
 
+/// The status of a final answer.
+///
+/// # Panics
+/// For a number that is none.
+#[track_caller]
+pub(crate) fn final_status(code: u16) -> StatusCode {
+    let status = StatusCode::from_u16(code).ok().filter(|status| !status.is_informational());
+    status.unwrap_or_else(|| panic!("{code} is not the status of a final answer"))
+}
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {

@@ -8,6 +8,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::answer::{Answer, JSON};
+use crate::limits::Limits;
 use crate::route::{Action, Read, Request, Selection};
 use crate::sample;
 use crate::schema::Schema;
@@ -50,7 +51,10 @@ fn perform(service: &mut Service, request: Request, body: &[u8], overrides: Over
     match request.action {
         Action::Health => Ok(Answer::text("OK")),
         Action::Stream(id) => Ok(Answer::json(&stream(service, &id)?.to_json(&id))),
-        Action::Read(id, read) => read_records(permitted_stream(service, &id)?, read?, overrides),
+        Action::Read(id, read) => {
+            let limits = service.limits;
+            read_records(permitted_stream(service, &id)?, read?, overrides, limits)
+        }
         Action::Schema(id, schema) => show_schema(stream(service, &id)?, &schema),
         Action::NotFound | Action::Token => Err(Answer::not_found("Not Found")),
         // All other calls change the service.
@@ -109,7 +113,8 @@ fn permitted_stream<'a>(service: &'a mut Service, id: &str) -> Result<&'a mut St
 }
 
 /// Answers with the read status before the request, unless `show_as_read` is set.
-fn read_records(stream: &mut Stream, read: Read, overrides: Overrides) -> Outcome {
+fn read_records(stream: &mut Stream, read: Read, overrides: Overrides, limits: Limits) -> Outcome {
+    limits.check_records(read.count)?;
     let store = &mut stream.store;
     let count = read.count.min(overrides.max_records.unwrap_or(usize::MAX));
     let keys = match &read.selection {
@@ -122,11 +127,9 @@ fn read_records(stream: &mut Stream, read: Read, overrides: Overrides) -> Outcom
         }
     };
     let marks = read.mark && !overrides.dry_run;
-    if marks && overrides.show_as_read {
-        store.mark(&keys);
-    }
-    let body = store.answer(&keys);
-    if marks && !overrides.show_as_read {
+    let body = store.answer(&keys, marks && overrides.show_as_read);
+    limits.check_bytes(body.len())?;
+    if marks {
         store.mark(&keys);
     }
     Ok(Answer::records(body, keys.len()))

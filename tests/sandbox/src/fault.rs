@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 
-use crate::answer::{Answer, JSON};
+use crate::answer::{Answer, JSON, final_status};
 use crate::api::Overrides;
+use crate::hook::Hook;
 use crate::journal::Endpoint;
 use crate::service::Service;
 use crate::wire::Transfer;
@@ -29,7 +29,8 @@ const HTML: &str =
 /// let capped = Rule::on(Endpoint::Peek).every().cap(100);
 /// ```
 ///
-/// Without [`call`](Rule::call) or [`calls`](Rule::calls) a rule applies to every call. A rule can combine effects:
+/// Without [`call`](Rule::call), [`calls`](Rule::calls) or [`every_nth`](Rule::every_nth) a rule applies to every call. A
+/// rule can combine effects:
 ///
 /// - on what the request does: [`cap`](Rule::cap), [`before`](Rule::before), ...
 /// - on the answer: [`status`](Rule::status), [`json`](Rule::json), [`gzip`](Rule::gzip), ...
@@ -43,6 +44,8 @@ const HTML: &str =
 pub struct Rule {
     endpoint: Endpoint,
     calls: RangeInclusive<usize>,
+    /// Of the calls, those that this divides.
+    every: usize,
     pub(crate) applied: bool,
     status: Option<StatusCode>,
     /// The body and its content type.
@@ -61,29 +64,13 @@ pub struct Rule {
     pub(crate) after: Option<Hook>,
 }
 
-type HookFn = dyn FnMut(&mut Service) + Send;
-
-/// A function that a rule runs on the service.
-#[derive(Clone)]
-pub(crate) struct Hook(Arc<Mutex<HookFn>>);
-
-impl Hook {
-    fn new(hook: impl FnMut(&mut Service) + Send + 'static) -> Hook {
-        Hook(Arc::new(Mutex::new(hook)))
-    }
-
-    pub(crate) fn run(&self, service: &mut Service) {
-        let mut hook = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        hook(service);
-    }
-}
-
 impl Rule {
     /// A rule for every call to `endpoint`. It has no effect yet.
     pub fn on(endpoint: Endpoint) -> Rule {
         Rule {
             endpoint,
             calls: 1..=usize::MAX,
+            every: 1,
             applied: false,
             status: None,
             body: None,
@@ -123,6 +110,17 @@ impl Rule {
         self.calls(1..=usize::MAX)
     }
 
+    /// Applies the rule only to the calls `n`, `2 * n`, `3 * n` and so on, of those that it applies to otherwise.
+    ///
+    /// # Panics
+    /// For 0.
+    #[track_caller]
+    pub fn every_nth(mut self, n: usize) -> Rule {
+        assert!(n >= 1, "there is no 0th call");
+        self.every = n;
+        self
+    }
+
     /// Carries the request out before its answer is replaced, lost, held or delayed.
     pub fn applied(mut self) -> Rule {
         self.applied = true;
@@ -135,8 +133,7 @@ impl Rule {
     /// For a number that is not the status of a final answer.
     #[track_caller]
     pub fn status(mut self, code: u16) -> Rule {
-        let status = StatusCode::from_u16(code).ok().filter(|status| !status.is_informational());
-        self.status = Some(status.unwrap_or_else(|| panic!("{code} is not the status of a final answer")));
+        self.status = Some(final_status(code));
         self
     }
 
@@ -260,7 +257,7 @@ impl Rule {
 
     /// Whether this rule is for the `nth` call to `endpoint`.
     pub(crate) fn matches(&self, endpoint: Endpoint, nth: usize) -> bool {
-        self.endpoint == endpoint && self.calls.contains(&nth)
+        self.endpoint == endpoint && self.calls.contains(&nth) && nth.is_multiple_of(self.every)
     }
 
     /// Whether the service's own answer is not needed, because the request is not applied and nothing of the answer is

@@ -16,25 +16,34 @@
 //! assert_eq!(sandbox.count(Endpoint::Mark), 0);
 //! ```
 //!
+//! The network can be slow: see [`Builder::latency`], [`jitter`](Builder::jitter), [`connect`](Builder::connect) and
+//! [`bandwidth`](Builder::bandwidth). The service can have limits: see [`Sandbox::limit_records`] and
+//! [`limit_bytes`](Sandbox::limit_bytes). By default the network takes no time, and nothing is limited.
+//!
 //! Where the API's behaviour is not known, the sandbox chooses:
 //! - All reads return records in time order. `readStatus` is the status *before* the request: "false" for a record that
 //!   the request itself marks.
 //! - READ_SINCE_TIMESTAMP excludes records at a time stamp with an offset. A time stamp without an offset is in New York
 //!   time, and records at that time are included.
-//! - Read status is per stream. `recordCount` has no upper limit, and may exceed the number of records.
+//! - Read status is per stream. `recordCount` may exceed the number of records, and has no upper limit unless one is set.
 //! - SAMPLE and READ_SINCE_RECORD_ID get 400, unknown paths 404, and a JSON body with another content type 415.
 //! - Records written over HTTP or by [`Sandbox::write`] get the current time as their time stamp, or 1 µs after the last
 //!   record's if that is later.
 //! - The schema calls accept a token of either scope.
 //!
 //! Map of the code: `server` accepts requests (over `wire`), `route` determines what they ask for, `api` carries them out
-//! on the one `service` (`store`, `schema`, `token`), and `fault` changes their answers. `journal` keeps every call.
-//! `stamp`, `sample` and `pretty` are tools.
+//! on the one `service` (`store`, `entry`, `schema`, `token`, `limits`), and `fault` (`hook`) changes their answers. `link`
+//! is the network: it delays requests and paces answers. `state` is the test's own way to the service. `journal` keeps
+//! every call. `stamp`, `sample` and `pretty` are tools.
 
 mod answer;
 mod api;
+mod entry;
 mod fault;
+mod hook;
 mod journal;
+mod limits;
+mod link;
 mod pretty;
 mod route;
 mod sample;
@@ -42,6 +51,7 @@ mod schema;
 mod server;
 mod service;
 mod stamp;
+mod state;
 mod store;
 mod token;
 mod wire;
@@ -60,6 +70,7 @@ pub use service::Service;
 pub use store::{Identity, Record};
 
 use journal::Progress;
+use link::{Link, Settings};
 use server::{Server, Shared};
 
 /// A running service on 127.0.0.1. Dropping it stops the service and closes all connections, even of held requests.
@@ -80,7 +91,7 @@ pub struct Sandbox {
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder {
     port: u16,
-    latency: Duration,
+    link: Settings,
     token_lifetime: Duration,
 }
 
@@ -93,7 +104,7 @@ impl Builder {
 
     /// A pause before every request is carried out. The default is none.
     pub fn latency(mut self, latency: Duration) -> Builder {
-        self.latency = latency;
+        self.link.latency = latency;
         self
     }
 
@@ -112,14 +123,14 @@ impl Builder {
         let url = format!("http://{}", listener.local_addr()?);
         let service = Service::new(self.token_lifetime);
         let (client_id, client_secret) = (service.tokens.client_id.clone(), service.tokens.client_secret.clone());
-        let shared = Arc::new(Shared::new(service, self.latency));
+        let shared = Arc::new(Shared::new(service, Link::new(&self.link)));
         let server = Server::start(listener, Arc::clone(&shared))?;
         Ok(Sandbox { url, client_id, client_secret, shared, server: Some(server) })
     }
 }
 
 impl Sandbox {
-    /// Starts a sandbox on a free port, without latency.
+    /// Starts a sandbox on a free port, on a network that takes no time.
     ///
     /// # Panics
     /// If it cannot listen on loopback.
@@ -130,7 +141,7 @@ impl Sandbox {
 
     /// Settings to start a sandbox with.
     pub fn builder() -> Builder {
-        Builder { port: 0, latency: Duration::ZERO, token_lifetime: Duration::from_secs(3600) }
+        Builder { port: 0, link: Settings::default(), token_lifetime: Duration::from_secs(3600) }
     }
 
     /// The API's address, such as `http://127.0.0.1:43210`.
@@ -162,96 +173,6 @@ impl Sandbox {
             "apiUrl": self.url,
             "authUrl": self.auth_url(),
         })
-    }
-
-    /// Creates a stream and returns its id. The n-th stream of any sandbox has the same id.
-    pub fn create_stream(&self, name: &str) -> String {
-        self.service().create_stream(name)
-    }
-
-    /// Deletes a stream, as another client might. False if there is no such stream.
-    pub fn delete_stream(&self, stream: &str) -> bool {
-        self.service().delete_stream(stream)
-    }
-
-    /// Writes a record with a random id and the current time as its time stamp, or 1 µs after the last record if that is
-    /// later. `payload` is JSON text. It is kept byte for byte, and not validated against the active schema.
-    ///
-    /// # Panics
-    /// For a payload that is not JSON.
-    #[track_caller]
-    pub fn write(&self, stream: &str, payload: &str) -> Record {
-        self.service().write(stream, payload)
-    }
-
-    /// Writes a record with this id and this time stamp to its place in time order, which may be before records that are
-    /// already read. Records with equal time stamps are in the order of writing. With a text that is not a time stamp with
-    /// an offset, the record goes to the end.
-    ///
-    /// # Panics
-    /// For a payload that is not JSON.
-    #[track_caller]
-    pub fn write_as(&self, stream: &str, record_id: &str, timestamp: &str, payload: &str) -> Record {
-        self.service().write_as(stream, record_id, timestamp, payload)
-    }
-
-    /// Writes any text as the last record. It is served verbatim, read or unread.
-    #[track_caller]
-    pub fn write_text(&self, stream: &str, record: &str) {
-        self.service().write_text(stream, record);
-    }
-
-    /// Writes `count` sample records after the last record: cars for sale, shaped like the vendor's example. On an empty
-    /// stream of a new sandbox they are always the same. Ids and time stamps rise.
-    #[track_caller]
-    pub fn fill(&self, stream: &str, count: usize) {
-        self.service().fill(stream, count);
-    }
-
-    /// The unread records, in time order.
-    #[track_caller]
-    pub fn unread(&self, stream: &str) -> Vec<Identity> {
-        self.service().unread(stream)
-    }
-
-    /// The read records, in time order.
-    #[track_caller]
-    pub fn read(&self, stream: &str) -> Vec<Identity> {
-        self.service().read(stream)
-    }
-
-    /// All records, in time order.
-    #[track_caller]
-    pub fn records(&self, stream: &str) -> Vec<Record> {
-        self.service().records(stream)
-    }
-
-    /// The number of records, and how many of them are unread; zeros for a stream that does not exist.
-    pub fn tally(&self, stream: &str) -> (usize, usize) {
-        self.service().tally(stream)
-    }
-
-    /// Marks the `n` oldest unread records as read, as another consumer might, and returns them.
-    #[track_caller]
-    pub fn mark_oldest(&self, stream: &str, n: usize) -> Vec<Identity> {
-        self.service().mark_oldest(stream, n)
-    }
-
-    /// Removes the oldest record with this identity. False if there is none.
-    #[track_caller]
-    pub fn remove(&self, stream: &str, identity: &Identity) -> bool {
-        self.service().remove(stream, identity)
-    }
-
-    /// Withdraws the client's permission on a stream: from now on calls on its records get 403.
-    #[track_caller]
-    pub fn restrict(&self, stream: &str) {
-        self.service().restrict(stream);
-    }
-
-    /// Revokes all tokens issued so far.
-    pub fn revoke_tokens(&self) {
-        self.service().revoke_tokens();
     }
 
     /// Adds a rule to the script. Only the first rule that matches a call, in order of adding, applies to it.

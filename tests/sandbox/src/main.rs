@@ -1,6 +1,7 @@
 //! The sandbox as a program. `serve` is for trying things by hand, `run` runs one command against a sandbox of its own,
 //! and `target` is a Singer target that crashes.
 
+mod options;
 mod target;
 
 use std::ffi::OsString;
@@ -8,10 +9,10 @@ use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+use options::Options;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -45,16 +46,6 @@ enum Action {
     },
     /// Run a Singer target that commits in batches, prints each STATE that it has committed, and crashes at random
     Target(target::Target),
-}
-
-#[derive(Args)]
-struct Options {
-    /// The number of sample records in the stream
-    #[arg(long, value_name = "N", default_value_t = 12)]
-    records: usize,
-    /// A pause before every request is carried out, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    latency_ms: u64,
 }
 
 /// A sandbox with one stream of sample records.
@@ -153,11 +144,7 @@ fn cargo_variables() -> impl Iterator<Item = OsString> {
 
 impl SampleSandbox {
     fn start(port: u16, options: &Options) -> Result<SampleSandbox> {
-        let latency = Duration::from_millis(options.latency_ms);
-        let sandbox = Sandbox::builder().port(port).latency(latency).start();
-        let sandbox = sandbox.with_context(|| format!("cannot listen on 127.0.0.1:{port}"))?;
-        let stream = sandbox.create_stream("cars");
-        sandbox.fill(&stream, options.records);
+        let (sandbox, stream) = options.start(port)?;
         Ok(SampleSandbox { sandbox, stream })
     }
 

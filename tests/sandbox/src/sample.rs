@@ -38,6 +38,17 @@ pub(crate) fn payload(index: u64) -> String {
     )
 }
 
+/// `payload`, an object, with a field `padding` that makes it `bytes` long. Unchanged if it is too long for that.
+pub(crate) fn padded(payload: String, bytes: usize) -> String {
+    const FIELD: &str = r#","padding":""}"#;
+    // The field replaces the closing brace.
+    let padding = (bytes + 1).checked_sub(payload.len() + FIELD.len());
+    match padding.zip(payload.strip_suffix('}')) {
+        Some((padding, fields)) => format!(r#"{fields},"padding":"{}"}}"#, "x".repeat(padding)),
+        None => payload,
+    }
+}
+
 /// The id of a stream's sample record number `index`. Ids rise with the index.
 pub(crate) fn record_id(stream_id: &str, index: u64) -> String {
     let seed = stream_id.bytes().fold(index, |seed, byte| split_mix_64(seed ^ u64::from(byte)));

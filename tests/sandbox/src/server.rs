@@ -5,6 +5,7 @@ use std::future::pending;
 use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -24,8 +25,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::Endpoint;
 use crate::answer::Answer;
 use crate::api;
-use crate::fault::{Hook, Rule};
+use crate::fault::Rule;
+use crate::hook::Hook;
 use crate::journal::{Call, CallId, Journal};
+use crate::link::Link;
 use crate::route::Request;
 use crate::service::Service;
 use crate::wire::{AnswerBody, Connection, Transfer};
@@ -37,19 +40,19 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     /// Counts the releases of held requests.
     releases: watch::Sender<u64>,
-    latency: Duration,
+    pub(crate) link: Link,
     /// The message of the first panic in a hook.
     hook_panic: Mutex<Option<String>>,
 }
 
 impl Shared {
-    pub(crate) fn new(service: Service, latency: Duration) -> Shared {
+    pub(crate) fn new(service: Service, link: Link) -> Shared {
         Shared {
             service: Mutex::new(service),
             rules: Mutex::default(),
             journal: Journal::default(),
             releases: watch::Sender::new(0),
-            latency,
+            link,
             hook_panic: Mutex::default(),
         }
     }
@@ -140,13 +143,15 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
 
 async fn serve(connection: Connection, connection_number: usize, shared: Arc<Shared>) {
     let flushed = connection.flushed();
+    let fresh = AtomicBool::new(true);
     let service = service_fn(|request: HttpRequest<Incoming>| {
         let (shared, flushed) = (Arc::clone(&shared), Arc::clone(&flushed));
+        let first_on_connection = fresh.swap(false, Ordering::Relaxed);
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
             // In a task of its own: a real service too carries out a request whose client has disconnected.
-            let exchange = Exchange { shared, connection_number, head, body, flushed };
+            let exchange = Exchange { shared, connection_number, first_on_connection, head, body, flushed };
             tokio::spawn(exchange.handle()).await.map_err(io::Error::other)?
         }
     });
@@ -158,6 +163,7 @@ async fn serve(connection: Connection, connection_number: usize, shared: Arc<Sha
 struct Exchange {
     shared: Arc<Shared>,
     connection_number: usize,
+    first_on_connection: bool,
     head: Parts,
     body: Bytes,
     flushed: Arc<Notify>,
@@ -171,12 +177,9 @@ impl Exchange {
         let endpoint = request.endpoint;
         let id = self.shared.journal.add(self.call(&request));
         let rule = self.rule(endpoint, id);
+        wait(self.shared.link.delay(self.first_on_connection)).await;
         let pause = async {
-            let delay = self.shared.latency + rule.delay;
-            // Even a sleep of zero takes a millisecond.
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
+            wait(rule.delay).await;
             if rule.hold {
                 self.shared.journal.set_held(id);
                 if releases.changed().await.is_err() {
@@ -254,12 +257,20 @@ impl Exchange {
                 headers.insert(name, value.clone());
             }
         }
+        let pace = self.shared.link.transfer();
         let body = match rule.transfer {
-            Transfer::Complete | Transfer::Close => AnswerBody::complete(body),
-            Transfer::Cut => AnswerBody::half(&body, false, Arc::clone(&self.flushed)),
-            Transfer::CutChunked => AnswerBody::half(&body, true, Arc::clone(&self.flushed)),
+            Transfer::Complete | Transfer::Close => AnswerBody::complete(body, pace),
+            Transfer::Cut => AnswerBody::half(&body, false, Arc::clone(&self.flushed), pace),
+            Transfer::CutChunked => AnswerBody::half(&body, true, Arc::clone(&self.flushed), pace),
         };
         response.body(body).map_err(io::Error::other)
+    }
+}
+
+async fn wait(time: Duration) {
+    // Even a sleep of zero takes a millisecond.
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::limits::Limits;
 use crate::sample;
 use crate::schema::Schema;
 use crate::store::{Identity, Record, Store};
@@ -17,6 +18,7 @@ use crate::token::Tokens;
 /// test when its sandbox is dropped.
 pub struct Service {
     pub(crate) tokens: Tokens,
+    pub(crate) limits: Limits,
     streams: HashMap<String, Stream>,
     created: u64,
 }
@@ -32,7 +34,7 @@ pub(crate) struct Stream {
 
 impl Service {
     pub(crate) fn new(token_lifetime: Duration) -> Service {
-        Service { tokens: Tokens::new(token_lifetime), streams: HashMap::new(), created: 0 }
+        Service { tokens: Tokens::new(token_lifetime), limits: Limits::default(), streams: HashMap::new(), created: 0 }
     }
 
     /// See [`Sandbox::create_stream`](crate::Sandbox::create_stream).
@@ -77,7 +79,21 @@ impl Service {
     /// See [`Sandbox::fill`](crate::Sandbox::fill).
     #[track_caller]
     pub fn fill(&mut self, stream: &str, count: usize) {
-        self.store_mut(stream).fill(count);
+        self.store_mut(stream).fill(count, 0);
+    }
+
+    /// See [`Sandbox::fill_sized`](crate::Sandbox::fill_sized).
+    #[track_caller]
+    pub fn fill_sized(&mut self, stream: &str, count: usize, bytes: usize) {
+        self.store_mut(stream).fill(count, bytes);
+    }
+
+    /// See [`Sandbox::slip_in`](crate::Sandbox::slip_in).
+    #[track_caller]
+    pub fn slip_in(&mut self, stream: &str) -> Option<Record> {
+        let store = self.store_mut(stream);
+        let key = store.slip_in()?;
+        store.record(key)
     }
 
     /// See [`Sandbox::unread`](crate::Sandbox::unread).

@@ -9,14 +9,11 @@ use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::entry::Entry;
 use crate::sample;
 use crate::stamp::{Clock, Since, add_micros};
-
-/// The `readStatus` of an unread record. That of a read record is `true`.
-const UNREAD: &str = "false";
 
 /// What identifies a record. The id alone does not: a producer may write it again, with another time stamp.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,21 +42,6 @@ pub(crate) struct Key {
     seq: u64,
 }
 
-/// A part of a record's text: the offsets of its first byte and of the byte after its last. Empty if the text lacks it.
-type Span = (u32, u32);
-
-/// A stored record.
-#[derive(Debug)]
-struct Entry {
-    text: Box<str>,
-    /// `recordId` and `recordTimeStampISO` as JSON string literals, and the payload.
-    id: Span,
-    stamp: Span,
-    payload: Span,
-    /// The offset of [`UNREAD`]; `None` for a text that is served verbatim.
-    status: Option<u32>,
-}
-
 /// A stream's records.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -71,6 +53,7 @@ pub(crate) struct Store {
     by_id: BTreeSet<(u64, Key)>,
     next_seq: u64,
     filled: u64,
+    slipped_in: u64,
 }
 
 impl Store {
@@ -84,6 +67,7 @@ impl Store {
             by_id: BTreeSet::new(),
             next_seq: 0,
             filled: 0,
+            slipped_in: 0,
         }
     }
 
@@ -105,17 +89,30 @@ impl Store {
         self.add(self.end(), Entry::verbatim(text))
     }
 
-    /// Adds `count` sample records after the last record. On an empty stream of a new sandbox they are always the same.
-    pub(crate) fn fill(&mut self, count: usize) {
+    /// Adds `count` sample records after the last record, with payloads padded to `bytes`. On an empty stream of a new
+    /// sandbox they are always the same.
+    pub(crate) fn fill(&mut self, count: usize, bytes: usize) {
         let start = self.last().map_or(sample::START, |last| add_micros(last, sample::STEP_MICROS));
         for step in 0..count {
             let micros = i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(sample::STEP_MICROS);
             let at = add_micros(start, micros);
             let id = sample::record_id(&self.stream_id, self.filled);
-            let payload = sample::payload(self.filled);
+            let payload = sample::padded(sample::payload(self.filled), bytes);
             self.insert(at, &id, &self.clock.format(at), &payload);
             self.filled += 1;
         }
+    }
+
+    /// Adds a record right behind the first unread one, with a time stamp in the middle between it and the record that
+    /// follows it. Nothing if all records are read.
+    pub(crate) fn slip_in(&mut self) -> Option<Key> {
+        let first = *self.unread.first()?;
+        let next = self.records.range((Bound::Excluded(first), Bound::Unbounded)).next();
+        let gap = next.map_or(sample::STEP_MICROS, |(next, _)| first.at.duration_until(next.at).as_micros() as i64);
+        let at = add_micros(first.at, gap / 2);
+        self.slipped_in += 1;
+        let (id, payload) = (format!("slip-in-{}", self.slipped_in), format!(r#"{{"slipIn":{}}}"#, self.slipped_in));
+        Some(self.insert(at, &id, &self.clock.format(at), &payload))
     }
 
     /// Removes the oldest record with this identity; false if there is none.
@@ -161,17 +158,17 @@ impl Store {
         }
     }
 
-    /// The JSON array of these records, with their current read status.
-    pub(crate) fn answer(&self, keys: &[Key]) -> Vec<u8> {
+    /// The JSON array of these records, with their current read status, or all of them as read.
+    pub(crate) fn answer(&self, keys: &[Key], as_read: bool) -> Vec<u8> {
         let entries = || keys.iter().filter_map(|key| self.records.get(key).map(|entry| (key, entry)));
-        let size: usize = entries().map(|(_, entry)| entry.text.len() + 1).sum();
+        let size: usize = entries().map(|(_, entry)| entry.len() + 1).sum();
         let mut body = Vec::with_capacity(size + 2);
         body.push(b'[');
         for (key, entry) in entries() {
             if body.len() > 1 {
                 body.push(b',');
             }
-            entry.write_to(&mut body, !self.unread.contains(key));
+            entry.write_to(&mut body, as_read || !self.unread.contains(key));
         }
         body.push(b']');
         body
@@ -226,7 +223,7 @@ impl Store {
     fn add(&mut self, at: Timestamp, entry: Entry) -> Key {
         let key = Key { at, seq: self.next_seq };
         self.next_seq += 1;
-        self.by_id.insert((hash(&entry.decode(entry.id)), key));
+        self.by_id.insert((hash(&entry.record_id()), key));
         self.unread.insert(key);
         self.records.insert(key, entry);
         key
@@ -236,93 +233,9 @@ impl Store {
         let hash = hash(record_id);
         let first = Key { at: Timestamp::MIN, seq: 0 };
         let last = Key { at: Timestamp::MAX, seq: u64::MAX };
-        let same_id = move |key: &Key| self.records.get(key).is_some_and(|entry| entry.decode(entry.id) == record_id);
+        let same_id = move |key: &Key| self.records.get(key).is_some_and(|entry| entry.record_id() == record_id);
         self.by_id.range((hash, first)..=(hash, last)).map(|(_, key)| *key).filter(same_id)
     }
-}
-
-/// The parts of a text that is served verbatim.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Fields<'a> {
-    #[serde(borrow)]
-    record_id: Option<&'a RawValue>,
-    #[serde(borrow, rename = "recordTimeStampISO")]
-    stamp: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data_payload: Option<&'a RawValue>,
-}
-
-impl Entry {
-    fn new(stream_id: &str, record_id: &str, stamp: &str, payload: &str) -> Entry {
-        let mut text = String::with_capacity(160 + record_id.len() + stream_id.len() + stamp.len() + payload.len());
-        let mut put = |key: &str, literal: &str| -> Span {
-            text.push_str(key);
-            let from = offset(text.len());
-            text.push_str(literal);
-            (from, offset(text.len()))
-        };
-        let id = put(r#"{"recordId":"#, &quoted(record_id));
-        put(r#","streamId":"#, &quoted(stream_id));
-        let stamp = put(r#","recordTimeStampISO":"#, &quoted(stamp));
-        let status = put(r#","readStatus":""#, UNREAD).0;
-        let payload = put(r#"","dataPayload":"#, payload);
-        text.push('}');
-        Entry { text: text.into_boxed_str(), id, stamp, payload, status: Some(status) }
-    }
-
-    fn verbatim(text: &str) -> Entry {
-        let fields: Option<Fields<'_>> = serde_json::from_str(text).ok();
-        let span = |part: Option<&RawValue>| part.map_or((0, 0), |part| span_in(text, part.get()));
-        let (id, stamp, payload) = fields.map_or((None, None, None), |f| (f.record_id, f.stamp, f.data_payload));
-        Entry { id: span(id), stamp: span(stamp), payload: span(payload), text: text.into(), status: None }
-    }
-
-    fn part(&self, span: Span) -> &str {
-        self.text.get(span.0 as usize..span.1 as usize).unwrap_or_default()
-    }
-
-    /// The value of a string literal in the text; empty if there is none.
-    fn decode(&self, span: Span) -> String {
-        serde_json::from_str(self.part(span)).unwrap_or_default()
-    }
-
-    fn identity(&self) -> Identity {
-        Identity { record_id: self.decode(self.id), timestamp: self.decode(self.stamp) }
-    }
-
-    fn record(&self) -> Record {
-        let payload = self.part(self.payload).to_owned();
-        Record { identity: self.identity(), json: self.text.to_string(), payload }
-    }
-
-    fn write_to(&self, body: &mut Vec<u8>, read: bool) {
-        match self.status {
-            Some(status) if read => {
-                let (head, tail) = self.text.split_at(status as usize);
-                body.extend_from_slice(head.as_bytes());
-                body.extend_from_slice(b"true");
-                body.extend_from_slice(tail.strip_prefix(UNREAD).unwrap_or(tail).as_bytes());
-            }
-            _ => body.extend_from_slice(self.text.as_bytes()),
-        }
-    }
-}
-
-/// `text` as a JSON string literal.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// The span of `part`, which must be a slice of `text`.
-fn span_in(text: &str, part: &str) -> Span {
-    let from = part.as_ptr() as usize - text.as_ptr() as usize;
-    (offset(from), offset(from + part.len()))
-}
-
-/// An offset in a record's text. Beyond 4 GB it is wrong: the record's parts would be empty, its text would be complete.
-fn offset(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 fn hash(record_id: &str) -> u64 {

@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use crate::link::Pace;
+
 /// How much of an answer is sent before the connection closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transfer {
@@ -82,7 +84,9 @@ impl AsyncWrite for Connection {
 
 /// The body of an answer.
 pub(crate) struct AnswerBody {
+    /// What is not sent yet; `None` once all is sent.
     data: Option<Bytes>,
+    pace: Pace,
     /// The `content-length`; `None` for chunks.
     content_length: Option<u64>,
     /// Makes the body fail once its data is flushed.
@@ -96,15 +100,16 @@ enum Cut {
 
 impl AnswerBody {
     /// The whole of `body`.
-    pub(crate) fn complete(body: Bytes) -> AnswerBody {
-        AnswerBody { content_length: Some(body.len() as u64), data: Some(body), cut: None }
+    pub(crate) fn complete(body: Bytes, pace: Pace) -> AnswerBody {
+        AnswerBody { content_length: Some(body.len() as u64), data: Some(body), pace, cut: None }
     }
 
     /// Half of `body`, in chunks or with the full length as its `content-length`.
-    pub(crate) fn half(body: &Bytes, chunked: bool, flushed: Arc<Notify>) -> AnswerBody {
+    pub(crate) fn half(body: &Bytes, chunked: bool, flushed: Arc<Notify>, pace: Pace) -> AnswerBody {
         AnswerBody {
             content_length: (!chunked).then_some(body.len() as u64),
             data: Some(body.slice(..body.len() / 2)),
+            pace,
             cut: Some(Cut::AfterData(flushed)),
         }
     }
@@ -115,13 +120,19 @@ impl Body for AnswerBody {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(data) = self.data.take() {
-            if let Some(Cut::AfterData(flushed)) = &self.cut {
-                self.cut = Some(Cut::AfterFlush(Box::pin(Arc::clone(flushed).notified_owned())));
+        let this = &mut *self;
+        if let Some(left) = &mut this.data {
+            let piece = ready!(this.pace.poll_piece(left.len(), cx));
+            let piece = left.split_to(piece);
+            if left.is_empty() {
+                this.data = None;
+                if let Some(Cut::AfterData(flushed)) = &this.cut {
+                    this.cut = Some(Cut::AfterFlush(Box::pin(Arc::clone(flushed).notified_owned())));
+                }
             }
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        let Some(Cut::AfterFlush(flushed)) = &mut self.cut else { return Poll::Ready(None) };
+        let Some(Cut::AfterFlush(flushed)) = &mut this.cut else { return Poll::Ready(None) };
         ready!(flushed.as_mut().poll(cx));
         Poll::Ready(Some(Err(io::Error::other("cut by the script"))))
     }

@@ -2,6 +2,8 @@
 
 mod client;
 mod faults;
+mod limits;
+mod network;
 mod program;
 mod records;
 mod streams;

@@ -1,8 +1,10 @@
-use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+
+use crate::client::{self, Reply};
 
 fn sandbox(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_streamduo-sandbox"));
@@ -53,29 +55,81 @@ fn run_forwards_sigterm() {
     assert_eq!(run(&["run"], &format!("trap 'exit 9' TERM; {script}")).status.code(), Some(9));
 }
 
+/// A running `serve`.
+struct Serving {
+    child: Child,
+    config: Value,
+}
+
+impl Serving {
+    fn start(args: &[&str]) -> Serving {
+        let mut child = sandbox(&["serve"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the sandbox runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
+        let mut config = String::new();
+        while stdout.read_line(&mut config).expect("a line") > 0 && !config.ends_with("}\n") {}
+        Serving { child, config: serde_json::from_str(&config).expect("JSON") }
+    }
+
+    fn setting(&self, name: &str) -> &str {
+        self.config[name].as_str().expect("a string")
+    }
+
+    fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let address = self.setting("apiUrl").strip_prefix("http://").expect("a url");
+        let mut connection = TcpStream::connect(address).expect("it listens");
+        client::write(&mut connection, method, path, headers, body);
+        client::read(&connection).expect("an answer")
+    }
+
+    /// Stops it with SIGTERM, and returns its stderr.
+    fn stop(self) -> String {
+        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(killed.success());
+        let output = self.child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0));
+        text(&output.stderr).to_owned()
+    }
+}
+
 #[test]
 fn serve_prints_the_settings_and_serves_until_a_signal() {
-    let mut child = sandbox(&["serve", "--records", "5"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the sandbox runs");
-    let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
-    let mut config = String::new();
-    while stdout.read_line(&mut config).expect("a line") > 0 && !config.ends_with("}\n") {}
-    let config: Value = serde_json::from_str(&config).expect("JSON");
-    let url = config["apiUrl"].as_str().and_then(|url| url.strip_prefix("http://")).expect("a url");
-    let mut connection = TcpStream::connect(url).expect("it listens");
-    connection.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("a request");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("an answer");
-    assert!(answer.ends_with("OK"));
-
-    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
-    assert!(killed.success());
-    let output = child.wait_with_output().expect("it ends");
-    assert_eq!(output.status.code(), Some(0));
-    let stderr = text(&output.stderr);
+    let serving = Serving::start(&["--records", "5"]);
+    assert_eq!(serving.call("GET", "/health", &[], "").text(), "OK");
+    let stderr = serving.stop();
     assert!(stderr.contains("STREAMDUO_SDK_URL=http://") && stderr.contains("Client.auth_endpoint ="), "{stderr}");
     assert!(stderr.ends_with("sandbox: 5 records, 0 marked as read, 5 unread; 1 request\n"), "{stderr}");
+}
+
+#[test]
+fn options_set_the_network_the_limits_and_the_records() {
+    let options = "--records 3 --record-bytes 500 --latency-ms 1 --jitter-ms 1 --seed 7 --connect-ms 1 \
+                   --bandwidth 1000000 --max-records 4 --max-bytes 1600 --refuse-with 400 --slip-in 2";
+    let serving = Serving::start(&options.split_whitespace().collect::<Vec<_>>());
+    let (id, secret) = (serving.setting("clientId"), serving.setting("clientSecret"));
+    let form = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
+    let form_encoded = [("content-type", "application/x-www-form-urlencoded")];
+    let token = serving.call("POST", "/oauth2/token", &form_encoded, &form).json();
+    let bearer = format!("Bearer {}", token["access_token"].as_str().expect("a token"));
+    let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+    let path = format!("/stream/{}/record-request", serving.setting("streamId"));
+    let mark = |count| serving.call("POST", &path, &headers, &client::unread(count, true).to_string());
+
+    assert_eq!(serving.call("POST", &path, &headers, &client::unread(3, false).to_string()).status, 400, "too long");
+    assert_eq!(mark(5).text(), r#"{"message":"5 records are too many: the limit is 4"}"#);
+    let second = mark(2);
+    assert_eq!((second.status, &*second.ids()[1]), (200, "slip-in-1"));
+    let third = mark(4);
+    assert_eq!((third.status, third.json()[0]["dataPayload"].to_string().len()), (200, 500));
+    let stderr = serving.stop();
+    assert!(stderr.ends_with("sandbox: 4 records, 4 marked as read, 0 unread; 5 requests\n"), "{stderr}");
+
+    for bad in ["--bandwidth 0", "--slip-in 0", "--refuse-with 200"] {
+        let refused = sandbox(&["run"]).args(bad.split(' ')).args(["--", "true"]).output().expect("the sandbox runs");
+        assert_eq!(refused.status.code(), Some(2), "{bad}");
+    }
 }
