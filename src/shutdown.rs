@@ -1,17 +1,17 @@
 //! Signals: the first SIGTERM or SIGINT asks the run to end after the page that is being written, a second one ends it at once.
+//!
+//! A stop wakes every wait. Nothing polls for it, so a run that waits takes no CPU time.
 
-use std::fmt;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::{fmt, thread};
 
 use anyhow::{Context, Result};
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-
-/// How often a wait looks whether a stop was asked for.
-pub const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(25);
 
 /// The run ended because a signal asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,20 +33,29 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// Whether a stop was asked for. Clones share the answer.
-#[derive(Debug, Clone, Default)]
+/// Whether a stop was asked for. Clones share the answer. The default one never stops.
+#[derive(Debug, Clone)]
 pub struct Shutdown {
     /// The number of the signal, 0 while there was none.
     signal: Arc<AtomicUsize>,
+    /// Disconnected soon after the number is set.
+    requested: Receiver<Infallible>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Shutdown {
+        Shutdown { signal: Arc::default(), requested: never() }
+    }
 }
 
 impl Shutdown {
     /// Catches SIGTERM and SIGINT from now on.
     ///
     /// # Errors
-    /// When the operating system refuses a handler.
+    /// When the operating system refuses a handler or a thread.
     pub fn install() -> Result<Shutdown> {
-        let shutdown = Shutdown::default();
+        let (sender, requested) = bounded(0);
+        let shutdown = Shutdown { signal: Arc::default(), requested };
         let (terminated, interrupted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         for (signal, this, other) in [(SIGTERM, &terminated, &interrupted), (SIGINT, &interrupted, &terminated)] {
             let number = usize::try_from(signal)?;
@@ -59,6 +68,7 @@ impl Shutdown {
                 .and_then(|_| flag::register_usize(signal, Arc::clone(&shutdown.signal), number))
                 .with_context(|| format!("catch signal {signal}"))?;
         }
+        disconnect_on_signal(shutdown.clone(), sender)?;
         Ok(shutdown)
     }
 
@@ -78,13 +88,70 @@ impl Shutdown {
     /// # Errors
     /// [`Stopped`] once a signal has come.
     pub fn sleep(&self, duration: Duration) -> Result<(), Stopped> {
-        let start = Instant::now();
-        loop {
-            self.check()?;
-            match duration.checked_sub(start.elapsed()) {
-                None | Some(Duration::ZERO) => return Ok(()),
-                Some(left) => thread::sleep(left.min(STOP_CHECK_INTERVAL)),
-            }
+        self.check()?;
+        // Nothing is ever sent: the wait ends with the time or with a stop.
+        let _ = self.requested.recv_timeout(duration);
+        self.check()
+    }
+
+    /// A channel on which nothing is ever sent, and which is disconnected once a stop is asked for. To be selected beside the
+    /// channel of what is waited for; [`Shutdown::check`] then says which signal it was.
+    pub fn requested(&self) -> &Receiver<Infallible> {
+        &self.requested
+    }
+}
+
+/// Starts the thread that drops `sender` at the first signal. To be called after the flags are registered: handlers run in
+/// the order of registration, so the number is set before the thread wakes.
+#[cfg(unix)]
+fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).context("catch signals")?;
+    start_thread(move || {
+        // A signal that came before `signals` was made does not reach it.
+        if shutdown.check().is_ok() {
+            signals.forever().next();
         }
+        drop(sender);
+    })
+}
+
+/// Starts the thread that drops `sender` soon after the first signal. There is nothing to wait on here, so it polls.
+#[cfg(not(unix))]
+fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
+    start_thread(move || {
+        while shutdown.check().is_ok() {
+            thread::sleep(Duration::from_millis(25));
+        }
+        drop(sender);
+    })
+}
+
+fn start_thread(run: impl FnOnce() + Send + 'static) -> Result<()> {
+    thread::Builder::new().name("signals".to_owned()).spawn(run).context("start a thread")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_ends_a_sleep() {
+        let (sender, requested) = bounded(0);
+        let shutdown = Shutdown { signal: Arc::default(), requested };
+        let signal = Arc::clone(&shutdown.signal);
+        let stop = thread::spawn(move || {
+            signal.store(15, Ordering::SeqCst);
+            drop(sender);
+        });
+        assert_eq!(shutdown.sleep(Duration::MAX), Err(Stopped { signal: 15 }));
+        stop.join().unwrap();
+    }
+
+    #[test]
+    fn the_default_never_stops() {
+        let shutdown = Shutdown::default();
+        assert_eq!(shutdown.sleep(Duration::from_nanos(1)), Ok(()));
+        assert_eq!(shutdown.check(), Ok(()));
     }
 }

@@ -4,12 +4,12 @@
 //! URL's query, a header or a secret.
 
 use std::io::Read as _;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::config::url::is_loopback;
 use crate::metrics;
 use crate::record::Timing;
-use crate::shutdown::{STOP_CHECK_INTERVAL, Shutdown};
+use crate::shutdown::Shutdown;
 
 /// The most that the answer of a token endpoint may hold, in bytes. Tokens take a few kilobytes.
 const MAX_TOKEN_ANSWER: usize = 256 * 1024;
@@ -219,7 +219,7 @@ impl Call {
 
     /// Sends the request after a pause, on the background thread.
     pub fn start(self, pause: Duration) -> Pending {
-        let (answered, answer) = mpsc::sync_channel(1);
+        let (answered, answer) = bounded(1);
         let (host, background) = (self.host.clone(), self.background.clone());
         // If the thread is gone, `answered` is dropped, and `wait` returns an error.
         let _ = background.send(Box::new(move || {
@@ -250,7 +250,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Starts the background thread. It sends one request after the other. If a mark needs a new token while the next page is under
 /// way, the token waits for the page. An abandoned request is the thread's last one, and ends with the process.
 fn start_background() -> Result<Sender<Job>> {
-    let (jobs, queue) = mpsc::channel::<Job>();
+    let (jobs, queue) = unbounded::<Job>();
     let serve = move || queue.into_iter().for_each(|job| job());
     thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
     Ok(jobs)
@@ -269,14 +269,18 @@ impl Pending {
     /// # Errors
     /// [`HttpError`] or [`crate::shutdown::Stopped`].
     pub fn wait(self, stop: &Shutdown) -> Result<Answer> {
-        loop {
-            match self.answer.recv_timeout(STOP_CHECK_INTERVAL) {
-                Ok(answer) => return Ok(answer?),
-                Err(RecvTimeoutError::Timeout) => stop.check()?,
-                Err(RecvTimeoutError::Disconnected) => {
-                    let reason = "the request was given up".to_owned();
-                    return Err(HttpError::CutOff { host: self.host, reason, has_begun: false }.into());
-                }
+        let answer = select! {
+            recv(self.answer) -> answer => answer,
+            recv(stop.requested()) -> _ => {
+                stop.check()?;
+                self.answer.recv()
+            }
+        };
+        match answer {
+            Ok(answer) => Ok(answer?),
+            Err(_) => {
+                let reason = "the request was given up".to_owned();
+                Err(HttpError::CutOff { host: self.host, reason, has_begun: false }.into())
             }
         }
     }
