@@ -17,12 +17,17 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::record::{Delivered, Identity, Peeked};
+use crate::record::{Delivered, Identity, Peeked, Timing};
 use crate::streamduo::retry::RetryPolicy;
 use crate::streamduo::{Count, Marked};
 
 /// Small, because the streams are short.
 const FIRST_PAGE: usize = 3;
+const PAGE_BYTES: usize = 2_000;
+const WINDOW_BYTES: usize = 4_000;
+
+/// The longest that a record's payload gets, in bytes. One record alone is within every [`Capacity`].
+const MAX_PAYLOAD: usize = 300;
 
 /// What others do to the stream before a request is served.
 #[derive(Debug, Clone)]
@@ -56,10 +61,43 @@ struct Call {
     overtaken: bool,
 }
 
+/// What the service and the way to it can carry.
+#[derive(Debug, Clone, Copy)]
+struct Capacity {
+    /// The service refuses more records, or a longer answer, with this status.
+    records: usize,
+    bytes: usize,
+    refusal: u16,
+    /// How long a byte of an answer takes.
+    pace: Duration,
+}
+
+impl Capacity {
+    const UNLIMITED: Capacity = Capacity { records: usize::MAX, bytes: usize::MAX, refusal: 413, pace: Duration::ZERO };
+
+    fn refuses(&self, asked: usize, answer: &Bytes) -> bool {
+        asked > self.records || answer.len() > self.bytes
+    }
+
+    fn refusal(&self) -> anyhow::Error {
+        HttpError::Status { host: "h".to_owned(), status: self.refusal, retry_after: None, text: String::new() }.into()
+    }
+
+    /// How long an answer takes from its first byte to its last, unless that is too long.
+    fn transfer(&self, answer: &Bytes, timeout: Duration) -> Result<Duration> {
+        let transfer = self.pace * u32::try_from(answer.len()).unwrap();
+        if transfer < timeout {
+            return Ok(transfer);
+        }
+        Err(HttpError::TimedOut { host: "h".to_owned(), timeout, has_begun: true }.into())
+    }
+}
+
 /// One run of the tap: what becomes of its requests, and of what it writes.
 #[derive(Debug, Clone)]
 struct Script {
     calls: Vec<Call>,
+    capacity: Capacity,
     /// The most records that the service shows and marks in one request.
     cap: usize,
     /// stdout breaks after so many records.
@@ -68,11 +106,20 @@ struct Script {
     commits: Vec<bool>,
 }
 
+impl Script {
+    /// Nothing happens, and the target commits everything.
+    fn of(capacity: Capacity) -> Script {
+        Script { calls: Vec::new(), capacity, cap: usize::MAX, stdout_breaks: None, commits: Vec::new() }
+    }
+}
+
 /// A record of the service.
 #[derive(Debug, Clone)]
 struct Stored {
     identity: Identity,
     read: bool,
+    /// The size of its payload, in bytes.
+    payload: usize,
 }
 
 /// The stream, and what is known of each record.
@@ -80,6 +127,8 @@ struct Stored {
 struct Service {
     /// In time order.
     records: Vec<Stored>,
+    /// The sizes of the payloads, in turn.
+    payloads: Vec<usize>,
     arrived: usize,
     marked_by_others: BTreeSet<Identity>,
     marked_by_tap: BTreeSet<Identity>,
@@ -97,8 +146,8 @@ struct Service {
 }
 
 impl Service {
-    fn of(count: usize) -> Service {
-        let mut service = Service::default();
+    fn of(count: usize, payloads: Vec<usize>) -> Service {
+        let mut service = Service { payloads, ..Service::default() };
         for _ in 0..count {
             service.arrive(service.records.len(), false);
         }
@@ -119,7 +168,8 @@ impl Service {
             (None, None) => "50000000".to_owned(),
         };
         let identity = Identity { record_id: self.arrived.to_string(), timestamp };
-        self.records.insert(place, Stored { identity, read: false });
+        let payload = self.payloads[self.arrived % self.payloads.len()];
+        self.records.insert(place, Stored { identity, read: false, payload });
     }
 
     fn happen(&mut self, event: &Event) {
@@ -149,10 +199,6 @@ impl Service {
     }
 }
 
-fn page(records: &[Stored], asked: usize) -> Page {
-    Page::parse(text(records), asked).unwrap()
-}
-
 fn lost_answer() -> anyhow::Error {
     HttpError::InvalidBody("the answer was lost".to_owned()).into()
 }
@@ -160,9 +206,11 @@ fn lost_answer() -> anyhow::Error {
 fn text(records: &[Stored]) -> Bytes {
     let texts: Vec<_> = records
         .iter()
-        .map(|Stored { identity, read }| {
+        .map(|Stored { identity, read, payload }| {
             let Identity { record_id, timestamp } = identity;
-            json!({"recordId": record_id, "recordTimeStampISO": timestamp, "readStatus": read.to_string()}).to_string()
+            let (read, payload) = (read.to_string(), "x".repeat(*payload));
+            json!({"recordId": record_id, "recordTimeStampISO": timestamp, "readStatus": read, "dataPayload": payload})
+                .to_string()
         })
         .collect();
     format!("[{}]", texts.join(",")).into()
@@ -189,6 +237,8 @@ struct FakeService {
     output: Shared<Output>,
     calls: VecDeque<Call>,
     cap: usize,
+    capacity: Capacity,
+    timeout: Duration,
     mode: Acknowledge,
     failures: Shared<usize>,
     /// When the page that is to be marked next was peeked, in events.
@@ -212,14 +262,25 @@ impl FakeService {
     fn peek_ahead(&self, count: Count) -> (usize, Result<Peeked>) {
         let service = self.service.borrow();
         let unread = service.unread(count.max().min(self.cap));
-        (service.events, Peeked::new(page(&unread, count.max())).map_err(Into::into))
+        let page = self.answer(&unread, count.max());
+        (service.events, page.and_then(|page| Ok(Peeked::new(page)?)))
     }
 
     fn look(&mut self, count: usize, look: impl Fn(&Service, usize) -> Vec<Stored>) -> Result<Page> {
         match self.next(count) {
-            (shown, Answer::Comes) => Ok(page(&look(&self.service.borrow(), shown), count)),
+            (shown, Answer::Comes) => self.answer(&look(&self.service.borrow(), shown), count),
             _ => bail!("the run ends in a peek"),
         }
+    }
+
+    /// The answer to a request for `asked` records that marks nothing.
+    fn answer(&self, records: &[Stored], asked: usize) -> Result<Page> {
+        let answer = text(records);
+        if self.capacity.refuses(asked, &answer) {
+            return Err(self.capacity.refusal());
+        }
+        let transfer = self.capacity.transfer(&answer, self.timeout)?;
+        Ok(Page::parse(answer, asked)?.timed(Timing { first_byte: Duration::ZERO, transfer }))
     }
 }
 
@@ -238,6 +299,12 @@ impl Queue for FakeService {
             Answer::Comes | Answer::Lost | Answer::Killed => {}
         }
         let service = &mut *self.service.borrow_mut();
+        let answer = text(&service.unread(count));
+        if self.capacity.refuses(count, &answer) {
+            return Err(self.capacity.refusal());
+        }
+        let transfer = self.capacity.transfer(&answer, self.timeout);
+        let fate = if fate == Answer::Comes && transfer.is_err() { Answer::Lost } else { fate };
         let marked = service.mark(count);
         let output = self.output.borrow();
         for identity in &marked {
@@ -257,11 +324,11 @@ impl Queue for FakeService {
             service.marked_by_tap.insert(identity.clone());
         }
         match fate {
-            Answer::Comes => {
-                let marked: Vec<_> = marked.into_iter().map(|identity| Stored { identity, read: false }).collect();
-                Ok(Marked::Answered(delivered.parse_marked(text(&marked))?))
+            Answer::Comes => Ok(Marked::Answered(delivered.parse_marked(answer)?)),
+            Answer::Lost => {
+                *self.failures.borrow_mut() += usize::from(transfer.is_err());
+                Err(transfer.err().unwrap_or_else(lost_answer))
             }
-            Answer::Lost => Err(lost_answer()),
             _ => bail!("killed"),
         }
     }
@@ -342,9 +409,9 @@ struct World {
 }
 
 impl World {
-    fn new(records: usize, mode: &str, page_size: usize) -> World {
+    fn new(records: usize, payloads: Vec<usize>, mode: &str, page_size: usize) -> World {
         World {
-            service: Rc::new(RefCell::new(Service::of(records))),
+            service: Rc::new(RefCell::new(Service::of(records, payloads))),
             output: Rc::default(),
             config: config(mode, page_size),
             failures: Rc::default(),
@@ -365,6 +432,8 @@ impl World {
             output: Rc::clone(&self.output),
             calls: script.calls.iter().cloned().collect(),
             cap: script.cap,
+            capacity: script.capacity,
+            timeout: self.config.request_timeout,
             mode: self.config.acknowledge,
             failures: Rc::clone(&self.failures),
             peeked_at: 0,
@@ -377,7 +446,7 @@ impl World {
         };
         let endpoints = Endpoints { service, writer: Box::new(target), stream: "records".to_owned(), state };
         let retries = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::new(self.config.max_retries) };
-        let tuning = Tuning { first_page: FIRST_PAGE, retries };
+        let tuning = Tuning { first_page: FIRST_PAGE, page_bytes: PAGE_BYTES, window_bytes: WINDOW_BYTES, retries };
         let end = super::run(&self.config, tuning, endpoints, None, Shutdown::default());
         if end.is_err() {
             *self.failures.borrow_mut() += 1;
@@ -418,7 +487,11 @@ impl World {
 
     /// Runs without trouble until nothing is unread; then everything is delivered.
     fn finish(&mut self) -> Result<(), TestCaseError> {
-        let calm = Script { calls: Vec::new(), cap: usize::MAX, stdout_breaks: None, commits: Vec::new() };
+        self.finish_with(Capacity::UNLIMITED)
+    }
+
+    fn finish_with(&mut self, capacity: Capacity) -> Result<(), TestCaseError> {
+        let calm = Script::of(capacity);
         for _ in 0..100 {
             self.run(&calm)?;
             if self.service.borrow().unread(1).is_empty() {
@@ -487,14 +560,41 @@ fn cap() -> impl Strategy<Value = usize> {
     prop_oneof![3 => Just(usize::MAX), 1 => FIRST_PAGE..8]
 }
 
+fn payloads() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(0..MAX_PAYLOAD, 1..6)
+}
+
+fn capacity() -> impl Strategy<Value = Capacity> {
+    let limited = (
+        prop_oneof![Just(usize::MAX), 1..10usize],
+        prop_oneof![Just(usize::MAX), MAX_PAYLOAD + 200..3 * MAX_PAYLOAD],
+        prop::sample::select(&[400, 413, 422, 500, 503][..]),
+        prop_oneof![Just(0), 1..120u64],
+    );
+    let limited = limited.prop_map(|(records, bytes, refusal, millis)| Capacity {
+        records,
+        bytes,
+        refusal,
+        pace: Duration::from_millis(millis),
+    });
+    prop_oneof![1 => Just(Capacity::UNLIMITED), 2 => limited]
+}
+
 fn script() -> impl Strategy<Value = Script> {
     (
         prop::collection::vec(call(answer()), 0..8),
+        capacity(),
         cap(),
         prop::option::weighted(0.3, 0..10usize),
         prop::collection::vec(any::<bool>(), 0..4),
     )
-        .prop_map(|(calls, cap, stdout_breaks, commits)| Script { calls, cap, stdout_breaks, commits })
+        .prop_map(|(calls, capacity, cap, stdout_breaks, commits)| Script {
+            calls,
+            capacity,
+            cap,
+            stdout_breaks,
+            commits,
+        })
 }
 
 /// Whatever happens but failures: late records, other consumers, capped pages.
@@ -502,8 +602,7 @@ fn calm_script() -> impl Strategy<Value = Script> {
     (prop::collection::vec(call(Just(Answer::Comes)), 0..12), cap()).prop_map(|(calls, cap)| Script {
         calls,
         cap,
-        stdout_breaks: None,
-        commits: Vec::new(),
+        ..Script::of(Capacity::UNLIMITED)
     })
 }
 
@@ -512,9 +611,10 @@ proptest! {
 
     #[test]
     fn nothing_that_is_marked_is_lost_in_write_mode(
-        records in 0..30usize, page_size in 1..15usize, scripts in prop::collection::vec(script(), 1..5)
+        records in 0..30usize, payloads in payloads(), page_size in 1..15usize,
+        scripts in prop::collection::vec(script(), 1..5)
     ) {
-        let mut world = World::new(records, "write", page_size);
+        let mut world = World::new(records, payloads, "write", page_size);
         for script in &scripts {
             world.run(script)?;
         }
@@ -531,9 +631,10 @@ proptest! {
 
     #[test]
     fn nothing_that_is_marked_is_lost_in_commit_mode(
-        records in 0..30usize, max_pending in 1..20usize, scripts in prop::collection::vec(script(), 1..5)
+        records in 0..30usize, payloads in payloads(), max_pending in 1..20usize,
+        scripts in prop::collection::vec(script(), 1..5)
     ) {
-        let mut world = World::new(records, "commit", max_pending);
+        let mut world = World::new(records, payloads, "commit", max_pending);
         for script in &scripts {
             world.run(script)?;
         }
@@ -542,12 +643,31 @@ proptest! {
 
     #[test]
     fn a_run_without_failures_writes_every_record_once(
-        records in 0..30usize, page_size in 1..15usize, script in calm_script()
+        records in 0..30usize, payloads in payloads(), page_size in 1..15usize, script in calm_script()
     ) {
-        let mut world = World::new(records, "write", page_size);
+        let mut world = World::new(records, payloads, "write", page_size);
         world.run(&script)?;
         world.finish()?;
         prop_assert_eq!(world.duplicates(), 0);
+    }
+
+    #[test]
+    fn one_run_drains_a_stream_that_is_served_in_small_pages_only(
+        records in 0..60usize, payloads in payloads(), page_size in 1..30usize, capacity in capacity()
+    ) {
+        let mut world = World::new(records, payloads, "write", page_size);
+        world.run(&Script::of(capacity))?;
+        prop_assert!(world.service.borrow().unread(1).is_empty());
+        prop_assert_eq!((world.duplicates(), *world.failures.borrow()), (0, 0));
+    }
+
+    #[test]
+    fn runs_with_commit_drain_a_stream_that_is_served_in_small_windows_only(
+        records in 0..60usize, payloads in payloads(), max_pending in 1..30usize, capacity in capacity()
+    ) {
+        let mut world = World::new(records, payloads, "commit", max_pending);
+        world.finish_with(capacity)?;
+        prop_assert_eq!((world.duplicates(), *world.failures.borrow()), (0, 0));
     }
 }
 
@@ -560,7 +680,7 @@ fn what_two_look_backs_find_is_written_once() {
         call(&[Event::ForeignMark(1)], Answer::Comes),
         call(&[Event::ForeignMark(2)], Answer::Comes),
     ];
-    let mut world = World::new(3, "write", 1);
-    world.run(&Script { calls, cap: usize::MAX, stdout_breaks: None, commits: Vec::new() }).unwrap();
+    let mut world = World::new(3, vec![0], "write", 1);
+    world.run(&Script { calls, ..Script::of(Capacity::UNLIMITED) }).unwrap();
     assert_eq!(world.duplicates(), 0);
 }

@@ -34,10 +34,7 @@ use retry::{RetryPolicy, Retrying};
 /// The page size that the service is known to serve: the vendor's tap always asked for it.
 const KNOWN_PAGE: usize = 100;
 
-/// About the size of a page, in bytes.
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
-
-/// About the size of a window, in bytes: one peek has to show all that is out.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 
 /// About how long a page may take from its first byte to its last.
@@ -110,11 +107,15 @@ pub enum Marked {
     Unknown,
 }
 
-/// What a run begins with. Tests begin with less.
+/// What a run begins with, and the sizes that it aims at. Tests take smaller ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
-    /// The size of the first page.
+    /// The size of the first page, in records.
     pub first_page: usize,
+    /// About the size of a page, in bytes.
+    pub page_bytes: usize,
+    /// About the size of a window, in bytes: one peek has to show all that is out.
+    pub window_bytes: usize,
     /// How often and how soon requests are repeated.
     pub retries: RetryPolicy,
 }
@@ -122,20 +123,25 @@ pub struct Tuning {
 impl Tuning {
     /// What a run with these settings begins with.
     pub fn new(config: &Config) -> Tuning {
-        Tuning { first_page: KNOWN_PAGE, retries: RetryPolicy::new(config.max_retries) }
+        Tuning {
+            first_page: KNOWN_PAGE,
+            page_bytes: PAGE_BYTES,
+            window_bytes: WINDOW_BYTES,
+            retries: RetryPolicy::new(config.max_retries),
+        }
     }
 }
 
 /// The queue that the settings ask for, over one that sends each request once.
 pub fn queue(config: &Config, tuning: Tuning, service: impl Overlap + 'static, stop: &Shutdown) -> Box<dyn Queue> {
     let page = Limits {
-        bytes: PAGE_BYTES,
+        bytes: tuning.page_bytes,
         transfer: PAGE_TRANSFER,
         timeout: config.request_timeout,
         is_hasty: config.acknowledge != Acknowledge::Commit,
     };
     // A window that does not grow ends a run, so only what lasts keeps it from growing.
-    let window = Limits { bytes: WINDOW_BYTES, transfer: Duration::MAX, ..page };
+    let window = Limits { bytes: tuning.window_bytes, transfer: Duration::MAX, ..page };
     let sized = |limits| PageSize::new(service, tuning.first_page, limits);
     match config.acknowledge {
         Acknowledge::Write => Box::new(Retrying::new(Prefetch::new(sized(page)), tuning.retries, stop)),
