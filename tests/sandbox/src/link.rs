@@ -4,12 +4,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use tokio::time::{Sleep, sleep_until};
+use tokio::task::spawn_blocking;
+use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::{Builder, Sandbox};
+
+/// How late a timer may be: they count in milliseconds. Threads sleep more precisely, and only that makes requests overtake
+/// each other as a jitter of a few milliseconds does.
+const TIMER: Duration = Duration::from_millis(2);
 
 /// How many pieces of a body the line carries in a second, if it is slow enough: 10 ms each.
 const PIECES_PER_SECOND: u64 = 100;
@@ -94,8 +100,22 @@ impl Link {
         }
     }
 
+    /// Waits until the next request has arrived.
+    pub(crate) async fn travel(&self, first_on_connection: bool) {
+        let delay = self.delay(first_on_connection);
+        let until = Instant::now() + delay;
+        if delay > TIMER {
+            sleep(delay - TIMER).await;
+        }
+        let rest = until.saturating_duration_since(Instant::now());
+        if !rest.is_zero() {
+            // Ignore the error: the task does not panic, and is not aborted.
+            let _ = spawn_blocking(move || thread::sleep(rest)).await;
+        }
+    }
+
     /// How long the next request takes to arrive.
-    pub(crate) fn delay(&self, first_on_connection: bool) -> Duration {
+    fn delay(&self, first_on_connection: bool) -> Duration {
         let Settings { latency, jitter, connect, .. } = self.settings;
         let jitter = jitter.mul_f64(lock(&self.random).f64());
         latency + jitter + if first_on_connection { connect } else { Duration::ZERO }

@@ -177,9 +177,12 @@ impl Exchange {
         let endpoint = request.endpoint;
         let id = self.shared.journal.add(self.call(&request));
         let rule = self.rule(endpoint, id);
-        wait(self.shared.link.delay(self.first_on_connection)).await;
+        self.shared.link.travel(self.first_on_connection).await;
         let pause = async {
-            wait(rule.delay).await;
+            // Even a sleep of zero takes a millisecond.
+            if !rule.delay.is_zero() {
+                tokio::time::sleep(rule.delay).await;
+            }
             if rule.hold {
                 self.shared.journal.set_held(id);
                 if releases.changed().await.is_err() {
@@ -264,13 +267,6 @@ impl Exchange {
             Transfer::CutChunked => AnswerBody::half(&body, true, Arc::clone(&self.flushed), pace),
         };
         response.body(body).map_err(io::Error::other)
-    }
-}
-
-async fn wait(time: Duration) {
-    // Even a sleep of zero takes a millisecond.
-    if !time.is_zero() {
-        tokio::time::sleep(time).await;
     }
 }
 
