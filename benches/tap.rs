@@ -6,7 +6,6 @@
 
 mod harness;
 
-use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -18,6 +17,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use serde_json::json;
 
+use harness::benchmark::{Benchmark, Comparison, Race, TAP};
 use harness::client::{Client, Request};
 use harness::competitor::{Curl, Tap, Vendor};
 use harness::fixture::{Fixture, Workload};
@@ -27,12 +27,14 @@ use harness::report::{Series, Targets, load, machine, print_table, short};
 
 type Scenario = fn(&mut Benchmark) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 7] = [
+const SCENARIOS: [(&str, Scenario); 9] = [
     ("size", size),
     ("sandbox", sandbox),
     ("start", start),
     ("loopback", loopback),
     ("latency", latency),
+    ("jitter", jitter),
+    ("large", large),
     ("growth", growth),
     ("commit", commit),
 ];
@@ -52,21 +54,6 @@ struct Options {
     /// Cargo passes this for `cargo bench` but not for `cargo test`.
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-struct Benchmark {
-    runs: usize,
-    tap: Tap,
-    curl: Option<Curl>,
-    vendor: Option<Vendor>,
-    targets: Targets,
-}
-
-/// Series of the same workload; a series is empty where its program is missing.
-struct Comparison {
-    tap: Series,
-    curl: Series,
-    vendor: Series,
 }
 
 fn main() -> Result<()> {
@@ -97,51 +84,6 @@ fn main() -> Result<()> {
     benchmark.targets.print();
     println!("Load at the end: {}.", load());
     Ok(())
-}
-
-impl Benchmark {
-    /// Runs the tap alone.
-    fn run_tap(&self, name: &'static str, workload: &Workload, runs: usize) -> Result<Series> {
-        let mut series = Series::new(name);
-        for _ in 0..runs {
-            series.push(self.tap.run(&Fixture::start(workload)?)?);
-        }
-        Ok(series)
-    }
-
-    /// Runs the tap and its competitors in turns, each on a sandbox of its own with the same records.
-    fn compare(&self, title: &str, workload: &Workload) -> Result<Comparison> {
-        let mut tap = Series::new("tap-streamduo");
-        let mut curl = Series::new("curl, the same requests");
-        let mut vendor = Series::new("the vendor's tap 0.1.0");
-        let mut sandbox = Series::new("the sandbox alone, the same requests");
-        let mut calls = Vec::new();
-        for _ in 0..self.runs {
-            let fixture = Fixture::start(workload)?;
-            tap.push(self.tap.run(&fixture)?);
-            calls = fixture.sandbox.journal();
-            if let Some(program) = &self.curl {
-                curl.push(program.run(&Fixture::start(workload)?, &calls)?);
-            }
-            if let Some(program) = &self.vendor {
-                vendor.push(program.run(&Fixture::start(workload)?)?);
-            }
-            let fixture = Fixture::start(workload)?;
-            let requests = Request::replay(&calls, &fixture.sandbox);
-            sandbox.push(Client::connect(&fixture.sandbox)?.send_all(&requests)?.0);
-            fixture.check_unread(0)?;
-        }
-        print_table(title, &[&tap, &curl, &vendor, &sandbox]);
-        let connections = calls.iter().map(|call| call.connection).collect::<BTreeSet<_>>().len();
-        println!("Requests of the tap: {}, connections: {connections}.", calls.len());
-        if self.curl.is_none() {
-            println!("Without curl: there is none here.");
-        }
-        if self.vendor.is_none() {
-            println!("Without the vendor's tap: STREAMDUO_VENDOR_PYTHON names no Python that has it.");
-        }
-        Ok(Comparison { tap, curl, vendor })
-    }
 }
 
 /// The size of the binary.
@@ -188,7 +130,7 @@ fn sandbox(benchmark: &mut Benchmark) -> Result<()> {
 fn start(benchmark: &mut Benchmark) -> Result<()> {
     // More runs, because these are short and vary the most.
     let workload = Workload { records: 1, ..Workload::default() };
-    let series = benchmark.run_tap("tap-streamduo", &workload, 4 * benchmark.runs)?;
+    let series = benchmark.run_tap(TAP, &workload, 4 * benchmark.runs)?;
     print_table("One record, from start to exit", &[&series]);
     benchmark.targets.check("one record: wall, ms", AtMost(15.0), series.wall_ms().median);
     Ok(())
@@ -200,7 +142,7 @@ fn loopback(benchmark: &mut Benchmark) -> Result<()> {
     let title = "50,000 records on loopback";
     let Comparison { tap, curl, vendor } = benchmark.compare(title, &workload)?;
     let workload = Workload { marks_show_read: true, ..workload };
-    let series = benchmark.run_tap("tap-streamduo", &workload, benchmark.runs)?;
+    let series = benchmark.run_tap(TAP, &workload, benchmark.runs)?;
     print_table(&format!("{title}, marks answered as read"), &[&series]);
     let targets = &mut benchmark.targets;
     targets.check("50,000 on loopback: wall, times curl's", AtMost(1.15), tap.wall_to(&curl));
@@ -220,6 +162,42 @@ fn latency(benchmark: &mut Benchmark) -> Result<()> {
     let Comparison { tap, vendor, .. } = benchmark.compare(&format!("{title}, pages capped at 100"), &workload)?;
     let name = "20,000 at 25 ms, capped at 100: wall, times the vendor's";
     benchmark.targets.check(name, AtMost(1.0), tap.wall_to(&vendor));
+    Ok(())
+}
+
+/// The same latency and capped pages where requests overtake each other, and where a new connection costs two round trips.
+fn jitter(benchmark: &mut Benchmark) -> Result<()> {
+    for (jitter, price) in [(0, 0), (2, 0), (5, 0), (0, 50), (2, 50), (5, 50)] {
+        let workload = Workload {
+            records: 20_000,
+            page_cap: Some(100),
+            latency: Duration::from_millis(25),
+            jitter: Duration::from_millis(jitter),
+            connect: Duration::from_millis(price),
+            ..Workload::default()
+        };
+        let connections = if price > 0 { format!(", {price} ms for a new connection") } else { String::new() };
+        let name = format!("20,000 at 25 ms, capped at 100, jitter {jitter} ms{connections}");
+        let title = name.replacen("20,000 at 25 ms", "20,000 records at 25 ms latency", 1);
+        let Race { tap, vendor } = benchmark.race(&title, &workload, benchmark.few_runs())?;
+        let targets = &mut benchmark.targets;
+        if price == 0 && jitter <= 2 {
+            targets.check(&format!("{name}: wall, times the vendor's"), AtMost(1.0), tap.wall_to(&vendor));
+        } else if price > 0 && jitter == 5 {
+            targets.check(&format!("{name}: times faster than the vendor's"), AtLeast(2.2), vendor.wall_to(&tap));
+        }
+    }
+    Ok(())
+}
+
+/// Large records: over a slow link, and as fast as they come.
+fn large(benchmark: &mut Benchmark) -> Result<()> {
+    let runs = benchmark.few_runs();
+    let slow = Workload { records: 300, record_bytes: 20_000, bandwidth: Some(1_000_000), ..Workload::default() };
+    benchmark.race("300 records of 20 KB at 1 MB/s", &slow, runs)?;
+    let workload = Workload { records: 2_000, record_bytes: 200_000, ..Workload::default() };
+    let Race { tap, .. } = benchmark.race("2,000 records of 200 KB", &workload, runs)?;
+    benchmark.targets.check("2,000 records of 200 KB: most memory, MB", AtMost(64.0), tap.memory_mb().max);
     Ok(())
 }
 

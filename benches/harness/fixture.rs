@@ -18,7 +18,17 @@ use super::measure::{MEASURE, Sample};
 #[derive(Clone, Copy, Default)]
 pub struct Workload {
     pub records: usize,
+    /// The length of a payload that is padded; 0 for sample payloads as they are.
+    pub record_bytes: usize,
     pub latency: Duration,
+    /// The most that is added to the latency, at random.
+    pub jitter: Duration,
+    /// The seed of what is added.
+    pub seed: u64,
+    /// What the first request on a connection takes in addition.
+    pub connect: Duration,
+    /// The bytes of answers that are sent in a second.
+    pub bandwidth: Option<u64>,
     /// The most records in an answer, whatever the request asks for.
     pub page_cap: Option<usize>,
     /// A mark's answer shows its records as read, so it differs from the peek's.
@@ -30,6 +40,7 @@ pub struct Fixture {
     pub sandbox: Sandbox,
     pub stream: String,
     pub records: usize,
+    record_bytes: usize,
     dir: TempDir,
 }
 
@@ -44,9 +55,12 @@ pub struct Output {
 
 impl Fixture {
     pub fn start(workload: &Workload) -> Result<Fixture> {
-        let sandbox = Sandbox::builder().latency(workload.latency).start().context("start the sandbox")?;
+        let Workload { records, record_bytes, latency, jitter, seed, connect, bandwidth, .. } = *workload;
+        let builder = Sandbox::builder().latency(latency).jitter(jitter).seed(seed).connect(connect);
+        let sandbox = builder.start().context("start the sandbox")?;
+        sandbox.set_bandwidth(bandwidth);
         let stream = sandbox.create_stream("cars");
-        sandbox.fill(&stream, workload.records);
+        sandbox.fill_sized(&stream, records, record_bytes);
         if let Some(cap) = workload.page_cap {
             sandbox.script(Rule::on(Endpoint::Peek).every().cap(cap));
             sandbox.script(Rule::on(Endpoint::Mark).every().cap(cap));
@@ -57,7 +71,7 @@ impl Fixture {
         // In memory where possible, so that no disk is measured.
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
-        Ok(Fixture { sandbox, stream, records: workload.records, dir: dir.context("make a temporary folder")? })
+        Ok(Fixture { sandbox, stream, records, record_bytes, dir: dir.context("make a temporary folder")? })
     }
 
     /// Writes an input file of the run.
@@ -105,10 +119,10 @@ impl Fixture {
 
     /// A file that is longer than the output will be: growing a file takes time.
     fn stdout(&self) -> Result<File> {
-        /// More than a RECORD line of the sandbox's sample takes.
+        /// More than a RECORD line of the sandbox's sample takes, without its padding.
         const LINE: u64 = 512;
         let mut file = tempfile_in(&self.dir)?;
-        io::copy(&mut io::repeat(0).take(LINE * (self.records as u64 + 8)), &mut file)?;
+        io::copy(&mut io::repeat(0).take((LINE + self.record_bytes as u64) * (self.records as u64 + 8)), &mut file)?;
         file.rewind()?;
         Ok(file)
     }

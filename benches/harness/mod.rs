@@ -1,5 +1,6 @@
 //! What the scenarios are made of.
 
+pub mod benchmark;
 pub mod client;
 pub mod competitor;
 pub mod fixture;
