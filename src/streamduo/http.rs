@@ -16,7 +16,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use super::http_error::{HttpError, failure, host, redact, refusal, transfer_failure};
+use super::http_error::{HttpError, failure, host, refusal, transfer_failure};
+use super::redact::redact;
 use crate::config::Config;
 use crate::config::url::is_loopback;
 use crate::metrics;

@@ -15,6 +15,7 @@ pub mod http_error;
 pub mod page_size;
 pub mod payload;
 pub mod prefetch;
+mod redact;
 pub mod request;
 pub mod retry;
 
