@@ -244,14 +244,21 @@ fn outline(answer: &str) -> String {
     }
 }
 
-/// The beginning of a text that is not JSON, to quote in an error. Empty if the text may be records.
+/// The beginning of an answer that is not JSON, to quote in an error. Only an HTML page that holds no quote and no bracket is
+/// quoted: a record holds both, and any other text may be records in another format.
 pub(super) fn excerpt(answer: &[u8]) -> String {
     const MAX_CHARACTERS: usize = 200;
     let text = String::from_utf8_lossy(answer);
-    let text = text.trim();
-    if text.is_empty() || text.starts_with(['[', '{']) {
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let begins_with = |start: &str| text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));
+    if !begins_with("<!doctype html") && !begins_with("<html") {
         return String::new();
     }
-    let cut = if text.chars().nth(MAX_CHARACTERS).is_some() { "…" } else { "" };
-    format!(": {:?}{cut}", text.chars().take(MAX_CHARACTERS).collect::<String>())
+    let quoted = match text.char_indices().nth(MAX_CHARACTERS) {
+        _ if text.contains(['"', '[', ']', '{', '}']) => None,
+        None => Some(format!(": {text:?}")),
+        // Between words: half a secret would not be known as one.
+        Some((end, _)) => text[..end].rsplit_once(char::is_whitespace).map(|(words, _)| format!(": {words:?}…")),
+    };
+    quoted.unwrap_or_else(|| ": an HTML page".to_owned())
 }

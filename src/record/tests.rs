@@ -260,10 +260,44 @@ fn what_is_no_page_is_told_apart_and_not_quoted() {
 }
 
 #[test]
-fn an_excerpt_is_short() {
-    assert_eq!(page::excerpt(b" abc \n"), ": \"abc\"");
-    assert_eq!(page::excerpt("é".repeat(5000).as_bytes()), format!(": {:?}…", "é".repeat(200)));
-    assert_eq!(page::excerpt(b" [{\"dataPayload\":"), "");
+fn an_html_page_is_quoted_up_to_a_word() {
+    assert_eq!(page::excerpt(b" <html>Sorry</html>\n"), ": \"<html>Sorry</html>\"");
+    assert_eq!(page::excerpt("\u{feff}<!DOCTYPE HTML><p>é".as_bytes()), ": \"<!DOCTYPE HTML><p>é\"");
+    let words = format!("<html>{}", "é ".repeat(5000));
+    assert_eq!(page::excerpt(words.as_bytes()), format!(": \"<html>{}é\"…", "é ".repeat(96)));
+    assert_eq!(page::excerpt(format!("<html>{}", "é".repeat(5000)).as_bytes()), ": an HTML page");
+    assert_eq!(page::excerpt(b"<html lang=\"en\">Sorry</html>"), ": an HTML page");
+}
+
+#[test]
+fn what_may_be_records_is_not_quoted() {
+    let records = r#"[{"recordId":"private","recordTimeStampISO":"t","dataPayload":"<html>private</html>"}]"#;
+    let utf16 = |to_bytes: fn(u16) -> [u8; 2]| records.encode_utf16().flat_map(to_bytes).collect::<Vec<u8>>();
+    let mut texts: Vec<Vec<u8>> = [
+        "",
+        "\u{feff}",
+        &format!("\u{feff}{records}"),
+        &format!("callback({records});"),
+        &format!(")]}}',\n{records}"),
+        &format!("while(1);{records}"),
+        "{\"recordId\":\"private\"}\n{\"recordId\":\"private\"}\n",
+        "17\nprivate\n",
+        "recordId,dataPayload\na,private\n",
+        "<List><item><recordId>private</recordId></item></List>",
+        "W3sicmVjb3JkSWQiOiJwcml2YXRlIn1d",
+        "\x1f\u{8b}private",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec();
+    texts.extend([utf16(u16::to_le_bytes), utf16(u16::to_be_bytes)]);
+    texts.push([b"\xff\xfe", &utf16(u16::to_le_bytes)[..]].concat());
+    // Cut off at the beginning, anywhere.
+    texts.extend((1..records.len()).map(|from| records.as_bytes()[from..].to_vec()));
+    for text in texts {
+        let excerpt = page::excerpt(&text);
+        assert!(!excerpt.contains("private"), "{excerpt}");
+        assert!(excerpt.is_empty() || text.starts_with(b"<html>"), "{excerpt}");
+    }
 }
 
 #[test]

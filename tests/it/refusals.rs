@@ -1,5 +1,7 @@
 //! A service that refuses: the run ends at once, and names the setting to correct.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use streamduo_sandbox::{Endpoint, Rule};
 
 use crate::tap::Tap;
@@ -111,6 +113,15 @@ fn an_answer_that_is_not_json_ends_the_run() {
 }
 
 #[test]
+fn records_that_are_not_json_are_not_logged() {
+    for prefix in ["\u{feff}", "callback(", ")]}',\n", "ecordId\":\"private\"},"] {
+        let tap = Tap::with_records(1);
+        tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(format!("{prefix}[{{\"dataPayload\":\"private\"}}]")));
+        tap.run().assert_refused(&tap, 1, "the answer is not JSON: expected value at line 1 column 1");
+    }
+}
+
+#[test]
 fn an_answer_that_is_not_an_array_ends_the_run() {
     let tap = Tap::with_records(1).set("maxRetries", 5);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(r#"{"records":[]}"#));
@@ -153,16 +164,16 @@ fn a_token_answer_without_a_token_ends_the_run() {
 #[test]
 fn a_secret_that_the_server_sends_back_is_not_logged() {
     let tap = Tap::with_records(1);
-    // The second secret is where a long text is cut.
-    let echo = format!("no client with secret {0} {1} {0}", tap.sandbox.client_secret(), "x".repeat(255));
+    let (secret, xs) = (tap.sandbox.client_secret(), "x".repeat(246));
+    // The last secret is where a long text is cut.
+    let echo = format!("no client with secret {secret} {} {xs} {secret}", STANDARD.encode(secret));
     tap.sandbox.script(Rule::on(Endpoint::Token).every().status(400).body(echo));
-    let xs = "x".repeat(255);
     tap.run().assert_refused(
         &tap,
         1,
         &format!(
             "fetch an access token: the credentials of client \"CLIENT\" are refused: check `clientId` and \
-             `clientSecret`: HOST answers 400: no client with secret [secret] {xs} [secret]"
+             `clientSecret`: HOST answers 400: no client with secret [secret] [secret] {xs} [secret]"
         ),
     );
 }
