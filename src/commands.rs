@@ -73,7 +73,7 @@ fn sync(args: &Args) -> Result<()> {
     };
     let Some(stream) = stream else {
         info!("the stream is not selected: nothing is read");
-        return stdout::print(&state_message(&state.unchanged())?);
+        return stdout::print(&state_message(&state.unchanged()?)?);
     };
     info!("reading the unread records of stream {} from {}", config.stream_id, config.api_url);
     let pause = args.follow.then_some(config.poll_interval);

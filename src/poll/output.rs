@@ -74,7 +74,7 @@ impl Output {
     /// When it cannot be written.
     pub fn write_state(&mut self) -> Result<()> {
         if !self.state_is_written {
-            self.writer.state(&self.state.value()).map_err(|error| self.failure(error))?;
+            self.writer.state(&self.state.value()?).map_err(|error| self.failure(error))?;
             self.state_is_written = true;
         }
         Ok(())

@@ -14,7 +14,8 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use bytes::Bytes;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::*;
 use crate::record::{Delivered, Identity, Peeked, Timing};
@@ -226,7 +227,7 @@ struct Output {
     /// What the target has read and not committed yet.
     pending: Vec<Identity>,
     /// The last STATE that the target has printed.
-    state: Option<Value>,
+    state: Option<String>,
 }
 
 type Shared<T> = Rc<RefCell<T>>;
@@ -387,13 +388,13 @@ impl MessageWriter for FakeTarget {
         Ok(())
     }
 
-    fn state(&mut self, value: &Value) -> io::Result<()> {
+    fn state(&mut self, value: &RawValue) -> io::Result<()> {
         self.flush()?;
         let mut output = self.output.borrow_mut();
         if self.commits.pop_front().unwrap_or(true) {
             let pending = std::mem::take(&mut output.pending);
             output.committed.extend(pending);
-            output.state = Some(value.clone());
+            output.state = Some(value.get().to_owned());
         }
         Ok(())
     }
@@ -425,7 +426,7 @@ impl World {
         // What a target that ended had not committed is gone with it.
         self.output.borrow_mut().pending.clear();
         let state = match &self.output.borrow().state {
-            Some(value) => State::from_value(value.clone()),
+            Some(value) => State::parse(value).unwrap(),
             None => State::default(),
         };
         let service = FakeService {

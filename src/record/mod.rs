@@ -16,7 +16,7 @@ pub use page::{InvalidBody, Page, Timing};
 pub use proof::{Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
 pub use text::on_one_line;
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 #[cfg(test)]
 mod tests;
@@ -39,5 +39,5 @@ pub trait MessageWriter {
     ///
     /// # Errors
     /// When it cannot be handed over.
-    fn state(&mut self, value: &Value) -> io::Result<()>;
+    fn state(&mut self, value: &RawValue) -> io::Result<()>;
 }

@@ -4,7 +4,6 @@ use std::io;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::*;
@@ -27,7 +26,7 @@ impl MessageWriter for Memory {
         Ok(())
     }
 
-    fn state(&mut self, _value: &Value) -> io::Result<()> {
+    fn state(&mut self, _value: &RawValue) -> io::Result<()> {
         unreachable!("a page writes no STATE")
     }
 }

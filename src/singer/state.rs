@@ -2,22 +2,28 @@
 //!
 //! The service keeps the read status itself, so in `write` and `read` mode a bookmark only says whose it is. In `commit` mode
 //! it says which records it covers. A target prints a STATE once it has committed everything before it, so a STATE that comes
-//! back proves that those records are committed. Bookmarks of other streams pass unchanged.
+//! back proves that those records are committed. Everything else in a state passes byte for byte; only white space between tokens
+//! goes, if it holds a line break.
 
 use std::path::Path;
 
+use indexmap::IndexMap;
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, error::Category};
 
 use crate::config::settings::MAX_RECORDS;
-use crate::config::source::{parse_object, read_text};
+use crate::config::source::read_text;
 use crate::config::{Acknowledge, Config, Invalid};
-use crate::record::{Bookmark, ReturnedBookmark};
+use crate::record::{Bookmark, ReturnedBookmark, on_one_line};
+
+/// The members of a JSON object, in its order, each as it was written.
+type Members = IndexMap<String, Box<RawValue>>;
 
 /// The state that a run begins with, whichever streams it is of.
 #[derive(Debug, Default)]
-pub struct State(Map<String, Value>);
+pub struct State(Members);
 
 /// What is written under `bookmarks.<stream>`.
 #[derive(Debug, Serialize)]
@@ -58,30 +64,42 @@ impl State {
             warn!("state {}: there is none yet", path.display());
             return Ok(State::default());
         }
-        let mut object = parse_object(&text).map_err(|error| invalid(format!("{error:#}")))?;
-        // The whole message instead of its value is easily saved by mistake.
-        if object.get("type") == Some(&json!("STATE")) {
-            let value = object.remove("value");
-            let Some(Value::Object(value)) = value else {
-                return Err(invalid("a STATE message without a value".to_owned()));
-            };
-            object = value;
-        }
-        Ok(State(object))
+        State::parse(&text).map_err(invalid)
     }
 
-    /// The state that a STATE message held.
-    #[cfg(test)]
-    pub fn from_value(value: Value) -> State {
-        match value {
-            Value::Object(object) => State(object),
-            _ => State::default(),
+    /// Reads a state, or a STATE message: the whole message instead of its value is easily saved by mistake.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub(crate) fn parse(text: &str) -> Result<State, String> {
+        let read = |text: &[u8]| {
+            serde_json::from_slice::<Members>(text).map_err(|error| match error.classify() {
+                Category::Data => "not a JSON object".to_owned(),
+                _ => format!("not JSON: {error}"),
+            })
+        };
+        // Before any white space goes: without it `1 2` would be a number.
+        read(text.as_bytes())?;
+        let members = read(&on_one_line(text.trim().as_bytes()))?;
+        if members.get("type").is_none_or(|kind| kind.get() != "\"STATE\"") {
+            return Ok(State(members));
         }
+        let value = members.get("value").and_then(|value| serde_json::from_str(value.get()).ok());
+        value.map(State).ok_or_else(|| "a STATE message without a value".to_owned())
     }
 
     /// The state as it was given.
-    pub fn unchanged(self) -> Value {
-        Value::Object(self.0)
+    ///
+    /// # Errors
+    /// Never: what was read as JSON can be written as JSON.
+    pub fn unchanged(&self) -> serde_json::Result<Box<RawValue>> {
+        to_raw_value(&self.0)
+    }
+
+    /// The bookmarks of all streams; none if there is no object of them.
+    fn bookmarks(&self) -> Members {
+        let bookmarks = self.0.get("bookmarks").and_then(|bookmarks| serde_json::from_str(bookmarks.get()).ok());
+        bookmarks.unwrap_or_default()
     }
 
     /// The state of one stream, and how to write it; in `commit` mode also the bookmark that the state returns.
@@ -93,19 +111,21 @@ impl State {
             stream_id: config.stream_id.clone(),
             acknowledge: config.acknowledge,
             bookmark: returned.as_deref().cloned(),
+            bookmarks: self.bookmarks(),
             state: self.0,
         };
         (state, returned)
     }
 
     fn returned_bookmark(&self, stream: &str, config: &Config) -> Option<ReturnedBookmark> {
-        let entry = self.0.get("bookmarks")?.get(stream)?;
-        let problem = match Owner::deserialize(entry) {
+        // A null, where there is a number that is too large for a `Value`, is no bookmark either.
+        let entry: Value = serde_json::from_str(self.bookmarks().get(stream)?.get()).unwrap_or_default();
+        let problem = match Owner::deserialize(&entry) {
             Err(error) => format!("cannot be read ({error})"),
             Ok(owner) if owner.stream_id != config.stream_id => format!("is of stream {}", owner.stream_id),
             Ok(owner) if owner.acknowledge != Acknowledge::Commit => "is not of `acknowledge` `commit`".to_owned(),
             Ok(Owner { count: None, .. }) => return None,
-            Ok(_) => match ReturnedBookmark::deserialize(entry) {
+            Ok(_) => match ReturnedBookmark::deserialize(&entry) {
                 Err(error) => format!("cannot be read ({error})"),
                 Ok(bookmark) if bookmark.count > MAX_RECORDS => {
                     format!("covers {} records, more than a run can", bookmark.count)
@@ -125,7 +145,10 @@ pub struct StreamState {
     stream_id: String,
     acknowledge: Acknowledge,
     bookmark: Option<Bookmark>,
-    state: Map<String, Value>,
+    /// The bookmarks of all streams, as they came.
+    bookmarks: Members,
+    /// The state, as it came.
+    state: Members,
 }
 
 impl StreamState {
@@ -135,17 +158,88 @@ impl StreamState {
     }
 
     /// The value of the STATE message.
-    pub fn value(&self) -> Value {
-        let mut state = self.state.clone();
-        let bookmarks = state.entry("bookmarks").or_insert_with(|| json!({}));
-        if !bookmarks.is_object() {
-            *bookmarks = json!({});
-        }
-        bookmarks[&self.stream] = json!(Entry {
+    ///
+    /// # Errors
+    /// Never: what was read as JSON can be written as JSON.
+    pub fn value(&self) -> serde_json::Result<Box<RawValue>> {
+        let own = to_raw_value(&Entry {
             stream_id: &self.stream_id,
             acknowledge: self.acknowledge,
             bookmark: self.bookmark.as_ref(),
-        });
-        Value::Object(state)
+        })?;
+        let (mut state, mut bookmarks) = (self.state.clone(), self.bookmarks.clone());
+        bookmarks.insert(self.stream.clone(), own);
+        state.insert("bookmarks".to_owned(), to_raw_value(&bookmarks)?);
+        to_raw_value(&state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The state as the next run gets it.
+    fn passed_on(text: &str) -> String {
+        let state = State::parse(text).unwrap();
+        let bookmarks = state.bookmarks();
+        let stream = StreamState {
+            stream: "own".to_owned(),
+            stream_id: "id".to_owned(),
+            acknowledge: Acknowledge::Write,
+            bookmark: None,
+            bookmarks,
+            state: state.0,
+        };
+        stream.value().unwrap().get().to_owned()
+    }
+
+    const OWN: &str = r#""own":{"streamId":"id","acknowledge":"write"}"#;
+
+    #[test]
+    fn what_is_not_ours_passes_byte_for_byte() {
+        for text in [
+            "12345678901234567890.10",
+            "1E+400",
+            "-0.0",
+            "0.1000",
+            r#""\u00e9\/\ud800""#,
+            r#"{"b": 1, "a": 1.0, "b": 2}"#,
+            "[]",
+        ] {
+            assert_eq!(
+                passed_on(&format!(
+                    r#"{{"z":{text},"bookmarks":{{"other":{text},"own":{text},"more":{text}}},"a":{text}}}"#
+                )),
+                format!(r#"{{"z":{text},"bookmarks":{{"other":{text},{OWN},"more":{text}}},"a":{text}}}"#)
+            );
+        }
+    }
+
+    #[test]
+    fn a_state_of_several_lines_goes_on_one() {
+        let text = "{\n  \"bookmarks\": {\r\n    \"other\": {\"x y\": [ 1.0, 2 ]}\n  }\n}\n";
+        assert_eq!(passed_on(text), format!(r#"{{"bookmarks":{{"other":{{"x y":[1.0,2]}},{OWN}}}}}"#));
+    }
+
+    #[test]
+    fn bookmarks_that_are_no_object_are_replaced() {
+        for text in ["{}", r#"{"bookmarks":null}"#, r#"{"bookmarks":[1]}"#] {
+            assert_eq!(passed_on(text), format!(r#"{{"bookmarks":{{{OWN}}}}}"#));
+        }
+    }
+
+    #[test]
+    fn white_space_is_not_taken_out_of_what_is_not_json() {
+        assert_eq!(State::parse("{\"a\":\n1 2}").unwrap_err(), "not JSON: expected `,` or `}` at line 2 column 3");
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_pass_to_the_digit(number in "-?(0|[1-9][0-9]{0,40})([.][0-9]{1,40})?([eE][-+]?[0-9]{1,4})?") {
+            let text = format!(r#"{{"bookmarks":{{"other":{{"x":{number}}}"#);
+            prop_assert_eq!(passed_on(&format!("{text}}}}}")), format!("{text},{OWN}}}}}"));
+        }
     }
 }

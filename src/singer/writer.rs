@@ -5,7 +5,6 @@ use std::io::{self, BufWriter, Write};
 
 use anyhow::Result;
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::transform::Transform;
@@ -31,14 +30,14 @@ pub struct Stream {
 #[serde(tag = "type", rename_all = "UPPERCASE")]
 enum Message<'a> {
     Schema { stream: &'a str, schema: &'a RawValue, key_properties: &'a [String] },
-    State { value: &'a Value },
+    State { value: &'a RawValue },
 }
 
 /// The STATE message, without a line break.
 ///
 /// # Errors
 /// Never: a JSON value can be written as JSON.
-pub fn state_message(value: &Value) -> serde_json::Result<String> {
+pub fn state_message(value: &RawValue) -> serde_json::Result<String> {
     serde_json::to_string(&Message::State { value })
 }
 
@@ -97,7 +96,7 @@ impl<W: Write> MessageWriter for Writer<W> {
         self.out.flush()
     }
 
-    fn state(&mut self, value: &Value) -> io::Result<()> {
+    fn state(&mut self, value: &RawValue) -> io::Result<()> {
         self.begin()?;
         writeln!(self.out, "{}", state_message(value)?)?;
         self.out.flush()
@@ -107,7 +106,6 @@ impl<W: Write> MessageWriter for Writer<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn written(write: impl FnOnce(&mut Writer<&mut Vec<u8>>)) -> String {
         let schema = RawValue::from_string(r#"{"type": "object", "n": 1.0}"#.to_owned()).unwrap();
@@ -136,7 +134,7 @@ mod tests {
     fn the_schema_comes_first_and_once() {
         let text = written(|writer| {
             writer.record(br#"{"x":1e400}"#).unwrap();
-            writer.state(&json!({"bookmarks": {}})).unwrap();
+            writer.state(&RawValue::from_string(r#"{"bookmarks":{}}"#.to_owned()).unwrap()).unwrap();
             writer.record(b"{}").unwrap();
         });
         let record = r#"{"type":"RECORD","stream":"a \"b\"","record":"#;

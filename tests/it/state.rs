@@ -26,6 +26,16 @@ fn bookmarks_of_other_streams_pass_on() {
 }
 
 #[test]
+fn numbers_in_bookmarks_of_other_streams_pass_to_the_digit() {
+    let tap = Tap::with_records(1);
+    let state = r#"{"bookmarks":{"other":{"x":12345678901234567890.10,"y":[1E400,-0.0]}"#;
+    let run = tap.run_with("--state", tap.write_file("state.json", &format!("{state}}}}}")));
+    let own = json!({"streamId": tap.stream, "acknowledge": "write"});
+    let expected = format!(r#"{{"type":"STATE","value":{state},"records":{own}}}}}}}"#);
+    assert_eq!((run.code, run.stdout.lines().last()), (0, Some(expected.as_str())), "{}", run.stderr);
+}
+
+#[test]
 fn a_missing_or_empty_state_is_a_warning() {
     let tap = Tap::with_records(1);
     tap.write_file("empty.json", "");
