@@ -1,7 +1,10 @@
 //! `--follow`, and the signals that end a run.
 
-use rustix::process::Signal;
-use streamduo_sandbox::{Endpoint, Rule};
+use std::fs::{self, File};
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+use streamduo_sandbox::{Endpoint, Rule, Sandbox};
 
 use crate::tap::{EARLY, SCHEMA, Tap, record_lines};
 
@@ -83,4 +86,44 @@ fn a_second_signal_ends_a_run_whose_target_does_not_read() {
     let status = running.child.wait().unwrap();
     assert!(matches!(status.code(), Some(130 | 143)), "{status}");
     assert_eq!(tap.read(), []);
+}
+
+#[test]
+fn threads_descriptors_and_memory_stay_the_same_over_many_polls() {
+    let tap = Tap::with_records(0).set("pollIntervalSeconds", 0).args(&["--follow"]);
+    tap.sandbox.script(Rule::on(Endpoint::Token).call(1).expires_in(0));
+    let (stream, mut peeks) = (tap.stream.clone(), 0);
+    // A record for every poll, and now and then the token ends.
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().before(move |service| {
+        peeks += 1;
+        service.write(&stream, "1");
+        if peeks % 20 == 0 {
+            service.revoke_tokens();
+        }
+    }));
+    for mark in [50, 500] {
+        tap.sandbox.script(Rule::on(Endpoint::Mark).call(mark).hold());
+    }
+    let log = File::create(tap.path("log")).unwrap();
+    let mut command = tap.command();
+    command.stdin(Stdio::null()).stdout(File::create(tap.path("messages")).unwrap()).stderr(log);
+    let mut child = command.spawn().unwrap();
+    let held_at = |sandbox: &Sandbox, mark| {
+        sandbox.wait_held(Endpoint::Mark, mark);
+        let proc = format!("/proc/{}", child.id());
+        let entries = |name: &str| fs::read_dir(format!("{proc}/{name}")).unwrap().count();
+        let status = fs::read_to_string(format!("{proc}/status")).unwrap();
+        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kilobytes: usize = memory.trim().trim_end_matches(" kB").parse().unwrap();
+        ((entries("task"), entries("fd")), kilobytes)
+    };
+    let (few, memory_then) = held_at(&tap.sandbox, 50);
+    tap.sandbox.release();
+    let (many, memory_now) = held_at(&tap.sandbox, 500);
+    assert_eq!(few, many, "threads and descriptors");
+    assert!(memory_now < memory_then + 1024, "{memory_then} kB, then {memory_now} kB");
+    assert!(tap.sandbox.count(Endpoint::Token) > 20);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    tap.sandbox.release();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
 }
