@@ -571,7 +571,7 @@ fn capacity() -> impl Strategy<Value = Capacity> {
         prop_oneof![Just(usize::MAX), 1..10usize],
         prop_oneof![Just(usize::MAX), MAX_PAYLOAD + 200..3 * MAX_PAYLOAD],
         prop::sample::select(&[400, 413, 422, 500, 503][..]),
-        prop_oneof![Just(0), 1..120u64],
+        prop_oneof![Just(0), 1..60u64],
     );
     let limited = limited.prop_map(|(records, bytes, refusal, millis)| Capacity {
         records,

@@ -88,6 +88,11 @@ impl Page {
         self.entries.len()
     }
 
+    /// How many of the oldest records lie in the first `bytes` bytes of the answer.
+    pub fn len_within(&self, bytes: usize) -> usize {
+        self.entries.iter().take_while(|entry| entry.span.end <= bytes).count()
+    }
+
     /// Whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -106,27 +106,29 @@ impl Cause {
 }
 
 impl Limits {
-    /// How long the rest of an answer may take whose first byte took so long: half of what is left then.
-    fn good_time(&self, first_byte: Duration) -> Duration {
-        self.timeout.saturating_sub(first_byte) / 2
+    /// How long an answer may take after its first byte: half of the time that is left then.
+    fn good_time(&self, page: &Page) -> Duration {
+        self.timeout.saturating_sub(page.timing().first_byte) / 2
     }
 
     /// How many records like those of the page make an answer within the limits.
     fn fitting(&self, page: &Page) -> usize {
-        let time = self.transfer.min(self.good_time(page.timing().first_byte));
-        part(page, self.bytes as u128, page.bytes() as u128).min(self.fitting_in(page, time))
+        let time = self.transfer.min(self.good_time(page));
+        let bytes = self.bytes.min(bytes_in(time, page)) as u128;
+        let records = page.len() as u128 * bytes / (page.bytes() as u128).max(1);
+        usize::try_from(records).unwrap_or(usize::MAX).max(1)
     }
 
-    /// How many records like those of the page arrive in this time.
-    fn fitting_in(&self, page: &Page, time: Duration) -> usize {
-        part(page, time.as_nanos(), page.timing().transfer.as_nanos())
+    /// How many records of the page have arrived in good time.
+    fn in_good_time(&self, page: &Page) -> usize {
+        page.len_within(bytes_in(self.good_time(page), page)).max(1)
     }
 }
 
-/// The number of records in `limit`, if those of the page take `taken`. At least 1.
-fn part(page: &Page, limit: u128, taken: u128) -> usize {
-    let count = page.len() as u128 * limit / taken.max(1);
-    usize::try_from(count).unwrap_or(usize::MAX).max(1)
+/// How many bytes arrive in this time, as fast as those of the page did.
+fn bytes_in(time: Duration, page: &Page) -> usize {
+    let bytes = page.bytes() as u128 * time.as_nanos() / page.timing().transfer.as_nanos().max(1);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 impl Growth {
@@ -167,17 +169,25 @@ impl Growth {
         let shown = page.len();
         self.failed_reads = 0;
         self.served = self.served.max(asked);
-        self.largest = self.largest.max(shown);
-        if let Count::UpTo(max) = count
-            && shown >= asked
-        {
-            self.grow(asked, max);
-        }
+        let may_be_capped = match count {
+            Count::AtOnce(_) => false,
+            Count::UpTo(max) => {
+                self.largest = self.largest.max(shown);
+                if shown >= asked {
+                    self.grow(asked, max);
+                }
+                shown >= self.largest || page.bytes() >= MAY_BE_CAPPED
+            }
+        };
         if shown > 0 {
             self.next = self.next.min(self.limits.fitting(page));
-            self.max_marked = self.limits.fitting_in(page, self.limits.good_time(page.timing().first_byte));
         }
-        shown >= self.largest || page.bytes() >= MAY_BE_CAPPED
+        may_be_capped
+    }
+
+    /// Learns from a peeked page how many of its records may be marked at once.
+    pub fn learn_to_mark(&mut self, page: &Page) {
+        self.max_marked = self.limits.in_good_time(page);
     }
 
     /// Asks for twice as many after a full page.
@@ -259,7 +269,9 @@ mod tests {
     fn after(growth: &mut Growth, page: impl Fn(usize) -> Page) -> usize {
         let count = Count::UpTo(1_000_000);
         let asked = growth.asked(count);
-        growth.learn(asked, count, &page(asked));
+        let page = page(asked);
+        growth.learn(asked, count, &page);
+        growth.learn_to_mark(&page);
         growth.asked(count)
     }
 
@@ -322,20 +334,22 @@ mod tests {
     fn a_page_takes_half_of_the_time_that_is_left_after_its_first_byte() {
         let mut growth = Growth::new(64, LIMITS);
         assert_eq!(after(&mut growth, |count| slow_page(count, SECOND / 2, SECOND / 4)), 64);
-        assert_eq!(after(&mut growth, |count| slow_page(count, SECOND / 2, SECOND / 2)), 32);
+        assert_eq!(after(&mut growth, |count| slow_page(count, SECOND / 2, SECOND / 2)), 31);
         let patient = Limits { timeout: 60 * SECOND, ..LIMITS };
         let mut growth = Growth::new(64, patient);
-        assert_eq!(after(&mut growth, |count| slow_page(count, SECOND, 12 * SECOND)), 16);
+        assert_eq!(after(&mut growth, |count| slow_page(count, SECOND, 12 * SECOND)), 15);
     }
 
     #[test]
     fn a_mark_is_no_larger_than_what_was_peeked_in_good_time() {
         let mut growth = Growth::new(64, LIMITS);
         assert_eq!(growth.max_marked(), usize::MAX);
+        after(&mut growth, page);
+        assert_eq!(growth.max_marked(), 64);
         after(&mut growth, |count| slow_page(count, Duration::ZERO, SECOND));
-        assert_eq!(growth.max_marked(), 32);
-        assert!(growth.mark_failed(32, &timed_out(true)).is_some());
-        assert_eq!(growth.max_marked(), 16);
+        assert_eq!(growth.max_marked(), 49, "of 99");
+        assert!(growth.mark_failed(49, &timed_out(true)).is_some());
+        assert_eq!(growth.max_marked(), 24);
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl<Q> PageSize<Q> {
     fn learn_from_peek(&mut self, asked: usize, count: Count, answer: Result<Peeked>) -> Result<Peeked> {
         match answer {
             Ok(mut page) => {
+                self.growth.learn_to_mark(&page);
                 if self.growth.learn(asked, count, &page) {
                     page.suspect_cap();
                 }
