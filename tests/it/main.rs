@@ -9,6 +9,7 @@ mod configuration;
 mod documents;
 mod following;
 mod http;
+mod large;
 mod live;
 mod logs;
 mod reading;
