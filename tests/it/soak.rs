@@ -1,4 +1,5 @@
-//! Random faults, kills and targets that end, for `TAP_STREAMDUO_SOAK_SECONDS`. Without that variable it does not run.
+//! Random faults, thin links, large records, kills and targets that end, for `TAP_STREAMDUO_SOAK_SECONDS`. Without that
+//! variable it does not run.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -11,10 +12,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
-use crate::tap::{EARLY, Running, Tap, written_identity};
+use crate::tap::{EARLY, Run, Running, Tap, written_identity};
 
 /// The number of streams that are read at the same time. Most of the time each waits for a retry.
 const STREAMS: usize = 12;
+
+/// The most records that slip in on a thin link.
+const SLIP_INS: usize = 3;
 
 #[derive(Default)]
 struct Tally {
@@ -43,7 +47,11 @@ fn nothing_is_lost_in_a_soak() {
             scope.spawn(move || {
                 let mut random = Rng::with_seed(seed.wrapping_add(stream as u64));
                 while Instant::now() < end {
-                    Soak::new(&mut random).run(&mut random, tally);
+                    if random.u8(..4) == 0 {
+                        Soak::on_thin_link(&mut random).drain(&mut random, tally);
+                    } else {
+                        Soak::new(&mut random).run(&mut random, tally);
+                    }
                 }
             });
         }
@@ -66,6 +74,7 @@ fn nothing_is_lost_in_a_soak() {
 struct Soak {
     tap: Tap,
     commit_mode: bool,
+    thin_link: bool,
     /// In `commit` mode the records that the target has committed, else those that the tap has written.
     delivered: Vec<Identity>,
     state: Option<Value>,
@@ -74,14 +83,57 @@ struct Soak {
 impl Soak {
     fn new(random: &mut Rng) -> Soak {
         let commit_mode = random.bool();
-        let tap = Tap::with_records(random.usize(1..400))
+        let tap = Tap::with_records(0)
             .set("acknowledge", if commit_mode { "commit" } else { "write" })
             .set("pageSize", random.usize(1..150))
             .set("maxPending", random.usize(1..300))
             .set("maxRetries", random.usize(0..4))
             .set("requestTimeoutSeconds", 2);
         let tap = if random.bool() { tap.with_token_from_another_host() } else { tap };
-        Soak { tap, commit_mode, delivered: Vec::new(), state: None }
+        tap.sandbox.fill_sized(&tap.stream, random.usize(1..400), random.usize(..3_000));
+        let thin_link = random.bool();
+        if thin_link {
+            tap.sandbox.set_bandwidth(Some(random.u64(30_000..1_000_000)));
+        }
+        Soak { tap, commit_mode, thin_link, delivered: Vec::new(), state: None }
+    }
+
+    /// A stream whose first page may take up to four times as long as the time-out, and whose single records never do. Now
+    /// and then a record slips in behind the first one of a page.
+    fn on_thin_link(random: &mut Rng) -> Soak {
+        let commit_mode = random.bool();
+        let tap = Tap::with_records(0)
+            .set("acknowledge", if commit_mode { "commit" } else { "write" })
+            .set("maxPending", random.usize(1..300))
+            .set("maxRetries", 5)
+            .set("requestTimeoutSeconds", 1);
+        let record_bytes = random.usize(1_000..10_000);
+        tap.sandbox.fill_sized(&tap.stream, random.usize(1..150), record_bytes);
+        let records_per_second = random.usize(25..200);
+        tap.sandbox.set_bandwidth(Some((record_bytes * records_per_second) as u64));
+        for _ in 0..random.usize(..=SLIP_INS) {
+            let stream = tap.stream.clone();
+            tap.sandbox.script(Rule::on(Endpoint::Mark).call(random.usize(1..8)).before(move |service| {
+                service.slip_in(&stream);
+            }));
+        }
+        Soak { tap, commit_mode, thin_link: true, delivered: Vec::new(), state: None }
+    }
+
+    /// Runs the tap on its thin link without other faults, until the stream is drained. Each run succeeds and gets on. In
+    /// `write` mode the first one drains the stream, but for what slips in at its last mark or is displaced from it.
+    fn drain(&mut self, random: &mut Rng, tally: &Tally) {
+        while let before @ [_, ..] = &self.tap.unread()[..] {
+            let state = self.state.clone();
+            let Run { code, stderr, .. } = self.run_once(random, false, tally).unwrap();
+            assert_eq!(code, 0, "{stderr}");
+            assert!(before != self.tap.unread() || state != self.state, "a run got nowhere:\n{stderr}");
+            if !self.commit_mode {
+                let unread = self.tap.unread().len();
+                assert!(unread <= SLIP_INS, "a run left {unread} records unread:\n{stderr}");
+            }
+        }
+        self.finish(tally);
     }
 
     /// Runs the tap several times with faults, and then without faults until the stream is drained.
@@ -90,9 +142,15 @@ impl Soak {
             self.script(random, tally);
             self.run_once(random, true, tally);
         }
+        self.tap.sandbox.set_bandwidth(None);
         while !self.tap.unread().is_empty() {
             self.run_once(random, false, tally);
         }
+        self.finish(tally);
+    }
+
+    /// Nothing was lost.
+    fn finish(&self, tally: &Tally) {
         let distinct: BTreeSet<_> = self.delivered.iter().collect();
         for record in self.tap.records() {
             assert!(distinct.contains(&record.identity), "{:?} was lost", record.identity);
@@ -103,7 +161,8 @@ impl Soak {
     }
 
     /// Scripts a few faults for the next requests. New records arrive only before a peek: a record that slips in between
-    /// peek and mark may be lost with the mark's answer, because the service marks by position.
+    /// peek and mark may be lost with the mark's answer, because the service marks by position. None arrive where the link is
+    /// thin: the tap may peek ahead there, while it marks.
     fn script(&self, random: &mut Rng, tally: &Tally) {
         for _ in 0..random.usize(1..4) {
             let endpoint = *random.choice(&[Endpoint::Peek, Endpoint::Mark, Endpoint::Mark, Endpoint::Token]).unwrap();
@@ -123,7 +182,7 @@ impl Soak {
             self.tap.sandbox.script(rule);
             tally.faults.fetch_add(1, Ordering::Relaxed);
         }
-        if random.bool() {
+        if !self.thin_link && random.bool() {
             let stream = self.tap.stream.clone();
             let late = format!("late-{}", random.u64(..));
             let call = self.tap.sandbox.count(Endpoint::Peek) + random.usize(1..4);
@@ -133,8 +192,9 @@ impl Soak {
         }
     }
 
-    /// Runs the tap once. With `may_end_early` its target may stop reading, and the tap is then killed or terminated.
-    fn run_once(&mut self, random: &mut Rng, may_end_early: bool, tally: &Tally) {
+    /// Runs the tap once. With `may_end_early` its target may stop reading, and the tap is then killed or terminated. Returns
+    /// how a run ended that was not.
+    fn run_once(&mut self, random: &mut Rng, may_end_early: bool, tally: &Tally) -> Option<Run> {
         tally.runs.fetch_add(1, Ordering::Relaxed);
         let mut command = self.tap.command();
         if let Some(state) = &self.state {
@@ -146,13 +206,14 @@ impl Soak {
             tally.kills.fetch_add(1, Ordering::Relaxed);
         }
         self.load(&mut running, ends_after, random);
-        match random.usize(..3) {
-            0 if ends_after.is_some() => running.signal(Signal::TERM),
-            _ if ends_after.is_some() => running.signal(Signal::KILL),
-            _ => {}
-        }
         // What the pipe still holds has been written. A target that has ended does not commit it.
-        let rest = running.remaining_stdout();
+        let (rest, run) = if ends_after.is_some() {
+            running.signal(if random.usize(..3) == 0 { Signal::TERM } else { Signal::KILL });
+            (running.remaining_stdout(), None)
+        } else {
+            let run = running.wait(&self.tap);
+            (run.stdout.clone(), Some(run))
+        };
         if !self.commit_mode {
             rest.lines().for_each(|line| self.delivered.extend(written_identity(line)));
         }
@@ -160,6 +221,7 @@ impl Soak {
         for identity in self.tap.read() {
             assert!(delivered.contains(&identity), "{identity:?} is read and was not delivered");
         }
+        run
     }
 
     /// The target: reads at most this many lines, and then commits at random STATEs. Without a limit it commits at every
