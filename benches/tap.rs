@@ -21,13 +21,14 @@ use harness::benchmark::{Benchmark, Comparison, Race, TAP};
 use harness::client::{Client, Request};
 use harness::competitor::{Curl, Tap, Vendor};
 use harness::fixture::{Fixture, Workload};
+use harness::follow::Followers;
 use harness::measure::{MEASURE, measure};
 use harness::report::Limit::{AtLeast, AtMost};
 use harness::report::{Series, Targets, load, machine, print_table, short};
 
 type Scenario = fn(&mut Benchmark) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 9] = [
+const SCENARIOS: [(&str, Scenario); 10] = [
     ("size", size),
     ("sandbox", sandbox),
     ("start", start),
@@ -37,6 +38,7 @@ const SCENARIOS: [(&str, Scenario); 9] = [
     ("large", large),
     ("growth", growth),
     ("commit", commit),
+    ("follow", follow),
 ];
 
 /// Runs the release binary and its competitors, and prints what each takes.
@@ -233,5 +235,39 @@ fn commit(benchmark: &mut Benchmark) -> Result<()> {
     let both = first.wall_ms().median + second.wall_ms().median;
     let times = both / write.wall_ms().median;
     println!("Both runs of `commit` take {} ms, {times:.2} times `write`.", short(both));
+    Ok(())
+}
+
+/// Followers of a drained stream.
+fn follow(benchmark: &mut Benchmark) -> Result<()> {
+    const FOLLOWERS: usize = 20;
+    const TIME: Duration = Duration::from_secs(10);
+    println!("\n### {FOLLOWERS} followers of a drained stream, for {} s\n", TIME.as_secs());
+    println!(
+        "| each, on average | polls/s | wake-ups/s | CPU, ms/s | CPU, ms/poll | its own memory, MB | memory, MB |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|");
+    for (name, poll_interval) in [("polls every second", 1), ("waits between two polls", 86_400)] {
+        let fixture = Fixture::start(&Workload::default())?;
+        let followers =
+            Followers::start(&benchmark.tap.binary, &fixture, FOLLOWERS, Duration::from_secs(poll_interval))?;
+        let usage = followers.observe(TIME)?;
+        let per_poll = usage.cpu_ms / usage.polls;
+        println!(
+            "| {name} | {:.2} | {:.2} | {:.3} | {} | {:.2} | {:.2} |",
+            usage.polls,
+            usage.wakeups,
+            usage.cpu_ms,
+            if usage.polls > 0.0 { format!("{per_poll:.3}") } else { "-".to_owned() },
+            usage.own_memory_mb,
+            usage.memory_mb,
+        );
+        if poll_interval == 1 {
+            benchmark.targets.check("a follower: CPU, ms/poll", AtMost(1.0), per_poll);
+            benchmark.targets.check("a follower: its own memory, MB", AtMost(1.0), usage.own_memory_mb);
+        } else {
+            benchmark.targets.check("a follower between polls: wake-ups/s", AtMost(0.1), usage.wakeups);
+        }
+    }
     Ok(())
 }

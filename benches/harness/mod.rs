@@ -4,5 +4,6 @@ pub mod benchmark;
 pub mod client;
 pub mod competitor;
 pub mod fixture;
+pub mod follow;
 pub mod measure;
 pub mod report;
