@@ -1,6 +1,6 @@
 //! Signals: the first SIGTERM or SIGINT asks the run to end after the page that is being written, a second one ends it at once.
 //!
-//! A stop wakes every wait. Nothing polls for it, so a run that waits takes no CPU time.
+//! A stop wakes every wait. On Unix nothing polls for it, so that a run that waits takes no CPU time.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -58,7 +58,7 @@ fn read_object(path: &Path) -> Result<Map<String, Value>> {
 ///
 /// # Errors
 /// When the text is not JSON or no object.
-pub fn parse_object(text: &str) -> Result<Map<String, Value>> {
+fn parse_object(text: &str) -> Result<Map<String, Value>> {
     // `serde_json` quotes no values in its syntax errors, so no secret leaks here.
     let value: Value = serde_json::from_str(text).context("not JSON")?;
     match value {

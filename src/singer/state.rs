@@ -118,7 +118,7 @@ impl State {
     }
 
     fn returned_bookmark(&self, stream: &str, config: &Config) -> Option<ReturnedBookmark> {
-        // A null, where there is a number that is too large for a `Value`, is no bookmark either.
+        // What does not fit a `Value`, such as 1e400, counts as null, which is no bookmark.
         let entry: Value = serde_json::from_str(self.bookmarks().get(stream)?.get()).unwrap_or_default();
         let problem = match Owner::deserialize(&entry) {
             Err(error) => format!("cannot be read ({error})"),
