@@ -127,6 +127,7 @@ impl TokenSource {
                 }
             }
             HttpError::Status { .. } => "check `authUrl`".to_owned(),
+            HttpError::Rejected(_) => return error.context("fetch an access token"),
             HttpError::Unreachable { .. } => "check `authUrl`, the network and the proxy".to_owned(),
             HttpError::TimedOut { .. }
             | HttpError::CutOff { .. }

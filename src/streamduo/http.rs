@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use reqwest::blocking::{Client, RequestBuilder, Response};
@@ -18,8 +18,9 @@ use url::Url;
 
 use super::http_error::{HttpError, failure, host, refusal, transfer_failure};
 use super::redact::redact;
-use crate::config::Config;
+use super::{certificate, proxy};
 use crate::config::url::is_loopback;
+use crate::config::{Config, Invalid};
 use crate::metrics;
 use crate::record::Timing;
 use crate::shutdown::Shutdown;
@@ -78,7 +79,10 @@ impl Blueprint {
         // To load the system's certificates takes longer than all else, and plain HTTP has no use for them.
         let is_plain = is_near && urls.iter().all(|url| url.scheme() == "http");
         let builder = if is_plain { builder.tls_certs_only([]) } else { builder };
-        builder.build().map(Some).context("set up HTTPS with the system's certificates")
+        builder.build().map(Some).map_err(|error| match certificate::no_trusted_ca(&error) {
+            Some(problem) => Invalid::new(problem).into(),
+            None => Error::new(error).context("set up HTTPS"),
+        })
     }
 }
 
@@ -86,11 +90,15 @@ impl Http {
     /// Makes the client that the settings ask for.
     ///
     /// # Errors
-    /// When the system's certificates cannot be loaded, or the operating system has no thread.
+    /// [`Invalid`] when there is no CA certificate to trust, or the proxy's variable cannot be used. When the operating system has
+    /// no thread.
     pub fn new(config: &Config) -> Result<Http> {
         // Fails where a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let urls = [config.api_url.clone(), config.auth_url.clone()];
+        if !urls.iter().all(is_loopback) {
+            proxy::check()?;
+        }
         let blueprint = Blueprint { user_agent: config.user_agent.clone(), urls, keeps_alive: true };
         Ok(Http {
             direct: blueprint.client(true)?,

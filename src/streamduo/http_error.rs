@@ -1,5 +1,6 @@
 //! Why a request brought no usable answer, in words that hold no secret.
 
+use std::error::Error;
 use std::io::{self, Read as _};
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +9,10 @@ use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use secrecy::SecretString;
 use url::Url;
 
+use super::certificate;
+use super::proxy::Proxy;
 use super::redact::redact;
+use crate::config::url::is_loopback;
 use crate::logging;
 
 /// How much of a refusal's text is quoted, in characters.
@@ -28,6 +32,9 @@ pub enum HttpError {
         /// What the operating system or the TLS library says.
         reason: String,
     },
+    /// A certificate or a proxy stands in the way: what is wrong, and the remedy. Another try does not help.
+    #[error("{0}")]
+    Rejected(String),
     /// The answer did not come within `requestTimeoutSeconds`.
     #[error("{}", timed_out(host, *timeout, *has_begun))]
     TimedOut {
@@ -85,7 +92,7 @@ impl HttpError {
     /// Whether the service may have applied the request.
     pub fn may_have_been_applied(&self) -> bool {
         match self {
-            HttpError::Unreachable { .. } => false,
+            HttpError::Unreachable { .. } | HttpError::Rejected(_) => false,
             HttpError::TimedOut { .. }
             | HttpError::CutOff { .. }
             | HttpError::TooLarge { .. }
@@ -103,17 +110,14 @@ pub fn host(url: &Url) -> String {
 
 /// Why a request did not get across, or brought no head of an answer.
 pub fn failure(host: &str, timeout: Duration, error: reqwest::Error) -> HttpError {
+    if error.is_connect() && !error.is_timeout() {
+        return unconnected(host, &error);
+    }
     let host = host.to_owned();
     if error.is_timeout() {
         return HttpError::TimedOut { host, timeout, has_begun: false };
     }
-    let unreachable = error.is_connect();
-    let reason = innermost(&error.without_url());
-    if unreachable {
-        HttpError::Unreachable { host, reason }
-    } else {
-        HttpError::CutOff { host, reason, has_begun: false }
-    }
+    HttpError::CutOff { host, reason: innermost(&error.without_url()), has_begun: false }
 }
 
 /// Why the body of an answer did not get across.
@@ -135,8 +139,22 @@ fn timed_out(host: &str, timeout: Duration, has_begun: bool) -> String {
     }
 }
 
+/// Why there is no connection: the proxy, the certificate or the network.
+fn unconnected(host: &str, error: &reqwest::Error) -> HttpError {
+    let url = error.url().filter(|url| !is_loopback(url));
+    let proxy = url.and_then(|url| Some((url, Proxy::of(url)?)));
+    if let Some(failure) = proxy.as_ref().and_then(|(url, proxy)| proxy.failure(url, error)) {
+        return failure;
+    }
+    if let Some(problem) = certificate::problem(host, error) {
+        return HttpError::Rejected(problem);
+    }
+    let host = proxy.map_or_else(|| host.to_owned(), |(_, proxy)| format!("{host} through the proxy {proxy}"));
+    HttpError::Unreachable { host, reason: innermost(error) }
+}
+
 /// What the cause at the bottom says: the layers above it only say that something failed.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

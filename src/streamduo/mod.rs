@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod auth;
+mod certificate;
 mod distance;
 pub mod growth;
 pub mod http;
@@ -15,6 +16,7 @@ pub mod http_error;
 pub mod page_size;
 pub mod payload;
 pub mod prefetch;
+mod proxy;
 mod redact;
 pub mod request;
 pub mod retry;

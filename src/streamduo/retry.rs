@@ -42,12 +42,13 @@ fn is_transient(error: &Error) -> bool {
         | HttpError::CutOff { .. }
         | HttpError::TooLarge { .. }
         | HttpError::InvalidBody(_) => true,
+        HttpError::Rejected(_) => false,
         HttpError::Status { status, .. } => is_transient_status(*status),
     })
 }
 
 /// Request Timeout, Too Early, Too Many Requests, and what a server or gateway in trouble answers (RFC 9110, 8470, 6585).
-fn is_transient_status(status: u16) -> bool {
+pub(super) fn is_transient_status(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
 

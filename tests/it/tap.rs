@@ -51,7 +51,11 @@ pub struct Run {
 impl Tap {
     /// A tap on a stream of sample records. It makes no retries (`maxRetries` 0) unless the test sets them.
     pub fn with_records(records: usize) -> Tap {
-        let sandbox = Sandbox::start();
+        Tap::on(Sandbox::start(), records)
+    }
+
+    /// Like [`with_records`](Tap::with_records), on this sandbox.
+    pub fn on(sandbox: Sandbox, records: usize) -> Tap {
         let stream = sandbox.create_stream("cars");
         sandbox.fill(&stream, records);
         let mut settings = sandbox.config(&stream);
@@ -161,7 +165,7 @@ impl Tap {
     /// stderr with placeholders for what differs from run to run: address, ids, paths and durations.
     pub fn normalize(&self, stderr: &[u8]) -> String {
         let text = String::from_utf8(stderr.to_vec()).unwrap();
-        let host = self.sandbox.url().trim_start_matches("http://");
+        let (_, host) = self.sandbox.url().split_once("://").unwrap();
         let text = text
             .replace(host, "HOST")
             .replace(&self.stream, "STREAM")

@@ -31,9 +31,9 @@
 //!   record's if that is later.
 //! - The schema calls accept a token of either scope.
 //!
-//! Map of the code: `server` accepts requests (over `wire`), `route` determines what they ask for, `api` carries them out
-//! on the one `service` (`store`, `entry`, `schema`, `token`, `limits`), and `fault` (`hook`) changes their answers. `link`
-//! is the network: it delays requests and paces answers. `state` is the test's own way to the service. `journal` keeps
+//! Map of the code: `server` accepts requests (over `wire`, and `tls`), `route` determines what they ask for, `api` carries
+//! them out on the one `service` (`store`, `entry`, `schema`, `token`, `limits`), and `fault` (`hook`) changes their answers.
+//! `link` is the network: it delays requests and paces answers. `state` is the test's own way to the service. `journal` keeps
 //! every call. `stamp`, `sample` and `pretty` are tools.
 
 mod answer;
@@ -53,6 +53,7 @@ mod service;
 mod stamp;
 mod state;
 mod store;
+mod tls;
 mod token;
 mod wire;
 
@@ -68,6 +69,7 @@ pub use fault::Rule;
 pub use journal::{Call, Endpoint};
 pub use service::Service;
 pub use store::{Identity, Record};
+pub use tls::Tls;
 
 use journal::Progress;
 use link::{Link, Settings};
@@ -79,6 +81,7 @@ use server::{Server, Shared};
 /// Most methods that take a stream panic if there is no such stream. Dropping panics if a hook of a rule panicked.
 pub struct Sandbox {
     url: String,
+    ca_pem: Option<String>,
     client_id: String,
     client_secret: String,
     shared: Arc<Shared>,
@@ -93,6 +96,7 @@ pub struct Builder {
     port: u16,
     link: Settings,
     token_lifetime: Duration,
+    tls: Option<Tls>,
 }
 
 impl Builder {
@@ -114,18 +118,27 @@ impl Builder {
         self
     }
 
+    /// Serves https. The default is http.
+    pub fn tls(mut self, tls: Tls) -> Builder {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Starts the sandbox.
     ///
     /// # Errors
-    /// If the port is taken or the server's thread cannot be started.
+    /// If the port is taken, a certificate cannot be made or the server's thread cannot be started.
     pub fn start(self) -> io::Result<Sandbox> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let tls = self.tls.map(Tls::server).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr()?);
+        let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
         let service = Service::new(self.token_lifetime);
         let (client_id, client_secret) = (service.tokens.client_id.clone(), service.tokens.client_secret.clone());
         let shared = Arc::new(Shared::new(service, Link::new(&self.link)));
-        let server = Server::start(listener, Arc::clone(&shared))?;
-        Ok(Sandbox { url, client_id, client_secret, shared, server: Some(server) })
+        let server = Server::start(listener, acceptor, Arc::clone(&shared))?;
+        Ok(Sandbox { url, ca_pem, client_id, client_secret, shared, server: Some(server) })
     }
 }
 
@@ -141,10 +154,10 @@ impl Sandbox {
 
     /// Settings to start a sandbox with.
     pub fn builder() -> Builder {
-        Builder { port: 0, link: Settings::default(), token_lifetime: Duration::from_secs(3600) }
+        Builder { port: 0, link: Settings::default(), token_lifetime: Duration::from_secs(3600), tls: None }
     }
 
-    /// The API's address, such as `http://127.0.0.1:43210`.
+    /// The API's address, such as `http://127.0.0.1:43210`; with TLS, such as `https://127.0.0.1:43210`.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -152,6 +165,11 @@ impl Sandbox {
     /// The token endpoint's address.
     pub fn auth_url(&self) -> String {
         format!("{}/oauth2/token", self.url)
+    }
+
+    /// The certificate of the CA to trust, in PEM; `None` without TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
     }
 
     /// The id of the only client.
@@ -227,6 +245,11 @@ impl Sandbox {
     /// Releases all requests that have arrived: those that are held, and those that a rule is about to hold.
     pub fn release(&self) {
         self.shared.release();
+    }
+
+    /// Closes all connections, as a server closes idle ones: without a word. Requests that have arrived are carried out.
+    pub fn close_connections(&self) {
+        self.shared.close_connections();
     }
 
     fn service(&self) -> MutexGuard<'_, Service> {

@@ -5,8 +5,10 @@ mod options;
 mod target;
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::thread;
 
@@ -16,7 +18,7 @@ use options::Options;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use streamduo_sandbox::Sandbox;
+use streamduo_sandbox::{Sandbox, Tls};
 
 /// A stand-in for the StreamDuo service on loopback, with one stream of sample records
 #[derive(Parser)]
@@ -33,6 +35,9 @@ enum Action {
         /// The port to listen on; 0 takes a free one
         #[arg(long, default_value_t = 0)]
         port: u16,
+        /// Serve https, and write the certificate of its CA to DIR/ca.pem
+        #[arg(long, value_name = "DIR")]
+        tls: Option<PathBuf>,
         #[command(flatten)]
         options: Options,
     },
@@ -56,7 +61,7 @@ struct SampleSandbox {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().action {
-        Action::Serve { port, options } => serve(port, &options),
+        Action::Serve { port, tls, options } => serve(port, tls.as_deref(), &options),
         Action::Run { options, command } => run(&options, &command),
         Action::Target(target) => target.run().map(|()| ExitCode::SUCCESS),
     };
@@ -66,12 +71,19 @@ fn main() -> ExitCode {
     })
 }
 
-fn serve(port: u16, options: &Options) -> Result<ExitCode> {
+fn serve(port: u16, tls: Option<&Path>, options: &Options) -> Result<ExitCode> {
     // Before the first output: its reader may send a signal at once.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot wait for signals")?;
-    let sandbox = SampleSandbox::start(port, options)?;
+    let sandbox = SampleSandbox::start(port, tls.map(|_| Tls::Good), options)?;
+    let ca = tls.map(|dir| sandbox.write_ca(dir)).transpose()?;
     writeln!(io::stdout(), "{}", sandbox.config()).context("cannot write the settings to stdout")?;
     log(&sandbox.introduction());
+    if let Some(ca) = ca {
+        let ca = ca.display();
+        log(&format!(
+            "sandbox: to trust its CA, for the tap: export SSL_CERT_FILE={ca}; for Python: export REQUESTS_CA_BUNDLE={ca}"
+        ));
+    }
     signals.forever().next();
     log(&sandbox.summary());
     Ok(ExitCode::SUCCESS)
@@ -80,7 +92,7 @@ fn serve(port: u16, options: &Options) -> Result<ExitCode> {
 fn run(options: &Options, command: &[String]) -> Result<ExitCode> {
     // Neither signal ends the sandbox before the command. The terminal sends SIGINT to the command, too.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot wait for signals")?;
-    let sandbox = SampleSandbox::start(0, options)?;
+    let sandbox = SampleSandbox::start(0, None, options)?;
     let mut config = tempfile::Builder::new()
         .prefix("streamduo-sandbox-")
         .suffix(".json")
@@ -143,9 +155,17 @@ fn cargo_variables() -> impl Iterator<Item = OsString> {
 }
 
 impl SampleSandbox {
-    fn start(port: u16, options: &Options) -> Result<SampleSandbox> {
-        let (sandbox, stream) = options.start(port)?;
+    fn start(port: u16, tls: Option<Tls>, options: &Options) -> Result<SampleSandbox> {
+        let (sandbox, stream) = options.start(port, tls)?;
         Ok(SampleSandbox { sandbox, stream })
+    }
+
+    /// Writes the CA's certificate to a file in this folder, and returns its path.
+    fn write_ca(&self, dir: &Path) -> Result<PathBuf> {
+        let path = dir.join("ca.pem");
+        let pem = self.sandbox.ca_pem().unwrap_or_default();
+        fs::write(&path, pem).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
     }
 
     fn config(&self) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use streamduo_sandbox::{Endpoint, Rule, Sandbox};
+use streamduo_sandbox::{Endpoint, Rule, Sandbox, Tls};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -46,7 +46,7 @@ pub(crate) struct Options {
 
 impl Options {
     /// Starts a sandbox on this port, with one stream of sample records. Returns the stream's id, too.
-    pub(crate) fn start(&self, port: u16) -> Result<(Sandbox, String)> {
+    pub(crate) fn start(&self, port: u16, tls: Option<Tls>) -> Result<(Sandbox, String)> {
         let builder = Sandbox::builder()
             .port(port)
             .latency(Duration::from_millis(self.latency_ms))
@@ -55,6 +55,10 @@ impl Options {
             .connect(Duration::from_millis(self.connect_ms));
         let builder = match self.bandwidth {
             Some(bandwidth) => builder.bandwidth(bandwidth.get()),
+            None => builder,
+        };
+        let builder = match tls {
+            Some(tls) => builder.tls(tls),
             None => builder,
         };
         let sandbox = builder.start().with_context(|| format!("cannot listen on 127.0.0.1:{port}"))?;

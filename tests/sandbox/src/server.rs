@@ -21,6 +21,8 @@ use hyper::service::service_fn;
 use hyper::{Request as HttpRequest, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::Endpoint;
 use crate::answer::Answer;
@@ -31,6 +33,7 @@ use crate::journal::{Call, CallId, Journal};
 use crate::link::Link;
 use crate::route::Request;
 use crate::service::Service;
+use crate::tls;
 use crate::wire::{AnswerBody, Connection, Transfer};
 
 /// The state that the server's thread and the test share.
@@ -41,6 +44,7 @@ pub(crate) struct Shared {
     /// Counts the releases of held requests.
     releases: watch::Sender<u64>,
     pub(crate) link: Link,
+    connections: Mutex<Vec<AbortHandle>>,
     /// The message of the first panic in a hook.
     hook_panic: Mutex<Option<String>>,
 }
@@ -53,6 +57,7 @@ impl Shared {
             journal: Journal::default(),
             releases: watch::Sender::new(0),
             link,
+            connections: Mutex::default(),
             hook_panic: Mutex::default(),
         }
     }
@@ -70,6 +75,11 @@ impl Shared {
     /// Lets all held requests go on.
     pub(crate) fn release(&self) {
         self.releases.send_modify(|count| *count += 1);
+    }
+
+    /// Closes all connections.
+    pub(crate) fn close_connections(&self) {
+        lock(&self.connections).drain(..).for_each(|connection| connection.abort());
     }
 
     /// Takes the message of the first panic in a hook.
@@ -99,8 +109,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves on `listener`, on a thread of its own.
-    pub(crate) fn start(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Server> {
+    /// Serves on `listener`, on a thread of its own: https where there is an acceptor.
+    pub(crate) fn start(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) -> io::Result<Server> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
@@ -109,7 +119,7 @@ impl Server {
         };
         let (stop, stopped) = oneshot::channel::<Infallible>();
         let thread = thread::Builder::new().name("streamduo-sandbox".to_owned()).spawn(move || {
-            runtime.spawn(accept(listener, shared));
+            runtime.spawn(accept(listener, tls, shared));
             // Ends when the sender is dropped. Dropping the runtime then drops all tasks and their connections.
             let _ = runtime.block_on(stopped);
         })?;
@@ -127,7 +137,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: tokio::net::TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let mut connections = 0;
     loop {
         // A connection was aborted, or there are too many open files: try again.
@@ -137,7 +147,16 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
         };
         connections += 1;
         let _ = stream.set_nodelay(true);
-        tokio::spawn(serve(Connection::new(stream), connections, Arc::clone(&shared)));
+        let (tls, requests) = (tls.clone(), Arc::clone(&shared));
+        let connection = tokio::spawn(async move {
+            // Ignore the error: the client does not want this certificate.
+            if let Ok(stream) = tls::accept(tls, stream).await {
+                serve(Connection::new(stream), connections, requests).await;
+            }
+        });
+        let mut open = lock(&shared.connections);
+        open.retain(|connection| !connection.is_finished());
+        open.push(connection.abort_handle());
     }
 }
 

@@ -12,11 +12,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::link::Pace;
+use crate::tls::Stream;
 
 /// How much of an answer is sent before the connection closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +31,14 @@ pub(crate) enum Transfer {
     CutChunked,
 }
 
-/// A TCP connection that notifies of every flush.
+/// A connection that notifies of every flush.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     flushed: Arc<Notify>,
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream) -> Connection {
+    pub(crate) fn new(stream: Box<dyn Stream>) -> Connection {
         Connection { stream, flushed: Arc::new(Notify::new()) }
     }
 
