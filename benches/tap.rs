@@ -28,7 +28,7 @@ use harness::report::{Series, Targets, load, machine, print_table, short};
 
 type Scenario = fn(&mut Benchmark) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 10] = [
+const SCENARIOS: [(&str, Scenario); 11] = [
     ("size", size),
     ("sandbox", sandbox),
     ("start", start),
@@ -36,6 +36,7 @@ const SCENARIOS: [(&str, Scenario); 10] = [
     ("latency", latency),
     ("jitter", jitter),
     ("large", large),
+    ("tls", tls),
     ("growth", growth),
     ("commit", commit),
     ("follow", follow),
@@ -200,6 +201,16 @@ fn large(benchmark: &mut Benchmark) -> Result<()> {
     let workload = Workload { records: 2_000, record_bytes: 200_000, ..Workload::default() };
     let Race { tap, .. } = benchmark.race("2,000 records of 200 KB", &workload, runs)?;
     benchmark.targets.check("2,000 records of 200 KB: most memory, MB", AtMost(64.0), tap.memory_mb().max);
+    Ok(())
+}
+
+/// The latency scenario over https. The sandbox's latency is that of requests: TLS handshakes have none.
+fn tls(benchmark: &mut Benchmark) -> Result<()> {
+    let workload = Workload { records: 20_000, latency: Duration::from_millis(25), tls: true, ..Workload::default() };
+    let title = "20,000 records over https at 25 ms latency";
+    let Race { tap, vendor } = benchmark.race(title, &workload, benchmark.runs)?;
+    let name = "20,000 over https at 25 ms: times faster than the vendor's";
+    benchmark.targets.check(name, AtLeast(5.0), vendor.wall_to(&tap));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0        the stream is drained, or what was asked for is printed
   1        the run failed; what was not delivered is not marked as read (but with acknowledge `read`)
-  2        the command line, the configuration or a file named there is wrong
+  2        the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong
   128 + n  stopped by signal n (143: SIGTERM, 130: SIGINT)
 
 Environment:

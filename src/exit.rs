@@ -10,7 +10,8 @@ pub enum Exit {
     Success,
     /// 1: the run failed; no undelivered record was marked as read, except in `read` mode.
     Failure,
-    /// 2: the command line, the configuration or a file named there is wrong; no request was made.
+    /// 2: the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong; no request
+    /// was made.
     /// clap ends a wrong command line with the same number.
     Usage,
     /// 128 + n: stopped by signal n (143 for SIGTERM, 130 for SIGINT), as shells report it.

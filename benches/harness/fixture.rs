@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use streamduo_sandbox::{Endpoint, Rule, Sandbox};
+use streamduo_sandbox::{Endpoint, Rule, Sandbox, Tls};
 use tempfile::{TempDir, tempfile_in};
 
 use super::measure::{MEASURE, Sample};
@@ -33,6 +33,8 @@ pub struct Workload {
     pub page_cap: Option<usize>,
     /// A mark's answer shows its records as read, so it differs from the peek's.
     pub marks_show_read: bool,
+    /// Over https.
+    pub tls: bool,
 }
 
 /// A sandbox for one run, and the folder for that run's files.
@@ -55,8 +57,9 @@ pub struct Output {
 
 impl Fixture {
     pub fn start(workload: &Workload) -> Result<Fixture> {
-        let Workload { records, record_bytes, latency, jitter, seed, connect, bandwidth, .. } = *workload;
+        let Workload { records, record_bytes, latency, jitter, seed, connect, bandwidth, tls, .. } = *workload;
         let builder = Sandbox::builder().latency(latency).jitter(jitter).seed(seed).connect(connect);
+        let builder = if tls { builder.tls(Tls::Good) } else { builder };
         let sandbox = builder.start().context("start the sandbox")?;
         sandbox.set_bandwidth(bandwidth);
         let stream = sandbox.create_stream("cars");
@@ -92,6 +95,7 @@ impl Fixture {
         let sample = self.dir.path().join("sample.json");
         let mut stdout = self.stdout().context("make a file for stdout")?;
         let mut stderr = tempfile_in(&self.dir)?;
+        let ca = self.sandbox.ca_pem().map(|ca| self.write("ca.pem", ca)).transpose()?;
         let status = Command::new(env::current_exe()?)
             .arg(MEASURE)
             .args([sample.as_os_str(), command.get_program()])
@@ -99,6 +103,8 @@ impl Fixture {
             .env_clear()
             .env("LC_ALL", "C")
             .envs(env::var_os("PATH").map(|path| ("PATH", path)))
+            // For programs that use OpenSSL's variable, and for Python's requests.
+            .envs(ca.iter().flat_map(|ca| [("SSL_CERT_FILE", ca), ("REQUESTS_CA_BUNDLE", ca)]))
             .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
             .stdin(Stdio::null())
             .stdout(stdout.try_clone()?)

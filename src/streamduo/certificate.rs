@@ -12,14 +12,25 @@ use jiff::tz::TimeZone;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
 
-/// What rules TLS with the host out, and the remedy. `None` where another try may succeed.
-pub fn problem(host: &str, error: &(dyn Error + 'static)) -> Option<String> {
+/// What to do about a certificate that has expired.
+const RENEW: &str = "have the server's operator renew it, unless this machine's clock is wrong";
+
+/// What to do about a certificate that cannot be used.
+const REPLACE: &str = "have the server's operator replace it";
+
+/// What rules TLS with the host out, and the remedy. `None` where another try may succeed. `settings` is where the host's address
+/// is from.
+pub fn problem(host: &str, settings: &str, error: &(dyn Error + 'static)) -> Option<String> {
     Some(match tls_error(error)? {
         rustls::Error::InvalidCertificate(error) => {
-            format!("the certificate of {host} {}", problem_with_certificate(error))
+            format!("the certificate of {host} {}", problem_with_certificate(settings, error))
+        }
+        // The verifiers of Windows and macOS pass on what they have no name for.
+        rustls::Error::Other(error) => {
+            format!("the certificate of {host} is not accepted ({error}): {REPLACE}")
         }
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            format!("{host} does not speak TLS: check the port in `apiUrl` and `authUrl`")
+            format!("{host} does not speak TLS: check the port in {settings}")
         }
         error @ (rustls::Error::PeerIncompatible(_)
         | rustls::Error::AlertReceived(
@@ -32,32 +43,29 @@ pub fn problem(host: &str, error: &(dyn Error + 'static)) -> Option<String> {
 }
 
 /// What is wrong, to follow the certificate's host, and the remedy.
-fn problem_with_certificate(error: &CertificateError) -> String {
+fn problem_with_certificate(settings: &str, error: &CertificateError) -> String {
     match error {
         // A bad signature: a trusted CA has the name of the one that signed, but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             format!("is signed by no CA that this machine trusts: {}", trusted::remedy())
         }
-        CertificateError::ExpiredContext { time, not_after } => format!(
-            "has expired on {}: its operator has to renew it, unless this machine's clock is wrong ({})",
-            day(*not_after),
-            day(*time)
-        ),
-        CertificateError::NotValidYetContext { time, not_before } => format!(
-            "is not valid before {}: check this machine's clock ({}), or have its operator replace it",
-            day(*not_before),
-            day(*time)
-        ),
+        CertificateError::Expired => format!("has expired: {RENEW}"),
+        CertificateError::ExpiredContext { not_after, .. } => format!("has expired on {}: {RENEW}", day(*not_after)),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("is not valid before {}: check this machine's clock, or {REPLACE}", day(*not_before))
+        }
+        CertificateError::NotValidForName => {
+            format!("is not for this host: use a name that it is for in {settings}, or {REPLACE}")
+        }
         CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "is for {} and not for {}: use such a name in `apiUrl` and `authUrl`, or have its operator replace it",
+            "is for {} and not for {}: use such a name in {settings}, or {REPLACE}",
             names(presented),
             expected.to_str()
         ),
         CertificateError::Other(OtherError(error)) if is_ca_as_server(error.as_ref()) => {
-            "is that of a CA (CA:TRUE): its operator has to replace it by a server's own, which the CA may sign"
-                .to_owned()
+            format!("is that of a CA (CA:TRUE): {REPLACE} by a server's own, which the CA may sign")
         }
-        error => format!("is not accepted ({error}): its operator has to replace it"),
+        error => format!("is not accepted ({error}): {REPLACE}"),
     }
 }
 
@@ -74,7 +82,7 @@ fn names(presented: &[String]) -> String {
     }
 }
 
-/// Whether the server sent a CA's certificate as its own, which RFC 5280 section 4.2.1.9 does not provide for.
+/// Whether the server sent a CA's certificate as its own, which webpki refuses.
 fn is_ca_as_server(error: &(dyn Error + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
@@ -98,7 +106,7 @@ fn tls_error<'a>(mut error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Err
     }
 }
 
-/// Where there is no CA to trust, so that no HTTPS client can be made: what is wrong, and the remedy.
+/// Why no HTTPS client can be made, if that is for want of a CA to trust, and the remedy.
 pub fn no_trusted_ca(error: &(dyn Error + 'static)) -> Option<String> {
     tls_error(error).map(|_| trusted::none())
 }
@@ -113,8 +121,8 @@ mod trusted {
     /// What a user may do to have a CA trusted.
     pub(super) fn remedy() -> String {
         let Some(set) = variables() else {
-            return "put the CA's certificate into the system's store, or into a PEM file, and its path into \
-                    `SSL_CERT_FILE`"
+            return "put the CA's certificate into the system's store, or name a PEM file by `SSL_CERT_FILE` that takes the \
+                    store's place"
                 .to_owned();
         };
         format!("put the CA's certificate into {set}{}", problem())
@@ -124,16 +132,17 @@ mod trusted {
     pub(super) fn none() -> String {
         let Some(set) = variables() else {
             return "this machine has no CA certificates: install them (on most Linux systems the package \
-                    ca-certificates), or name a PEM file with `SSL_CERT_FILE`"
+                    ca-certificates), or name a PEM file by `SSL_CERT_FILE`"
                 .to_owned();
         };
-        format!("no CA certificate in {set}{}: name a PEM file with `SSL_CERT_FILE`, or unset it", problem())
+        format!("no CA certificate in {set}{}: name a PEM file by `SSL_CERT_FILE`, or unset it", problem())
     }
 
     /// The variables that take the place of the system's store, with their values.
     fn variables() -> Option<String> {
         let set = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(|name| {
-            let value = env::var_os(name)?;
+            // An empty list of folders counts as none.
+            let value = env::var_os(name).filter(|value| name == "SSL_CERT_FILE" || !value.is_empty())?;
             Some(format!("`{name}` {}", value.display()))
         });
         set.reduce(|file, dir| format!("{file} or {dir}"))

@@ -12,7 +12,6 @@ use url::Url;
 use super::certificate;
 use super::proxy::Proxy;
 use super::redact::redact;
-use crate::config::url::is_loopback;
 use crate::logging;
 
 /// How much of a refusal's text is quoted, in characters.
@@ -110,14 +109,19 @@ pub fn host(url: &Url) -> String {
 
 /// Why a request did not get across, or brought no head of an answer.
 pub fn failure(host: &str, timeout: Duration, error: reqwest::Error) -> HttpError {
-    if error.is_connect() && !error.is_timeout() {
-        return unconnected(host, &error);
-    }
-    let host = host.to_owned();
+    let proxy = error.url().and_then(Proxy::of);
+    let route = proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("{host} through {proxy}"));
     if error.is_timeout() {
-        return HttpError::TimedOut { host, timeout, has_begun: false };
+        HttpError::TimedOut { host: route, timeout, has_begun: false }
+    } else if !error.is_connect() {
+        HttpError::CutOff { host: route, reason: innermost(&error.without_url()), has_begun: false }
+    } else if let Some(failure) = proxy.and_then(|proxy| proxy.failure(&error)) {
+        failure
+    } else if let Some(problem) = certificate::problem(host, "`apiUrl` and `authUrl`", &error) {
+        HttpError::Rejected(problem)
+    } else {
+        HttpError::Unreachable { host: route, reason: innermost(&error.without_url()) }
     }
-    HttpError::CutOff { host, reason: innermost(&error.without_url()), has_begun: false }
 }
 
 /// Why the body of an answer did not get across.
@@ -137,20 +141,6 @@ fn timed_out(host: &str, timeout: Duration, has_begun: bool) -> String {
     } else {
         format!("{host} did not answer within {seconds} s")
     }
-}
-
-/// Why there is no connection: the proxy, the certificate or the network.
-fn unconnected(host: &str, error: &reqwest::Error) -> HttpError {
-    let url = error.url().filter(|url| !is_loopback(url));
-    let proxy = url.and_then(|url| Some((url, Proxy::of(url)?)));
-    if let Some(failure) = proxy.as_ref().and_then(|(url, proxy)| proxy.failure(url, error)) {
-        return failure;
-    }
-    if let Some(problem) = certificate::problem(host, error) {
-        return HttpError::Rejected(problem);
-    }
-    let host = proxy.map_or_else(|| host.to_owned(), |(_, proxy)| format!("{host} through the proxy {proxy}"));
-    HttpError::Unreachable { host, reason: innermost(error) }
 }
 
 /// What the cause at the bottom says: the layers above it only say that something failed.

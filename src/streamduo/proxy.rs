@@ -16,6 +16,7 @@ use super::certificate;
 use super::http_error::{HttpError, host, innermost};
 use super::retry::is_transient_status;
 use crate::config::Invalid;
+use crate::config::url::is_loopback;
 
 /// The variables that name a proxy for https; of each pair the first that is set counts, and of the pairs the first that is not empty.
 const VARIABLES: [[&str; 2]; 2] = [["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]];
@@ -23,8 +24,8 @@ const VARIABLES: [[&str; 2]; 2] = [["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY",
 /// How long a proxy may take to say why it refuses, for each step of it.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest status line that is read, in bytes.
-const MAX_STATUS_LINE: u64 = 1024;
+/// How much of a status line is read, in bytes: the version and the status, as in `HTTP/1.1 407`.
+const STATUS_LENGTH: u64 = 13;
 
 /// Checks the variable that names the proxy. Its value is not quoted: it may hold a password.
 ///
@@ -59,50 +60,58 @@ fn is_usable(value: &str) -> bool {
         && proxy.is_some_and(|proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https")))
 }
 
-/// The proxy that requests to a host go through. Displayed, it is its host and port.
+/// The proxy that requests for a URL go through. Displayed, it is its host and port and where they are from.
 #[derive(Debug)]
-pub struct Proxy(Intercept);
+pub struct Proxy {
+    url: Url,
+    intercept: Intercept,
+    place: String,
+}
 
 impl Proxy {
-    /// The proxy for this URL, if the environment or the system names one.
+    /// The proxy for this URL, if the environment or the system names one. What leads to this machine itself goes through none.
     pub fn of(url: &Url) -> Option<Proxy> {
-        Matcher::from_system().intercept(&url.as_str().parse().ok()?).map(Proxy)
+        if is_loopback(url) {
+            return None;
+        }
+        let intercept = Matcher::from_system().intercept(&url.as_str().parse().ok()?)?;
+        let place = variable().map_or_else(|| "the system's settings".to_owned(), |(name, _)| format!("`{name}`"));
+        Some(Proxy { url: url.clone(), intercept, place })
     }
 
-    /// Why there is no connection to the URL's host, if that is the proxy's fault.
-    pub fn failure(&self, url: &Url, error: &(dyn Error + 'static)) -> Option<HttpError> {
+    /// Why there is no connection, if that is the proxy's fault.
+    pub fn failure(&self, error: &(dyn Error + 'static)) -> Option<HttpError> {
         let tunnel = tunnel_error(error)?;
-        let place = variable().map_or_else(|| "the system's settings".to_owned(), |(name, _)| format!("`{name}`"));
-        let proxy = format!("the proxy {self} ({place})");
-        if let Some(problem) = certificate::problem(&proxy, tunnel) {
+        if let Some(problem) = certificate::problem(&self.to_string(), &self.place, tunnel) {
             return Some(HttpError::Rejected(problem));
         }
-        let Some(cause) = tunnel.source() else { return Some(self.refusal(&proxy, url, tunnel)) };
-        Some(HttpError::Unreachable { host: proxy, reason: innermost(cause) })
+        let Some(cause) = tunnel.source() else { return Some(self.refusal(tunnel)) };
+        Some(HttpError::Unreachable { host: self.to_string(), reason: innermost(cause) })
     }
 
     /// Why the proxy does not let the request through. The HTTP library does not tell the status, so the proxy is asked again.
-    fn refusal(&self, proxy: &str, url: &Url, tunnel: &(dyn Error + 'static)) -> HttpError {
-        let host = host(url);
-        let status = self.ask(url).ok().filter(|status| *status >= 300);
-        let remedy = match status {
-            Some(407) if self.0.basic_auth().is_none() => {
-                "give it a user and a password (http://user:password@host:port)"
+    fn refusal(&self, tunnel: &(dyn Error + 'static)) -> HttpError {
+        let host = host(&self.url);
+        let (status, remedy) = match self.ask() {
+            Ok(407) if self.intercept.basic_auth().is_none() => {
+                (407, "give it a user and a password (http://user:password@host:port)")
             }
-            Some(407) => "check the user and the password",
-            Some(status) if !is_transient_status(status) => "have it allow that, or check `NO_PROXY`",
-            _ => {
+            Ok(407) => (407, "check the user and the password"),
+            Ok(status) if status >= 300 && !is_transient_status(status) => {
+                (status, "have it allow that, or check `NO_PROXY`")
+            }
+            answer => {
+                let status = answer.ok().filter(|status| *status >= 300);
                 let reason = status.map_or_else(|| tunnel.to_string(), |status| format!("the proxy answers {status}"));
-                return HttpError::Unreachable { host: format!("{host} through {proxy}"), reason };
+                return HttpError::Unreachable { host: format!("{host} through {self}"), reason };
             }
         };
-        let status = status.unwrap_or_default();
-        HttpError::Rejected(format!("{proxy} answers {status} and does not connect to {host}: {remedy}"))
+        HttpError::Rejected(format!("{self} answers {status} and does not connect to {host}: {remedy}"))
     }
 
     /// The status that the proxy answers to CONNECT (RFC 9110 section 9.3.6). Only for one that is spoken to without TLS.
-    fn ask(&self, url: &Url) -> io::Result<u16> {
-        let uri = self.0.uri();
+    fn ask(&self) -> io::Result<u16> {
+        let (uri, url) = (self.intercept.uri(), &self.url);
         let (Some("http"), Some(name), Some(target)) = (uri.scheme_str(), uri.host(), url.host_str()) else {
             return Err(io::ErrorKind::Unsupported.into());
         };
@@ -111,14 +120,14 @@ impl Proxy {
         let mut stream = TcpStream::connect_timeout(&address.ok_or(io::ErrorKind::NotFound)?, STATUS_TIMEOUT)?;
         stream.set_read_timeout(Some(STATUS_TIMEOUT))?;
         stream.set_write_timeout(Some(STATUS_TIMEOUT))?;
-        let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
-        if let Some(auth) = self.0.basic_auth() {
-            request.extend([b"Proxy-Authorization: ", auth.as_bytes(), b"\r\n"].concat());
+        let mut request = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n").into_bytes();
+        if let Some(auth) = self.intercept.basic_auth() {
+            request.extend([b"proxy-authorization: ", auth.as_bytes(), b"\r\n"].concat());
         }
         request.extend(b"\r\n");
         stream.write_all(&request)?;
         let mut line = String::new();
-        BufReader::new(stream.take(MAX_STATUS_LINE)).read_line(&mut line)?;
+        BufReader::new(stream.take(STATUS_LENGTH)).read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|status| status.trim_end().parse().ok());
         status.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
@@ -126,9 +135,8 @@ impl Proxy {
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let uri = self.0.uri();
-        f.write_str(uri.host().unwrap_or_default())?;
-        uri.port_u16().map_or(Ok(()), |port| write!(f, ":{port}"))
+        let uri = self.intercept.uri();
+        write!(f, "the proxy {} ({})", uri.authority().map_or("", |authority| authority.as_str()), self.place)
     }
 }
 

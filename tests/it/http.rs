@@ -227,7 +227,8 @@ fn requests_to_this_machine_bypass_the_proxy() {
     let tap = tap.set("apiUrl", "https://api.example.com").env("https_proxy", "http://127.0.0.1:1");
     let run = tap.run();
     assert_eq!((run.code, tap.sandbox.count(Endpoint::Token)), (1, 2));
-    let fatal = "CRITICAL check `apiUrl`, the network and the proxy: cannot reach api.example.com: ";
+    let fatal =
+        "CRITICAL check `apiUrl`, the network and the proxy: cannot reach the proxy 127.0.0.1:1 (`https_proxy`): ";
     assert!(run.last_log_line().starts_with(fatal), "{}", run.stderr);
 }
 

@@ -6,6 +6,7 @@ mod about;
 mod catalog;
 mod commit;
 mod configuration;
+mod connect_proxy;
 mod documents;
 mod following;
 mod http;

@@ -14,9 +14,9 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion};
 
 /// The names that a certificate is for.
-const NAMES: [&str; 3] = ["127.0.0.1", "localhost", "streamduo.test"];
+const NAMES: [&str; 4] = ["127.0.0.1", "0.0.0.0", "localhost", "streamduo.test"];
 
-/// How a sandbox serves https. The certificate is for 127.0.0.1, localhost and streamduo.test, and the sandbox's own CA has
+/// How a sandbox serves https. The certificate is for 127.0.0.1, 0.0.0.0, localhost and streamduo.test, and the sandbox's own CA has
 /// signed it, unless the variant says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
