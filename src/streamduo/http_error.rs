@@ -18,7 +18,7 @@ use crate::logging;
 const MAX_QUOTED: usize = 300;
 
 /// How much of a refusal's text is read, in bytes.
-const MAX_REFUSAL: u64 = 64 * 1024;
+const MAX_REFUSAL: u64 = 16 * 1024;
 
 /// Why a request brought no answer that can be used.
 #[derive(Debug, thiserror::Error)]

@@ -133,3 +133,17 @@ fn options_set_the_network_the_limits_and_the_records() {
         assert_eq!(refused.status.code(), Some(2), "{bad}");
     }
 }
+
+#[test]
+fn serve_with_tls_writes_the_certificate_of_its_ca() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let serving = Serving::start(&["--tls", dir.path().to_str().expect("a path")]);
+    let ca = dir.path().join("ca.pem");
+    let pem = std::fs::read_to_string(&ca).expect("a certificate");
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n") && pem.ends_with("-----END CERTIFICATE-----\n"), "{pem}");
+    assert!(serving.setting("apiUrl").starts_with("https://127.0.0.1:"), "{}", serving.config);
+    let hint =
+        format!("for the tap: export SSL_CERT_FILE={0}; for Python: export REQUESTS_CA_BUNDLE={0}\n", ca.display());
+    let stderr = serving.stop();
+    assert!(stderr.contains(&hint), "{stderr}");
+}
