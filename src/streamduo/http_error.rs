@@ -149,7 +149,9 @@ pub fn innermost(error: &(dyn Error + 'static)) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    logging::without_control_characters(&cause.to_string())
+    let text = cause.to_string();
+    // rustls adds a link to its manual, which is for programmers.
+    logging::without_control_characters(text.split(": https://docs.rs/").next().unwrap_or_default())
 }
 
 /// The error for an answer other than success.
