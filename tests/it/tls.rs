@@ -210,14 +210,19 @@ fn a_server_without_a_common_version_of_tls_ends_the_run_at_once() {
 
 #[test]
 fn an_answer_that_is_cut_off_over_tls_is_asked_for_again() {
-    for fault in [Rule::close, Rule::cut, Rule::cut_chunked] {
+    let lost =
+        "read stream STREAM: the answer of HOST was cut off: peer closed connection without sending TLS close_notify";
+    let halved = format!("INFO peek: 100 records are too many for one request, 50 are asked for from now on: {lost}");
+    let faults: [(fn(Rule) -> Rule, _); 3] = [
+        (Rule::close, format!("WARNING peek: {lost}; trying again in # s (1 of 5)")),
+        (Rule::cut, halved.clone()),
+        (Rule::cut_chunked, halved),
+    ];
+    for (fault, line) in faults {
         let tap = https(Tls::Good, 3);
         tap.sandbox.script(fault(Rule::on(Endpoint::Peek).call(1)));
         let run = tap.run();
         run.assert_all_delivered(&tap);
-        run.assert_logged(
-            "WARNING peek: read stream STREAM: the answer of HOST was cut off: peer closed connection without sending TLS \
-             close_notify; trying again in # s (1 of 5)",
-        );
+        run.assert_logged(&line);
     }
 }
