@@ -11,6 +11,9 @@ use streamduo_sandbox::{Endpoint, Rule, Sandbox, Tls};
 
 use crate::tap::{Tap, record_lines};
 
+/// Changes a rule so that the answer to its request is lost.
+type Fault = fn(Rule) -> Rule;
+
 /// A tap on a sandbox that serves https. It trusts the sandbox's CA by `SSL_CERT_FILE`. It forgives failures, so that a run that
 /// ends at once shows that a failure was not retried.
 fn https(tls: Tls, records: usize) -> Tap {
@@ -213,7 +216,7 @@ fn an_answer_that_is_cut_off_over_tls_is_asked_for_again() {
     let lost =
         "read stream STREAM: the answer of HOST was cut off: peer closed connection without sending TLS close_notify";
     let halved = format!("INFO peek: 100 records are too many for one request, 50 are asked for from now on: {lost}");
-    let faults: [(fn(Rule) -> Rule, _); 3] = [
+    let faults: [(Fault, _); 3] = [
         (Rule::close, format!("WARNING peek: {lost}; trying again in # s (1 of 5)")),
         (Rule::cut, halved.clone()),
         (Rule::cut_chunked, halved),
