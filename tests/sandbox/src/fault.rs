@@ -35,7 +35,7 @@ const HTML: &str =
 /// - on what the request does: [`cap`](Rule::cap), [`before`](Rule::before), ...
 /// - on the answer: [`status`](Rule::status), [`json`](Rule::json), [`gzip`](Rule::gzip), ...
 /// - on the time: [`delay`](Rule::delay), [`hold`](Rule::hold)
-/// - on the connection: [`close`](Rule::close), [`cut`](Rule::cut), [`cut_chunked`](Rule::cut_chunked)
+/// - on the connection: [`close`](Rule::close), [`cut`](Rule::cut), [`endless`](Rule::endless), ...
 ///
 /// A request whose answer is replaced or lost does not change the service's state, unless the rule is
 /// [`applied`](Rule::applied). If its answer is cut, the first half shows what would have been returned.
@@ -49,7 +49,7 @@ pub struct Rule {
     pub(crate) applied: bool,
     status: Option<StatusCode>,
     /// The body and its content type.
-    body: Option<(String, &'static str)>,
+    body: Option<(Vec<u8>, &'static str)>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pretty: bool,
     pub(crate) gzip: bool,
@@ -151,19 +151,19 @@ impl Rule {
 
     /// Answers with this body; as `application/json` and with status 200, unless the rule has another content type or
     /// status.
-    pub fn body(mut self, text: impl Into<String>) -> Rule {
-        self.body = Some((text.into(), JSON));
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Rule {
+        self.body = Some((body.into(), JSON));
         self
     }
 
     /// Like [`body`](Rule::body), for a JSON text.
     pub fn json(self, text: impl Into<String>) -> Rule {
-        self.body(text)
+        self.body(text.into())
     }
 
     /// Answers with an HTML page; with status 200, unless the rule has another status.
     pub fn not_json(mut self) -> Rule {
-        self.body = Some((HTML.to_owned(), "text/html; charset=utf-8"));
+        self.body = Some((HTML.into(), "text/html; charset=utf-8"));
         self
     }
 
@@ -183,6 +183,18 @@ impl Rule {
     /// Sends half of the body with `transfer-encoding: chunked`, and closes the connection without the last chunk.
     pub fn cut_chunked(mut self) -> Rule {
         self.transfer = Transfer::CutChunked;
+        self
+    }
+
+    /// Sends the body and then spaces without end, until the client closes the connection. The `content-length` is 2^50.
+    pub fn endless(mut self) -> Rule {
+        self.transfer = Transfer::Endless;
+        self
+    }
+
+    /// Like [`endless`](Rule::endless), with `transfer-encoding: chunked`.
+    pub fn endless_chunked(mut self) -> Rule {
+        self.transfer = Transfer::EndlessChunked;
         self
     }
 
@@ -292,8 +304,8 @@ impl Rule {
     fn replacement(&self, returned: usize) -> Answer {
         let status = self.status.unwrap_or(StatusCode::OK);
         let mut answer = Answer::error(status, status.canonical_reason().unwrap_or("scripted"));
-        if let Some((text, content_type)) = &self.body {
-            answer.body = text.clone().into_bytes();
+        if let Some((body, content_type)) = &self.body {
+            answer.body = body.clone();
             answer.content_type = content_type;
         }
         answer.returned = returned;

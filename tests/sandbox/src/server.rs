@@ -284,6 +284,8 @@ impl Exchange {
             Transfer::Complete | Transfer::Close => AnswerBody::complete(body, pace),
             Transfer::Cut => AnswerBody::half(&body, false, Arc::clone(&self.flushed), pace),
             Transfer::CutChunked => AnswerBody::half(&body, true, Arc::clone(&self.flushed), pace),
+            Transfer::Endless => AnswerBody::endless(body, false, pace),
+            Transfer::EndlessChunked => AnswerBody::endless(body, true, pace),
         };
         response.body(body).map_err(io::Error::other)
     }

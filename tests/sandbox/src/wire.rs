@@ -1,4 +1,4 @@
-//! The wire: answers that are sent completely, cut off or not at all.
+//! The wire: answers that are sent completely, cut off, without end or not at all.
 //!
 //! The first half of a cut answer must reach the client, however long it is. So its body waits for hyper to flush that
 //! half before it fails. [`Connection`] notifies it of the flush.
@@ -29,7 +29,17 @@ pub(crate) enum Transfer {
     Cut,
     /// Half of the body, in chunks.
     CutChunked,
+    /// All of it, and then spaces without end, with a length that is never reached.
+    Endless,
+    /// All of it, and then spaces without end, in chunks.
+    EndlessChunked,
 }
+
+/// The length that an endless body claims to have.
+const ENDLESS: u64 = 1 << 50;
+
+/// How many of the spaces of an endless body are sent at once.
+const SPACES: usize = 64 * 1024;
 
 /// A connection that notifies of every flush.
 pub(crate) struct Connection {
@@ -86,6 +96,8 @@ impl AsyncWrite for Connection {
 pub(crate) struct AnswerBody {
     /// What is not sent yet; `None` once all is sent.
     data: Option<Bytes>,
+    /// What is sent after the data, again and again.
+    repeated: Option<Bytes>,
     pace: Pace,
     /// The `content-length`; `None` for chunks.
     content_length: Option<u64>,
@@ -101,7 +113,18 @@ enum Cut {
 impl AnswerBody {
     /// The whole of `body`.
     pub(crate) fn complete(body: Bytes, pace: Pace) -> AnswerBody {
-        AnswerBody { content_length: Some(body.len() as u64), data: Some(body), pace, cut: None }
+        AnswerBody { content_length: Some(body.len() as u64), data: Some(body), repeated: None, pace, cut: None }
+    }
+
+    /// The whole of `body` and then spaces without end, in chunks or with a length that is never reached.
+    pub(crate) fn endless(body: Bytes, chunked: bool, pace: Pace) -> AnswerBody {
+        AnswerBody {
+            content_length: (!chunked).then_some(ENDLESS),
+            data: Some(body),
+            repeated: Some(vec![b' '; SPACES].into()),
+            pace,
+            cut: None,
+        }
     }
 
     /// Half of `body`, in chunks or with the full length as its `content-length`.
@@ -109,6 +132,7 @@ impl AnswerBody {
         AnswerBody {
             content_length: (!chunked).then_some(body.len() as u64),
             data: Some(body.slice(..body.len() / 2)),
+            repeated: None,
             pace,
             cut: Some(Cut::AfterData(flushed)),
         }
@@ -125,7 +149,7 @@ impl Body for AnswerBody {
             let piece = ready!(this.pace.poll_piece(left.len(), cx));
             let piece = left.split_to(piece);
             if left.is_empty() {
-                this.data = None;
+                this.data = this.repeated.clone();
                 if let Some(Cut::AfterData(flushed)) = &this.cut {
                     this.cut = Some(Cut::AfterFlush(Box::pin(Arc::clone(flushed).notified_owned())));
                 }
