@@ -110,7 +110,7 @@ impl Page {
     }
 
     /// Notes that the service may have capped the page, so that more records may follow although it is short.
-    pub(super) fn suspect_cap(&mut self) {
+    pub fn suspect_cap(&mut self) {
         self.may_be_capped = true;
     }
 
@@ -207,6 +207,12 @@ impl Page {
     }
 }
 
+impl AsRef<Page> for Page {
+    fn as_ref(&self) -> &Page {
+        self
+    }
+}
+
 /// Why an answer is not a JSON array.
 fn diagnose(answer: &[u8]) -> InvalidBody {
     let text = match str::from_utf8(answer) {
@@ -253,17 +259,19 @@ fn outline(answer: &str) -> String {
 /// quoted: a record holds both, and any other text may be records in another format.
 pub(super) fn excerpt(answer: &[u8]) -> String {
     const MAX_CHARACTERS: usize = 200;
-    let text = String::from_utf8_lossy(answer);
-    let text = text.trim_start_matches('\u{feff}').trim();
-    let begins_with = |start: &str| text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));
-    if !begins_with("<!doctype html") && !begins_with("<html") {
+    /// The most bytes that one more character than these takes. The rest is not decoded: it may be many megabytes.
+    const MAX_BYTES: usize = 4 * (MAX_CHARACTERS + 1);
+    let text = answer.strip_prefix("\u{feff}".as_bytes()).unwrap_or(answer).trim_ascii();
+    let begins_with = |start: &[u8]| text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));
+    if !begins_with(b"<!doctype html") && !begins_with(b"<html") {
         return String::new();
     }
-    let quoted = match text.char_indices().nth(MAX_CHARACTERS) {
-        _ if text.contains(['"', '[', ']', '{', '}']) => None,
-        None => Some(format!(": {text:?}")),
+    let beginning = String::from_utf8_lossy(&text[..text.len().min(MAX_BYTES)]);
+    let quoted = match beginning.char_indices().nth(MAX_CHARACTERS) {
+        _ if text.iter().any(|byte| b"\"[]{}".contains(byte)) => None,
+        None => Some(format!(": {beginning:?}")),
         // Between words: half a secret would not be known as one.
-        Some((end, _)) => text[..end].rsplit_once(char::is_whitespace).map(|(words, _)| format!(": {words:?}…")),
+        Some((end, _)) => beginning[..end].rsplit_once(char::is_whitespace).map(|(words, _)| format!(": {words:?}…")),
     };
     quoted.unwrap_or_else(|| ": an HTML page".to_owned())
 }

@@ -49,6 +49,12 @@ impl Peeked {
     }
 }
 
+impl AsRef<Page> for Peeked {
+    fn as_ref(&self) -> &Page {
+        &self.0
+    }
+}
+
 impl Deref for Peeked {
     type Target = Page;
 
