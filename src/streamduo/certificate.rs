@@ -1,4 +1,4 @@
-//! Why TLS does not come about, and who mends it: the operator of the server, or whoever says which CAs this machine trusts.
+//! Why a TLS connection fails, and who can mend that: the server's operator, or the user who says which CAs this machine trusts.
 //!
 //! On Linux the trusted CAs are those of `SSL_CERT_FILE` and `SSL_CERT_DIR` if either is set, and else those of the system's store.
 //! Windows and macOS know only their own store.

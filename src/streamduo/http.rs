@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use super::http_error::{HttpError, failure, host, refusal, transfer_failure};
+use super::http_error::{HttpError, diagnose, host, refusal, transfer_failure};
 use super::redact::redact;
 use super::{certificate, proxy};
 use crate::config::url::is_loopback;
@@ -111,10 +111,10 @@ impl Http {
         })
     }
 
-    /// Keeps connections alive from now on, or closes all of them and makes a new one for each request.
+    /// Keeps connections alive from now on, or closes all that are idle and makes a new one for each request.
     pub fn keep_alive(&mut self, keeps_alive: bool) {
         let blueprint = Blueprint { keeps_alive, ..self.blueprint.clone() };
-        // Ignore the error: the clients that there are still work.
+        // Ignore the error: the old clients still work.
         if self.blueprint.keeps_alive != keeps_alive
             && let (Ok(direct), Ok(remote)) = (blueprint.client(true), blueprint.client(false))
         {
@@ -195,15 +195,21 @@ pub struct Call {
 }
 
 impl Call {
-    /// Sends the request and waits for the whole answer, whatever happens meanwhile.
+    /// Sends the request and waits for the whole answer, whatever happens meanwhile. A proxy that does not let it through is not
+    /// asked why: nothing could end that wait, and the next request asks.
     ///
     /// # Errors
     /// [`HttpError`].
     pub fn send(self) -> Result<Answer, HttpError> {
+        self.exchange(None)
+    }
+
+    fn exchange(self, ask_proxy_until: Option<Instant>) -> Result<Answer, HttpError> {
         let started = Instant::now();
         let Call { endpoint, host, request, timeout, max_answer, secrets, .. } = self;
         let mut status = None;
-        let answer = request.send().map_err(|error| failure(&host, timeout, error)).and_then(|response| {
+        let no_answer = |error| diagnose(&host, timeout, error, ask_proxy_until);
+        let answer = request.send().map_err(no_answer).and_then(|response| {
             status = Some(response.status().as_u16());
             if !response.status().is_success() {
                 return Err(refusal(&host, response, &secrets));
@@ -234,7 +240,8 @@ impl Call {
         let _ = background.send(Box::new(move || {
             thread::sleep(pause);
             // Ignore that nobody waits any more: a stop has abandoned the request.
-            let _ = answered.send(self.send());
+            let deadline = Instant::now() + self.timeout;
+            let _ = answered.send(self.exchange(Some(deadline)));
         }));
         Pending { host, answer }
     }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, Read as _};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::blocking::Response;
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
@@ -88,6 +88,11 @@ impl HttpError {
         }
     }
 
+    /// Whether the service refuses the request as it is, and may accept one for fewer records: 400, 413 or 422.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.status(), Some(400 | 413 | 422))
+    }
+
     /// Whether the service may have applied the request.
     pub fn may_have_been_applied(&self) -> bool {
         match self {
@@ -107,15 +112,16 @@ pub fn host(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Why a request did not get across, or brought no head of an answer.
-pub fn failure(host: &str, timeout: Duration, error: reqwest::Error) -> HttpError {
+/// Why a request did not get across, or brought no head of an answer. If a proxy does not let it through, the proxy is asked why,
+/// until the deadline; without one it is not asked.
+pub fn diagnose(host: &str, timeout: Duration, error: reqwest::Error, ask_proxy_until: Option<Instant>) -> HttpError {
     let proxy = error.url().and_then(Proxy::of);
     let route = proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("{host} through {proxy}"));
     if error.is_timeout() {
         HttpError::TimedOut { host: route, timeout, has_begun: false }
     } else if !error.is_connect() {
         HttpError::CutOff { host: route, reason: innermost(&error.without_url()), has_begun: false }
-    } else if let Some(failure) = proxy.and_then(|proxy| proxy.failure(&error)) {
+    } else if let Some(failure) = proxy.and_then(|proxy| proxy.diagnose(&error, ask_proxy_until)) {
         failure
     } else if let Some(problem) = certificate::problem(host, "`apiUrl` and `authUrl`", &error) {
         HttpError::Rejected(problem)

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
@@ -21,7 +21,7 @@ use crate::config::url::is_loopback;
 /// The variables that name a proxy for https; of each pair the first that is set counts, and of the pairs the first that is not empty.
 const VARIABLES: [[&str; 2]; 2] = [["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]];
 
-/// How long a proxy may take to say why it refuses, for each step of it.
+/// The most that a proxy may take for each step of saying why it refuses.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much of a status line is read, in bytes: the version and the status, as in `HTTP/1.1 407`.
@@ -60,7 +60,7 @@ fn is_usable(value: &str) -> bool {
         && proxy.is_some_and(|proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https")))
 }
 
-/// The proxy that requests for a URL go through. Displayed, it is its host and port and where they are from.
+/// The proxy that requests for a URL go through. `Display` shows its host and port, and the variable that names it.
 #[derive(Debug)]
 pub struct Proxy {
     url: Url,
@@ -69,7 +69,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy for this URL, if the environment or the system names one. What leads to this machine itself goes through none.
+    /// The proxy for this URL, if the environment or the system names one. Requests to this machine itself go through none.
     pub fn of(url: &Url) -> Option<Proxy> {
         if is_loopback(url) {
             return None;
@@ -79,20 +79,22 @@ impl Proxy {
         Some(Proxy { url: url.clone(), intercept, place })
     }
 
-    /// Why there is no connection, if that is the proxy's fault.
-    pub fn failure(&self, error: &(dyn Error + 'static)) -> Option<HttpError> {
+    /// Why there is no connection, if that is the proxy's fault. If it refuses, it is asked why, until the deadline.
+    pub fn diagnose(&self, error: &(dyn Error + 'static), ask_until: Option<Instant>) -> Option<HttpError> {
         let tunnel = tunnel_error(error)?;
         if let Some(problem) = certificate::problem(&self.to_string(), &self.place, tunnel) {
             return Some(HttpError::Rejected(problem));
         }
-        let Some(cause) = tunnel.source() else { return Some(self.refusal(tunnel)) };
+        let Some(cause) = tunnel.source() else { return Some(self.refusal(tunnel, ask_until)) };
         Some(HttpError::Unreachable { host: self.to_string(), reason: innermost(cause) })
     }
 
     /// Why the proxy does not let the request through. The HTTP library does not tell the status, so the proxy is asked again.
-    fn refusal(&self, tunnel: &(dyn Error + 'static)) -> HttpError {
+    fn refusal(&self, tunnel: &(dyn Error + 'static), ask_until: Option<Instant>) -> HttpError {
         let host = host(&self.url);
-        let (status, remedy) = match self.ask() {
+        let answer =
+            ask_until.ok_or_else(|| io::ErrorKind::Unsupported.into()).and_then(|until| self.ask_status(until));
+        let (status, remedy) = match answer {
             Ok(407) if self.intercept.basic_auth().is_none() => {
                 (407, "give it a user and a password (http://user:password@host:port)")
             }
@@ -109,23 +111,24 @@ impl Proxy {
         HttpError::Rejected(format!("{self} answers {status} and does not connect to {host}: {remedy}"))
     }
 
-    /// The status that the proxy answers to CONNECT (RFC 9110 section 9.3.6). Only for one that is spoken to without TLS.
-    fn ask(&self) -> io::Result<u16> {
+    /// The status that the proxy answers to CONNECT (RFC 9110 section 9.3.6). Opens a connection for that. Only for a proxy that is
+    /// spoken to without TLS.
+    fn ask_status(&self, deadline: Instant) -> io::Result<u16> {
         let (uri, url) = (self.intercept.uri(), &self.url);
         let (Some("http"), Some(name), Some(target)) = (uri.scheme_str(), uri.host(), url.host_str()) else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         let target = format!("{target}:{}", url.port_or_known_default().unwrap_or(443));
         let address = (name.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80)).to_socket_addrs()?.next();
-        let mut stream = TcpStream::connect_timeout(&address.ok_or(io::ErrorKind::NotFound)?, STATUS_TIMEOUT)?;
-        stream.set_read_timeout(Some(STATUS_TIMEOUT))?;
-        stream.set_write_timeout(Some(STATUS_TIMEOUT))?;
+        let mut stream = TcpStream::connect_timeout(&address.ok_or(io::ErrorKind::NotFound)?, left(deadline)?)?;
+        stream.set_write_timeout(Some(left(deadline)?))?;
         let mut request = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n").into_bytes();
         if let Some(auth) = self.intercept.basic_auth() {
             request.extend([b"proxy-authorization: ", auth.as_bytes(), b"\r\n"].concat());
         }
         request.extend(b"\r\n");
         stream.write_all(&request)?;
+        stream.set_read_timeout(Some(left(deadline)?))?;
         let mut line = String::new();
         BufReader::new(stream.take(STATUS_LENGTH)).read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|status| status.trim_end().parse().ok());
@@ -140,8 +143,14 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// The error of the tunnel through the proxy, if there is none. It has no public type; what fails beyond the tunnel is an
-/// [`io::Error`].
+/// How long the next step may take. An error once the deadline has passed.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now()).min(STATUS_TIMEOUT);
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// The error that kept the tunnel through the proxy from opening, if it did. Its type is private. An [`io::Error`] comes from beyond
+/// the tunnel.
 fn tunnel_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     let mut cause = error;
     while !cause.is::<legacy::Error>() {
