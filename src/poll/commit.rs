@@ -57,6 +57,7 @@ impl CommitMode {
                     }
                     deliver_read_since(run, &first, 2 * marked, |record| committed.has(record))?;
                 }
+                Marked::Refused => page = run.queue.peek(Count::AtOnce(committed.len()))?,
             }
         }
         Ok(true)

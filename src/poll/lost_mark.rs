@@ -5,6 +5,7 @@
 //! written. This narrows the gap and cannot close it. It does not find:
 //!
 //! - a record that slipped in before that first record, or at its time stamp,
+//! - a record at a time stamp that more records share than the service shows at once,
 //! - a record that the mark hits after the run has ended.
 
 use anyhow::{Context, Result};
@@ -12,6 +13,11 @@ use log::warn;
 
 use super::Run;
 use crate::record::{Fingerprint, Fingerprints, Identity, Page};
+use crate::streamduo::Count;
+
+/// How often a page of a single time stamp is asked for again although the last try showed no more. If an outage has left the size
+/// small, it grows meanwhile.
+const MAX_TRIES: usize = 3;
 
 /// The marks whose answers were lost, until a look back has found everything that they may have hit.
 #[derive(Debug, Default)]
@@ -75,6 +81,9 @@ impl LostMarks {
 /// Reads up to `count` records after `first`, in pages, and delivers those that the service shows as read and that are neither
 /// written nor committed.
 ///
+/// A page of a single time stamp is asked for again, with more records, until it shows what comes after that stamp: the next page
+/// begins strictly after a stamp. Where the service shows no more at once, a line says what may be missed.
+///
 /// # Errors
 /// When the service keeps failing, or a record cannot be written.
 pub fn deliver_read_since(
@@ -84,33 +93,61 @@ pub fn deliver_read_since(
     is_committed: impl Fn(Fingerprint) -> bool,
 ) -> Result<()> {
     let (mut after, mut left, mut found) = (first.timestamp.clone(), count, Fingerprints::default());
+    // How many records the last page has shown if they all share a time stamp, else 0. How many tries have shown no more.
+    let (mut crowd, mut tries) = (0, 0);
+    let mut incomplete = Vec::new();
     loop {
+        let asked = if crowd == 0 { Count::UpTo(left) } else { Count::AtOnce(left.min(2 * crowd)) };
         let page = run
             .queue
-            .since(&after, left)
+            .since(&after, asked)
             .context("the answer to a mark was lost, and a record that slipped in just then may be lost too")?;
-        let (is_short, next) = (page.is_short(), next_page(&page));
+        let (is_last, next) = (page.is_last(), Next::after(&page));
         let page = page.already_read();
         run.out.deliver_marked(&page, |record| is_committed(record) || found.contains(&record))?;
         found.extend(page.fingerprints());
-        let Some((timestamp, behind)) = next.filter(|(timestamp, _)| *timestamp != after) else { break };
-        left = left.saturating_sub(behind);
-        if is_short || left == 0 {
-            break;
+        let Some(next) = next.filter(|next| !is_last && next.behind < left && next.timestamp != after) else { break };
+        if next.is_one_stamp {
+            tries = if next.behind > crowd { 0 } else { tries + 1 };
+            if tries < MAX_TRIES {
+                crowd = next.behind;
+                continue;
+            }
+            incomplete.push(next.timestamp.clone());
         }
-        after = timestamp;
+        (after, left, crowd, tries) = (next.timestamp, left - next.behind, 0, 0);
+    }
+    if let [timestamp, others @ ..] = &incomplete[..] {
+        let others = if others.is_empty() { String::new() } else { format!(" and {} later ones", others.len()) };
+        warn!(
+            "the answer to a mark was lost, and the service does not show all records at {timestamp}{others} at once: one that \
+             slipped in there just then may be lost"
+        );
     }
     run.out.ledger.look_back(found);
     Ok(())
 }
 
-/// The time stamp after which the next page begins, and how many records of this page are not in that one. The records at the last
-/// time stamp come again: more of them may follow.
-fn next_page(page: &Page) -> Option<(String, usize)> {
-    let timestamps: Vec<_> = page.identities().map(|identity| identity.timestamp).collect();
-    let last = timestamps.last()?;
-    let behind = timestamps.iter().rposition(|timestamp| timestamp != last).map_or(timestamps.len(), |index| index + 1);
-    Some((timestamps[behind - 1].clone(), behind))
+/// Where the page after a page begins.
+#[derive(Debug, PartialEq)]
+struct Next {
+    /// It shows what comes after this time stamp.
+    timestamp: String,
+    /// How many records of the page it does not show again.
+    behind: usize,
+    /// Whether all records of the page share the time stamp. If more records have it, the next page does not show them.
+    is_one_stamp: bool,
+}
+
+impl Next {
+    /// The next page begins with the records at the last time stamp again: more of them may follow.
+    fn after(page: &Page) -> Option<Next> {
+        let timestamps: Vec<_> = page.identities().map(|identity| identity.timestamp).collect();
+        let last = timestamps.last()?;
+        let other = timestamps.iter().rposition(|timestamp| timestamp != last);
+        let behind = other.map_or(timestamps.len(), |index| index + 1);
+        Some(Next { timestamp: timestamps[behind - 1].clone(), behind, is_one_stamp: other.is_none() })
+    }
 }
 
 #[cfg(test)]
@@ -122,12 +159,14 @@ mod tests {
         let next = |timestamps: &[&str]| {
             let record = |stamp: &&str| format!(r#"{{"recordId":"a","recordTimeStampISO":"{stamp}"}}"#);
             let records: Vec<_> = timestamps.iter().map(record).collect();
-            next_page(&Page::parse(format!("[{}]", records.join(",")).into(), 1).unwrap())
+            Next::after(&Page::parse(format!("[{}]", records.join(",")).into(), 1).unwrap())
         };
-        let page = |timestamp: &str, behind| Some((timestamp.to_owned(), behind));
-        assert_eq!(next(&["1", "2", "3"]), page("2", 2));
-        assert_eq!(next(&["1", "2", "2"]), page("1", 1));
-        assert_eq!(next(&["2", "2"]), page("2", 2));
+        let page = |timestamp: &str, behind, is_one_stamp| {
+            Some(Next { timestamp: timestamp.to_owned(), behind, is_one_stamp })
+        };
+        assert_eq!(next(&["1", "2", "3"]), page("2", 2, false));
+        assert_eq!(next(&["1", "2", "2"]), page("1", 1, false));
+        assert_eq!(next(&["2", "2"]), page("2", 2, true));
         assert_eq!(next(&[]), None);
     }
 }

@@ -339,8 +339,8 @@ impl Queue for FakeService {
         Err(anyhow!("`read` mode promises nothing"))
     }
 
-    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
-        self.look(count, |service, count| {
+    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
+        self.look(count.max(), |service, count| {
             let after = |record: &&Stored| record.identity.timestamp.as_str() > timestamp;
             service.records.iter().filter(after).take(count).cloned().collect()
         })

@@ -53,6 +53,8 @@ impl WriteMode {
                 self.lost_marks.add(first, count);
                 Ok(true)
             }
+            // Nothing was applied: the next iteration peeks again, and marks what the service then accepts.
+            Marked::Refused => Ok(true),
         }
     }
 

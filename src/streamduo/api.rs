@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Error, Result, anyhow};
 use secrecy::SecretString;
 use url::Url;
 
@@ -39,7 +39,7 @@ impl Api {
     /// When `apiUrl` cannot take a path.
     pub fn new(config: &Config, http: Http, stop: &Shutdown) -> Result<Api> {
         Ok(Api {
-            tokens: TokenSource::new(config, http.clone(), stop.clone()),
+            tokens: TokenSource::new(config, stop.clone()),
             http,
             stream_id: config.stream_id.clone(),
             url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
@@ -61,13 +61,13 @@ impl Api {
         request: RecordRequest<'_>,
         parse: impl FnOnce(Answer) -> Result<Page, InvalidBody>,
     ) -> Result<Page> {
-        let mut token = self.tokens.bearer()?;
+        let mut token = self.tokens.bearer(&self.http)?;
         let mut answer = self.send(request, &token);
         if let Err(error) = &answer
             && error.downcast_ref().and_then(HttpError::status) == Some(401)
         {
             self.tokens.forget();
-            token = self.tokens.bearer()?;
+            token = self.tokens.bearer(&self.http)?;
             answer = self.send(request, &token);
         }
         let answer = answer.map_err(|error| self.explain(request, error))?;
@@ -87,7 +87,7 @@ impl Api {
     }
 
     /// Adds what to do about it.
-    fn explain(&self, request: RecordRequest<'_>, error: anyhow::Error) -> anyhow::Error {
+    fn explain(&self, request: RecordRequest<'_>, error: Error) -> Error {
         let Some(cause) = error.downcast_ref::<HttpError>() else { return error };
         let stream = &self.stream_id;
         let context = remedy(request, stream, cause).unwrap_or_else(|| format!("read stream {stream}"));
@@ -97,6 +97,19 @@ impl Api {
 
 fn parse(answer: Answer, request: RecordRequest<'_>) -> Result<Page, InvalidBody> {
     Ok(Page::parse(answer.body, request.record_count)?.timed(answer.timing))
+}
+
+fn may_have_been_applied(error: &Error) -> bool {
+    error.downcast_ref().is_some_and(HttpError::may_have_been_applied)
+}
+
+/// Makes the error of a `take` that may have been applied final: as a text only, nobody takes it for transient, or for one that
+/// fewer records would mend.
+fn final_if_applied(error: Error) -> Error {
+    if !may_have_been_applied(&error) {
+        return error;
+    }
+    anyhow!("the records of this request may be marked as read, and lost (`acknowledge` is `read`): {error:#}")
 }
 
 /// The URL of a path below the API's base.
@@ -119,23 +132,26 @@ impl Queue for Api {
                 Ok(Marked::Answered(page))
             }
             Err(error) => {
-                // The server may close idle connections: the next mark must not be sent on one of them, too.
-                self.http.keep_alive(false);
                 // An answer that is not a page counts as lost: the mark has been applied.
-                Err(match error.downcast::<InvalidBody>() {
+                let error = match error.downcast::<InvalidBody>() {
                     Ok(invalid) => HttpError::InvalidBody(invalid.to_string()).into(),
                     Err(error) => error,
-                })
+                };
+                if may_have_been_applied(&error) {
+                    // The server may close idle connections: the next mark must not be sent on one of them, too.
+                    self.http.keep_alive(false);
+                }
+                Err(error)
             }
         }
     }
 
     fn take(&mut self, count: usize) -> Result<Page> {
-        self.page(RecordRequest::unread(count, true))
+        self.page(RecordRequest::unread(count, true)).map_err(final_if_applied)
     }
 
-    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
-        self.page(RecordRequest::since(timestamp, count))
+    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
+        self.page(RecordRequest::since(timestamp, count.max()))
     }
 }
 
@@ -152,7 +168,7 @@ impl Overlap for Api {
         let peek = RecordRequest::unread(count.max(), false);
         let ahead = self
             .tokens
-            .bearer()
+            .bearer(&self.http)
             .and_then(|token| Ok(self.http.json(peek.name(), &self.url, &peek, &token)?.start(head_start)));
         let marked = self.mark(delivered);
         let ahead = ahead.and_then(|ahead| ahead.wait(&self.stop));

@@ -38,7 +38,6 @@ struct Token {
 /// Hands out a token that is good for the next request.
 #[derive(Debug, Clone)]
 pub struct TokenSource {
-    http: Http,
     url: Url,
     client_id: String,
     client_secret: SecretString,
@@ -52,9 +51,8 @@ pub struct TokenSource {
 
 impl TokenSource {
     /// A source of tokens for the client and the scope of these settings.
-    pub fn new(config: &Config, http: Http, stop: Shutdown) -> TokenSource {
+    pub fn new(config: &Config, stop: Shutdown) -> TokenSource {
         TokenSource {
-            http,
             url: config.auth_url.clone(),
             client_id: config.client_id.clone(),
             client_secret: config.client_secret.clone(),
@@ -76,17 +74,17 @@ impl TokenSource {
         }
     }
 
-    /// The token to use now; a new one is fetched where there is none or it is about to end.
+    /// The token to use now; a new one is fetched over `http` where there is none or it is about to end.
     ///
     /// # Errors
     /// When there is no token; the error names the setting to mend.
-    pub fn bearer(&mut self) -> Result<SecretString> {
+    pub fn bearer(&mut self, http: &Http) -> Result<SecretString> {
         if let Some(token) = &self.token
             && token.until.is_none_or(|until| Instant::now() < until)
         {
             return Ok(token.bearer.clone());
         }
-        let token = retrying(self.policy, "token", &self.stop, || self.fetch()).map_err(without_type)?;
+        let token = retrying(self.policy, "token", &self.stop, || self.fetch(http)).map_err(without_type)?;
         let bearer = token.bearer.clone();
         self.token = Some(token);
         Ok(bearer)
@@ -97,7 +95,7 @@ impl TokenSource {
         self.token = None;
     }
 
-    fn fetch(&self) -> Result<Token> {
+    fn fetch(&self, http: &Http) -> Result<Token> {
         let asked = Instant::now();
         let fields = [
             ("grant_type", "client_credentials"),
@@ -105,7 +103,7 @@ impl TokenSource {
             ("client_secret", self.client_secret.expose_secret()),
             ("scope", &self.scope),
         ];
-        let call = self.http.form("token", &self.url, &fields)?;
+        let call = http.form("token", &self.url, &fields)?;
         let answer = call.send_until(&self.stop).map_err(|error| self.explain(error))?;
         let token = read(&answer.body, asked).context("fetch an access token: check `authUrl`")?;
         debug!("new access token");

@@ -5,12 +5,13 @@
 //! limit of the service costs few requests, and a bad spell does not slow down the rest of a long run.
 
 use std::fmt;
-use std::time::Duration;
 
 use anyhow::Error;
 
 use super::Count;
 use super::http_error::HttpError;
+use super::limits::Limits;
+use crate::metrics::records;
 use crate::record::Page;
 
 /// Many full pages at a ceiling before more is tried, if the service has refused more, or never served it.
@@ -25,33 +26,30 @@ const MAX_PATIENCE: usize = 256;
 /// A page that is at least as large may be capped by its bytes, so that more records may follow although it is short.
 const MAY_BE_CAPPED: usize = 256 * 1024;
 
-/// What an answer may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// About how many bytes, so that memory stays within a few answers.
-    pub bytes: usize,
-    /// About how long from its first byte to its last.
-    pub transfer: Duration,
-    /// `requestTimeoutSeconds`
-    pub timeout: Duration,
-    /// Whether a size that was never served is halved at its first failure, whatever the failure is.
-    pub is_hasty: bool,
+/// When a size that was never served is halved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewSize {
+    /// At its first failure, whatever that is.
+    HalvedAtOnce,
+    /// As any other size: if the failure may be an outage, at the second one in a row.
+    TriedAgain,
 }
 
 /// What is known of the sizes that the service can serve.
 #[derive(Debug)]
 pub struct Growth {
     limits: Limits,
+    new_size: NewSize,
     /// What to ask for next.
     next: usize,
     /// The largest size that was asked for and answered.
     served: usize,
-    /// The most records that an answer has held. The service may cap pages there silently.
+    /// The most unread records that an answer has held. The service may cap pages there silently.
     largest: usize,
-    /// How many records may be marked at once, so that the answer arrives well before the time-out.
-    max_marked: usize,
+    /// How many records of the last peeked page arrived well before the time-out.
+    in_good_time: usize,
     ceiling: Option<Ceiling>,
-    /// Failures in a row that may as well be outages, of requests that mark nothing and of marks.
+    /// Failures in a row that may be outages, of requests that mark nothing and of marks.
     failed_reads: usize,
     failed_marks: usize,
 }
@@ -68,7 +66,7 @@ struct Ceiling {
 /// Why a request failed, if its size may explain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// The service refuses it: 400, 413 or 422.
+    /// The service refuses it.
     Refusal,
     /// The answer has begun, and is too long or too slow.
     Transfer,
@@ -87,15 +85,14 @@ pub struct Halved {
 
 impl fmt::Display for Halved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let were = if self.to == 1 { "1 record is" } else { &format!("{} are", self.to) };
-        write!(f, "{} records are too many for one request, {were} asked for from now on", self.from)
+        write!(f, "asking for {} instead of {}", records(self.to), self.from)
     }
 }
 
 impl Cause {
     fn of(error: &Error) -> Option<Cause> {
-        match error.downcast_ref()? {
-            HttpError::Status { status: 400 | 413 | 422, .. } => Some(Cause::Refusal),
+        match error.downcast_ref::<HttpError>()? {
+            error if error.is_refusal() => Some(Cause::Refusal),
             HttpError::TimedOut { has_begun: true, .. }
             | HttpError::CutOff { has_begun: true, .. }
             | HttpError::TooLarge { .. } => Some(Cause::Transfer),
@@ -105,41 +102,21 @@ impl Cause {
     }
 }
 
-impl Limits {
-    /// How long an answer may take after its first byte: half of the time that is left then.
-    fn good_time(&self, page: &Page) -> Duration {
-        self.timeout.saturating_sub(page.timing().first_byte) / 2
-    }
-
-    /// How many records like those of the page make an answer within the limits.
-    fn fitting(&self, page: &Page) -> usize {
-        let time = self.transfer.min(self.good_time(page));
-        let bytes = self.bytes.min(bytes_in(time, page)) as u128;
-        let records = page.len() as u128 * bytes / (page.bytes() as u128).max(1);
-        usize::try_from(records).unwrap_or(usize::MAX).max(1)
-    }
-
-    /// How many records of the page have arrived in good time.
-    fn in_good_time(&self, page: &Page) -> usize {
-        page.len_within(bytes_in(self.good_time(page), page)).max(1)
-    }
-}
-
-/// How many bytes arrive in this time, as fast as those of the page did.
-fn bytes_in(time: Duration, page: &Page) -> usize {
-    let bytes = page.bytes() as u128 * time.as_nanos() / page.timing().transfer.as_nanos().max(1);
-    usize::try_from(bytes).unwrap_or(usize::MAX)
+/// Whether a request has failed because of its size rather than in an outage.
+pub fn is_about_size(error: &Error) -> bool {
+    matches!(Cause::of(error), Some(Cause::Refusal | Cause::Transfer))
 }
 
 impl Growth {
     /// Begins with `first` records, which the service is known to serve.
-    pub fn new(first: usize, limits: Limits) -> Growth {
+    pub fn new(first: usize, limits: Limits, new_size: NewSize) -> Growth {
         Growth {
             limits,
+            new_size,
             next: first,
             served: first,
             largest: first,
-            max_marked: usize::MAX,
+            in_good_time: usize::MAX,
             ceiling: None,
             failed_reads: 0,
             failed_marks: 0,
@@ -149,72 +126,78 @@ impl Growth {
     /// How many records to ask for.
     pub fn asked(&self, count: Count) -> usize {
         match count {
-            Count::AtOnce(count) => count.min(self.max()),
+            Count::AtOnce(count) => count.min(self.max_asked()),
             Count::UpTo(max) => max.min(self.next),
         }
     }
 
-    /// The size above which requests have failed.
-    fn max(&self) -> usize {
-        self.ceiling.as_ref().map_or(usize::MAX, |ceiling| ceiling.size)
+    /// The most that may be asked for: a ceiling, or twice that once patience is over.
+    fn max_asked(&self) -> usize {
+        match &self.ceiling {
+            None => usize::MAX,
+            Some(Ceiling { size, patience, full_pages }) if full_pages > patience => size.saturating_mul(2),
+            Some(ceiling) => ceiling.size,
+        }
     }
 
-    /// How many records to mark at once.
+    /// How many records to mark at once: no more than arrived in good time when they were peeked.
     pub fn max_marked(&self) -> usize {
-        self.max_marked.min(self.max())
+        self.in_good_time.min(self.ceiling.as_ref().map_or(usize::MAX, |ceiling| ceiling.size))
     }
 
-    /// Learns from the answer to a request for `asked` records. Returns whether the service may have capped it.
-    pub fn learn(&mut self, asked: usize, count: Count, page: &Page) -> bool {
-        let shown = page.len();
+    /// Learns from the answer to a request for `asked` records. Only a size that was chosen ([`Count::UpTo`]) grows.
+    pub fn learn(&mut self, asked: usize, count: Count, page: &Page) {
         self.failed_reads = 0;
         self.served = self.served.max(asked);
-        let may_be_capped = match count {
-            Count::AtOnce(_) => false,
-            Count::UpTo(max) => {
-                self.largest = self.largest.max(shown);
-                if shown >= asked {
-                    self.grow(asked, max);
-                }
-                shown >= self.largest || page.bytes() >= MAY_BE_CAPPED
+        if page.len() >= asked {
+            self.test_ceiling(asked);
+            if let Count::UpTo(max) = count {
+                let larger = asked.saturating_mul(2).min(max).min(self.max_asked());
+                self.next = self.next.max(larger);
             }
-        };
-        if shown > 0 {
+        }
+        if !page.is_empty() {
             self.next = self.next.min(self.limits.fitting(page));
         }
-        may_be_capped
+    }
+
+    /// Learns from a page of unread records how many the service shows at once.
+    pub fn learn_cap(&mut self, page: &Page) {
+        self.largest = self.largest.max(page.len());
+    }
+
+    /// Whether the service may have capped a page, so that more records may follow although it is short.
+    pub fn may_be_capped(&self, page: &Page) -> bool {
+        page.len() >= self.largest || page.bytes() >= MAY_BE_CAPPED
     }
 
     /// Learns from a peeked page how many of its records may be marked at once.
     pub fn learn_to_mark(&mut self, page: &Page) {
-        self.max_marked = self.limits.in_good_time(page);
+        self.in_good_time = self.limits.in_good_time(page);
     }
 
-    /// Asks for twice as many after a full page.
-    fn grow(&mut self, asked: usize, max: usize) {
-        let mut larger = asked.saturating_mul(2).min(max);
+    /// Counts a full page at the ceiling. One above it shows that there is none.
+    fn test_ceiling(&mut self, asked: usize) {
         match &mut self.ceiling {
             Some(ceiling) if asked > ceiling.size => self.ceiling = None,
-            Some(ceiling) if asked < ceiling.size || ceiling.full_pages < ceiling.patience => {
-                ceiling.full_pages += usize::from(asked == ceiling.size);
-                larger = larger.min(ceiling.size);
-            }
+            Some(ceiling) if asked == ceiling.size => ceiling.full_pages += 1,
             _ => {}
         }
-        self.next = self.next.max(larger);
     }
 
     /// Learns that a request for `asked` records has failed that marks nothing. Returns the new size if another try with it makes
     /// sense.
     pub fn read_failed(&mut self, asked: usize, error: &Error) -> Option<Halved> {
-        self.failed_reads += 1;
-        self.halve(asked, error, self.failed_reads)
+        let cause = Cause::of(error)?;
+        self.failed_reads += usize::from(cause == Cause::Outage);
+        self.halve(asked, cause, self.failed_reads)
     }
 
     /// Learns that a mark of `count` records has failed. Returns the new size if another try with it makes sense.
     pub fn mark_failed(&mut self, count: usize, error: &Error) -> Option<Halved> {
-        self.failed_marks += 1;
-        self.halve(count, error, self.failed_marks)
+        let cause = Cause::of(error)?;
+        self.failed_marks += usize::from(cause == Cause::Outage);
+        self.halve(count, cause, self.failed_marks)
     }
 
     /// Learns that a mark was answered.
@@ -222,11 +205,11 @@ impl Growth {
         self.failed_marks = 0;
     }
 
-    fn halve(&mut self, asked: usize, error: &Error, failures: usize) -> Option<Halved> {
-        let cause = Cause::of(error)?;
+    /// Halves the size. One failure in a row that may be an outage does not explain that.
+    fn halve(&mut self, asked: usize, cause: Cause, outages: usize) -> Option<Halved> {
         let is_new = asked > self.served;
-        let may_be_outage = cause == Cause::Outage && !(is_new && self.limits.is_hasty);
-        if asked <= 1 || may_be_outage && failures == 1 {
+        let may_be_outage = cause == Cause::Outage && !(is_new && self.new_size == NewSize::HalvedAtOnce);
+        if asked <= 1 || may_be_outage && outages == 1 {
             return None;
         }
         let size = if is_new { self.served.max(asked / 2) } else { asked / 2 };
@@ -243,13 +226,20 @@ impl Growth {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use anyhow::anyhow;
 
     use super::*;
     use crate::record::Timing;
+    use crate::shutdown::Stopped;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const LIMITS: Limits = Limits { bytes: 10_000, transfer: Duration::from_secs(3), timeout: SECOND, is_hasty: true };
+    const LIMITS: Limits = Limits { bytes: 10_000, transfer: Duration::from_secs(3), timeout: SECOND };
+
+    fn growth(first: usize) -> Growth {
+        Growth::new(first, LIMITS, NewSize::HalvedAtOnce)
+    }
 
     /// A page of `count` records that take 100 bytes each, and arrive at once.
     fn page(count: usize) -> Page {
@@ -285,14 +275,17 @@ mod tests {
 
     /// What is asked for while the service serves up to `cap` of `records`, until the last page.
     fn asked(max: usize, cap: usize, mut records: usize) -> Vec<usize> {
-        let mut growth = Growth::new(3, LIMITS);
+        let mut growth = growth(3);
         let mut all_asked = Vec::new();
         loop {
             let asked = growth.asked(Count::UpTo(max));
             let shown = records.min(asked).min(cap);
             records -= shown;
             all_asked.push(asked);
-            if !growth.learn(asked, Count::UpTo(max), &page(shown)) && shown < asked {
+            let page = page(shown);
+            growth.learn(asked, Count::UpTo(max), &page);
+            growth.learn_cap(&page);
+            if !growth.may_be_capped(&page) && shown < asked {
                 return all_asked;
             }
         }
@@ -314,14 +307,13 @@ mod tests {
 
     #[test]
     fn a_large_page_may_be_capped_by_its_bytes() {
-        let mut growth = Growth::new(100, LIMITS);
-        assert!(growth.learn(100, Count::UpTo(100), &page_of(3, 100_000)));
-        assert!(!growth.learn(100, Count::UpTo(100), &page_of(3, 1_000)));
+        assert!(growth(100).may_be_capped(&page_of(3, 100_000)));
+        assert!(!growth(100).may_be_capped(&page_of(3, 1_000)));
     }
 
     #[test]
     fn pages_stay_near_the_limit_in_bytes_whatever_a_record_weighs() {
-        let mut growth = Growth::new(50, LIMITS);
+        let mut growth = growth(50);
         assert_eq!(after(&mut growth, page), 99);
         assert_eq!(after(&mut growth, |count| page_of(count, 1_000)), 9);
         assert_eq!(after(&mut growth, |count| page_of(count, 50_000)), 1);
@@ -332,17 +324,17 @@ mod tests {
 
     #[test]
     fn a_page_takes_half_of_the_time_that_is_left_after_its_first_byte() {
-        let mut growth = Growth::new(64, LIMITS);
+        let mut growth = growth(64);
         assert_eq!(after(&mut growth, |count| slow_page(count, SECOND / 2, SECOND / 4)), 64);
         assert_eq!(after(&mut growth, |count| slow_page(count, SECOND / 2, SECOND / 2)), 31);
         let patient = Limits { timeout: 60 * SECOND, ..LIMITS };
-        let mut growth = Growth::new(64, patient);
+        let mut growth = Growth::new(64, patient, NewSize::HalvedAtOnce);
         assert_eq!(after(&mut growth, |count| slow_page(count, SECOND, 12 * SECOND)), 15);
     }
 
     #[test]
     fn a_mark_is_no_larger_than_what_was_peeked_in_good_time() {
-        let mut growth = Growth::new(64, LIMITS);
+        let mut growth = growth(64);
         assert_eq!(growth.max_marked(), usize::MAX);
         after(&mut growth, page);
         assert_eq!(growth.max_marked(), 64);
@@ -367,7 +359,7 @@ mod tests {
             (status(503), 2),
             (not_json, 2),
         ] {
-            let mut growth = Growth::new(8, LIMITS);
+            let mut growth = growth(8);
             for _ in 1..times {
                 assert!(growth.read_failed(8, &error).is_none(), "{error}");
             }
@@ -377,16 +369,23 @@ mod tests {
             }
             assert_eq!(sizes, [4, 2, 1], "{error}");
         }
-        for error in [status(429), status(404), status(401), anyhow!("disk full")] {
-            let mut growth = Growth::new(8, LIMITS);
+    }
+
+    #[test]
+    fn what_is_no_outage_does_not_make_the_next_failure_one_of_many() {
+        for error in [status(429), status(404), status(401), anyhow!("disk full"), Stopped { signal: 15 }.into()] {
+            let mut growth = growth(8);
             assert!((0..3).all(|_| growth.read_failed(8, &error).is_none()), "{error}");
+            assert!((0..3).all(|_| growth.mark_failed(8, &error).is_none()), "{error}");
+            assert!(growth.read_failed(8, &status(503)).is_none(), "the first outage, after {error}");
+            assert!(growth.mark_failed(8, &status(503)).is_none(), "the first outage, after {error}");
         }
     }
 
     #[test]
     fn a_size_that_was_never_served_is_halved_at_its_first_failure() {
-        for (is_hasty, times) in [(true, 1), (false, 2)] {
-            let mut growth = Growth::new(8, Limits { is_hasty, ..LIMITS });
+        for (new_size, times) in [(NewSize::HalvedAtOnce, 1), (NewSize::TriedAgain, 2)] {
+            let mut growth = Growth::new(8, LIMITS, new_size);
             assert_eq!(after(&mut growth, page), 16);
             let failures = (1..).find(|_| growth.read_failed(16, &status(503)).is_some());
             assert_eq!((failures, growth.asked(Count::UpTo(99))), (Some(times), 8));
@@ -395,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_refused_size_is_tried_again_ever_more_seldom() {
-        let mut growth = Growth::new(8, LIMITS);
+        let mut growth = growth(8);
         assert_eq!(after(&mut growth, page), 16);
         for patience in [16, 64, 256, 256] {
             assert!(growth.read_failed(16, &status(413)).is_some());
@@ -406,7 +405,7 @@ mod tests {
 
     #[test]
     fn pages_grow_again_after_an_outage() {
-        let mut growth = Growth::new(8, LIMITS);
+        let mut growth = growth(8);
         for _ in 0..5 {
             growth.read_failed(growth.asked(Count::UpTo(8)), &status(503));
         }

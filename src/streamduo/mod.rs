@@ -13,6 +13,7 @@ mod distance;
 pub mod growth;
 pub mod http;
 pub mod http_error;
+pub mod limits;
 pub mod page_size;
 pub mod payload;
 pub mod prefetch;
@@ -29,7 +30,8 @@ use crate::config::{Acknowledge, Config};
 use crate::record::{Delivered, Page, Peeked};
 use crate::shutdown::Shutdown;
 
-use growth::Limits;
+use growth::{Growth, NewSize};
+use limits::Limits;
 use page_size::PageSize;
 use prefetch::Prefetch;
 use retry::{RetryPolicy, Retrying};
@@ -58,23 +60,25 @@ pub trait Queue {
     /// When the service fails or refuses.
     fn mark(&mut self, delivered: Delivered) -> Result<Marked>;
 
-    /// Marks the `count` oldest unread records and returns them, in one request. If the answer is lost, so are they.
+    /// Marks up to `count` of the oldest unread records and returns them, in one request. If the answer is lost, so are they.
     ///
     /// # Errors
-    /// When the service fails or refuses.
+    /// When the service fails or refuses. The error of a request that may have been applied is final: repeated, the request would
+    /// lose the next records, too.
     fn take(&mut self, count: usize) -> Result<Page>;
 
-    /// Shows records after a time stamp, read or not: as many as the service is known to serve, up to `count`. Changes nothing.
+    /// Shows the oldest records after a time stamp, read or not. Changes nothing.
     ///
     /// # Errors
     /// When the service fails or refuses.
-    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page>;
+    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page>;
 }
 
 /// A queue that can show the next records while it marks others.
 pub trait Overlap: Queue {
-    /// Marks, and peeks meanwhile on a second connection, where the way to the service is long enough for that to pay. The
-    /// mark gets a head start, but the peek may still overtake it, and show records that the mark then marks.
+    /// Marks, and peeks meanwhile on a second connection, where that pays: the way to the service is long enough, and the mark
+    /// leaves nothing of the page. The mark gets a head start, but the peek may still overtake it, and show records that the mark
+    /// then marks.
     fn mark_and_peek(
         &mut self,
         delivered: Delivered,
@@ -83,10 +87,11 @@ pub trait Overlap: Queue {
     ) -> (Result<Marked>, Option<Result<Peeked>>);
 }
 
-/// How many records to peek at.
+/// How many records to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// As many as this, unless the service has failed to show so many at once.
+    /// As many as this, even if that is more than fits the limits of a page, unless the service has failed to show so many at
+    /// once.
     AtOnce(usize),
     /// As many as [`PageSize`] chooses, up to this.
     UpTo(usize),
@@ -108,6 +113,8 @@ pub enum Marked {
     Answered(Page),
     /// The mark failed in a way that may pass: it was applied, or may yet be, or never will. The next peek shows.
     Unknown,
+    /// The mark was refused, or did not reach the service. It was not applied, and another one makes sense, which may be smaller.
+    Refused,
 }
 
 /// What a run begins with, and the sizes that it aims at. Tests take smaller ones.
@@ -137,18 +144,22 @@ impl Tuning {
 
 /// The queue that the settings ask for, over one that sends each request once.
 pub fn queue(config: &Config, tuning: Tuning, service: impl Overlap + 'static, stop: &Shutdown) -> Box<dyn Queue> {
-    let page = Limits {
-        bytes: tuning.page_bytes,
-        transfer: PAGE_TRANSFER,
-        timeout: config.request_timeout,
-        is_hasty: config.acknowledge != Acknowledge::Commit,
+    // The next page may hold larger records, so one is far from the bound on answers.
+    let bytes = |bytes: usize| bytes.min(config.max_answer / 2);
+    let timeout = config.request_timeout;
+    let page = Limits { bytes: bytes(tuning.page_bytes), transfer: PAGE_TRANSFER, timeout };
+    let window = Limits { bytes: bytes(tuning.window_bytes), transfer: Duration::MAX, timeout };
+    let sized = |limits, new_size| {
+        let growth = Growth::new(tuning.first_page, limits, new_size);
+        PageSize::new(service, tuning.first_page, growth)
     };
-    // A window that does not grow ends a run, so only what lasts keeps it from growing.
-    let window = Limits { bytes: tuning.window_bytes, transfer: Duration::MAX, ..page };
-    let sized = |limits| PageSize::new(service, tuning.first_page, limits);
     match config.acknowledge {
-        Acknowledge::Write => Box::new(Retrying::new(Prefetch::new(sized(page)), tuning.retries, stop)),
-        Acknowledge::Commit => Box::new(Retrying::new(sized(window), tuning.retries, stop)),
-        Acknowledge::Read => Box::new(Retrying::new(sized(page), tuning.retries, stop)),
+        Acknowledge::Write => {
+            let pages = sized(page, NewSize::HalvedAtOnce);
+            Box::new(Retrying::new(Prefetch::new(pages), tuning.retries, stop))
+        }
+        // A window that does not grow ends a run, so only what lasts keeps it from growing.
+        Acknowledge::Commit => Box::new(Retrying::new(sized(window, NewSize::TriedAgain), tuning.retries, stop)),
+        Acknowledge::Read => Box::new(Retrying::new(sized(page, NewSize::HalvedAtOnce), tuning.retries, stop)),
     }
 }

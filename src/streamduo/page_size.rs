@@ -1,51 +1,55 @@
-//! Chooses how many records a request asks for: see [`Growth`]. A `take` never asks for more than the first size, because a lost
-//! answer loses the whole page.
+//! Chooses how many records a request asks for: see [`Growth`].
+//!
+//! A lost answer to a `take` loses the whole page. So a `take` never asks for more than the first size, nor for more than a peek has
+//! shown before.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::growth::{Growth, Halved, Limits};
+use super::growth::{Growth, Halved};
 use super::http_error::HttpError;
 use super::{Count, Marked, Overlap, Queue};
-use crate::record::{Delivered, Page, Peeked};
+use crate::record::{Delivered, InvalidBody, Page, Peeked};
 
 /// A queue whose pages grow and shrink.
 #[derive(Debug)]
 pub struct PageSize<Q> {
     queue: Q,
-    /// A size that the service is known to serve.
-    first: usize,
+    /// The most that a `take` asks for.
+    max_taken: usize,
+    /// The most that a peek could ask for: `pageSize` or `maxPending`. A look back does not grow beyond it.
+    max_peeked: usize,
+    /// The largest size that a peek before a `take` was answered with.
+    shown: usize,
     growth: Growth,
 }
 
 impl<Q> PageSize<Q> {
-    /// Begins with pages of `first` records, which the service is known to serve.
-    pub fn new(queue: Q, first: usize, limits: Limits) -> PageSize<Q> {
-        PageSize { queue, first, growth: Growth::new(first, limits) }
+    /// Takes no more than `max_taken` records at once.
+    pub fn new(queue: Q, max_taken: usize, growth: Growth) -> PageSize<Q> {
+        PageSize { queue, max_taken, max_peeked: 0, shown: 0, growth }
+    }
+
+    /// Learns from the answer to a request for `asked` records that marks none but those that it returns.
+    fn learn<P: AsRef<Page>>(&mut self, asked: usize, count: Count, answer: Result<P>) -> Result<P> {
+        match answer {
+            Ok(page) => {
+                self.growth.learn(asked, count, page.as_ref());
+                Ok(page)
+            }
+            Err(error) => Err(explain(self.growth.read_failed(asked, &error), error)),
+        }
     }
 
     fn learn_from_peek(&mut self, asked: usize, count: Count, answer: Result<Peeked>) -> Result<Peeked> {
-        match answer {
-            Ok(mut page) => {
-                self.growth.learn_to_mark(&page);
-                if self.growth.learn(asked, count, &page) {
-                    page.suspect_cap();
-                }
-                Ok(page)
-            }
-            Err(error) => Err(explain(self.growth.read_failed(asked, &error), error)),
+        let mut page = self.learn(asked, count, answer)?;
+        self.growth.learn_cap(&page);
+        self.growth.learn_to_mark(&page);
+        if self.growth.may_be_capped(&page) {
+            page.suspect_cap();
         }
-    }
-
-    fn learn_from_page(&mut self, asked: usize, count: Count, answer: Result<Page>) -> Result<Page> {
-        match answer {
-            Ok(page) => {
-                self.growth.learn(asked, count, &page);
-                Ok(page)
-            }
-            Err(error) => Err(explain(self.growth.read_failed(asked, &error), error)),
-        }
+        Ok(page)
     }
 
     fn learn_from_mark(&mut self, count: usize, answer: Result<Marked>) -> Result<Marked> {
@@ -72,8 +76,24 @@ fn explain(halved: Option<Halved>, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
+impl<Q: Queue> PageSize<Q> {
+    /// Peeks at as many records as the next `take` would ask for, so that a size that fails is halved before it can lose records.
+    fn peek_before_take(&mut self, count: Count) -> Result<()> {
+        let asked = self.growth.asked(count);
+        match self.peek(count) {
+            Ok(_) => {}
+            // The answer has arrived, and a `take` needs no identities.
+            Err(error) if matches!(error.downcast_ref(), Some(InvalidBody::NoIdentity(..))) => {}
+            Err(error) => return Err(error),
+        }
+        self.shown = asked;
+        Ok(())
+    }
+}
+
 impl<Q: Queue> Queue for PageSize<Q> {
     fn peek(&mut self, count: Count) -> Result<Peeked> {
+        self.max_peeked = self.max_peeked.max(count.max());
         let asked = self.growth.asked(count);
         let answer = self.queue.peek(Count::AtOnce(asked));
         self.learn_from_peek(asked, count, answer)
@@ -87,16 +107,32 @@ impl<Q: Queue> Queue for PageSize<Q> {
     }
 
     fn take(&mut self, count: usize) -> Result<Page> {
-        let count = Count::UpTo(count.min(self.first));
-        let asked = self.growth.asked(count);
+        let count = Count::UpTo(count.min(self.max_taken));
+        if self.growth.asked(count) > self.shown {
+            self.peek_before_take(count)?;
+        }
+        let asked = self.growth.asked(count).min(self.shown);
         let answer = self.queue.take(asked);
-        self.learn_from_page(asked, count, answer)
+        let mut page = self.learn(asked, count, answer)?;
+        self.growth.learn_cap(&page);
+        if self.growth.may_be_capped(&page) {
+            page.suspect_cap();
+        }
+        Ok(page)
     }
 
-    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
-        let asked = self.growth.asked(Count::UpTo(count));
-        let answer = self.queue.since(timestamp, asked);
-        self.learn_from_page(asked, Count::AtOnce(count), answer)
+    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
+        let count = match count {
+            Count::UpTo(max) => Count::UpTo(max.min(self.max_peeked)),
+            at_once @ Count::AtOnce(_) => at_once,
+        };
+        let asked = self.growth.asked(count);
+        let answer = self.queue.since(timestamp, Count::AtOnce(asked));
+        let mut page = self.learn(asked, count, answer)?;
+        if self.growth.may_be_capped(&page) {
+            page.suspect_cap();
+        }
+        Ok(page)
     }
 }
 

@@ -48,11 +48,11 @@ impl Api {
     /// # Errors
     /// When it cannot be read: the client may lack the right to.
     pub fn active_schema(&mut self) -> Result<Option<Schema>> {
-        let token = self.tokens.with_scope(MANAGE_STREAMS).bearer()?;
+        let token = self.tokens.with_scope(MANAGE_STREAMS).bearer(&self.http)?;
         let url = url_of(&self.base, &["stream", &self.stream_id])?;
         let description: StreamDescription = self.get("stream", &url, &token)?;
         let Some(id) = description.active_schema_id else { return Ok(None) };
-        let token = self.tokens.bearer()?;
+        let token = self.tokens.bearer(&self.http)?;
         let url = url_of(&self.base, &["streams", &self.stream_id, "schemas", &id, ""])?;
         Ok(Some(self.get("schema", &url, &token)?))
     }

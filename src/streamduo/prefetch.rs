@@ -19,10 +19,10 @@ const MAX_HEAD_START: Duration = Duration::from_secs(1);
 /// How much of itself the head start loses with each page that was kept.
 const HEAD_START_DECAY: u32 = 64;
 
-/// After how many pages in a row that are thrown away prefetching pauses.
+/// Prefetching pauses after so many pages in a row that were thrown away.
 const MAX_DISCARDED: usize = 4;
 
-/// For how many pages.
+/// How many pages are marked without prefetching then.
 const PAUSE: usize = 32;
 
 /// A queue that has the next page at hand, if it can, when one is marked.
@@ -91,7 +91,7 @@ impl<Q: Overlap> Queue for Prefetch<Q> {
         let (marked, ahead) = self.queue.mark_and_peek(delivered, self.count, self.head_start);
         match (&marked, ahead) {
             (Ok(Marked::Answered(answer)), Some(Ok(ahead))) => self.keep(ahead, &page, answer),
-            // The way is too short for this head start.
+            // No peek went along: the way may be too short for this head start.
             (_, None) => self.shorten_head_start(),
             // Ignore the failure: the next peek is sent anew, with retries.
             _ => {}
@@ -103,7 +103,7 @@ impl<Q: Overlap> Queue for Prefetch<Q> {
         self.queue.take(count)
     }
 
-    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
+    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
         self.queue.since(timestamp, count)
     }
 }

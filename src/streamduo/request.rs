@@ -58,7 +58,10 @@ impl<'a> RecordRequest<'a> {
 /// What to do about a record-request that failed; `None` where nothing can be done but try again.
 pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Option<String> {
     Some(match cause {
-        HttpError::Status { status: 400 | 413 | 422, .. } if request.record_count == 1 => {
+        HttpError::Status { status: 413, .. } if request.record_count == 1 => format!(
+            "a single record of stream {stream} is too large for the service: no setting changes that, ask the service's operator"
+        ),
+        error if error.is_refusal() && request.record_count == 1 => {
             format!("the service refuses to read even 1 record of stream {stream}: check `streamId`")
         }
         HttpError::Status { status: 401, .. } => {
@@ -71,10 +74,15 @@ pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Op
         HttpError::Status { status: 404, .. } => {
             format!("there is no stream {stream}: check `streamId` and `apiUrl`")
         }
-        HttpError::Status { status: 300..400, .. } => "redirects are not followed: check `apiUrl`".to_owned(),
+        HttpError::Status { status: 300..=399, .. } => "redirects are not followed: check `apiUrl`".to_owned(),
         HttpError::Unreachable { .. } => "check `apiUrl`, the network and the proxy".to_owned(),
         HttpError::TimedOut { has_begun: true, .. } if request.record_count == 1 => {
             format!("a single record of stream {stream} takes too long to arrive: raise `requestTimeoutSeconds`")
+        }
+        HttpError::CutOff { has_begun: true, .. } if request.record_count == 1 => {
+            format!(
+                "a single record of stream {stream} does not arrive complete: check the network, the proxy and `apiUrl`"
+            )
         }
         HttpError::TooLarge { .. } if request.record_count == 1 => {
             format!("a single record of stream {stream} is too large: raise `maxAnswerMegabytes`")

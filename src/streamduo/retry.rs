@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Error, Result, anyhow};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use log::{info, warn};
 
@@ -40,9 +40,9 @@ fn is_transient(error: &Error) -> bool {
         HttpError::Unreachable { .. }
         | HttpError::TimedOut { .. }
         | HttpError::CutOff { .. }
-        | HttpError::TooLarge { .. }
         | HttpError::InvalidBody(_) => true,
-        HttpError::Rejected(_) => false,
+        // The same request brings the same answer. One for fewer records is another request (`Halved`).
+        HttpError::TooLarge { .. } | HttpError::Rejected(_) => false,
         HttpError::Status { status, .. } => is_transient_status(*status),
     })
 }
@@ -93,6 +93,11 @@ impl Retry {
         if !is_transient(&error) {
             return Err(error);
         }
+        self.count(what, error, stop)
+    }
+
+    /// Counts a failure, and waits.
+    fn count(&mut self, what: &str, error: Error, stop: &Shutdown) -> Result<()> {
         self.failures += 1;
         let max = self.policy.max_retries;
         if self.failures > max {
@@ -139,21 +144,21 @@ pub fn retrying<T>(
     }
 }
 
-/// A queue that repeats the requests that mark nothing, and those that were refused. If the answer to a mark is lost, it may have
-/// been applied; repeated, it would mark the next records, which nobody has seen.
+/// A queue that repeats the requests that mark nothing. If the answer to a mark is lost, the mark may have been applied; repeated, it
+/// would mark the next records, which nobody has seen. So it waits, and leaves it to the loop to peek again.
 #[derive(Debug)]
 pub struct Retrying<Q> {
     queue: Q,
     policy: RetryPolicy,
-    /// The marks in a row whose answers were lost.
-    lost_marks: Retry,
+    /// The marks in a row that failed.
+    failed_marks: Retry,
     stop: Shutdown,
 }
 
 impl<Q> Retrying<Q> {
     /// Repeats requests to this queue.
     pub fn new(queue: Q, policy: RetryPolicy, stop: &Shutdown) -> Retrying<Q> {
-        Retrying { queue, policy, lost_marks: Retry::new(policy), stop: stop.clone() }
+        Retrying { queue, policy, failed_marks: Retry::new(policy), stop: stop.clone() }
     }
 }
 
@@ -165,36 +170,33 @@ impl<Q: Queue> Queue for Retrying<Q> {
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
         match self.queue.mark(delivered) {
             Ok(marked) => {
-                self.lost_marks.reset();
+                self.failed_marks.reset();
                 Ok(marked)
             }
-            Err(error) => {
-                self.lost_marks.wait("mark", error, &self.stop)?;
+            Err(error) if error.downcast_ref().is_some_and(HttpError::may_have_been_applied) => {
+                self.failed_marks.count("mark", error, &self.stop)?;
                 Ok(Marked::Unknown)
+            }
+            Err(error) => {
+                self.failed_marks.wait("mark", error, &self.stop)?;
+                Ok(Marked::Refused)
             }
         }
     }
 
     fn take(&mut self, count: usize) -> Result<Page> {
-        let attempt = || self.queue.take(count).map_err(final_if_applied);
-        retrying(self.policy, "mark", &self.stop, attempt).context("take records")
+        retrying(self.policy, "take", &self.stop, || self.queue.take(count))
     }
 
-    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page> {
+    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
         retrying(self.policy, "look back", &self.stop, || self.queue.since(timestamp, count))
     }
 }
 
-/// Makes the error of a `take` final if the request may have been applied: repeated, it would lose the next records, too.
-fn final_if_applied(error: Error) -> Error {
-    if !error.downcast_ref().is_some_and(HttpError::may_have_been_applied) {
-        return error;
-    }
-    anyhow!("the records of this request may be marked as read, and lost (`acknowledge` is `read`): {error:#}")
-}
-
 #[cfg(test)]
 mod tests {
+    use anyhow::Context;
+
     use super::*;
 
     /// Forgives `max_retries` failures, without a pause.

@@ -214,10 +214,25 @@ fn a_run_ends_with_what_is_written_if_the_service_refuses_the_window() {
     assert_eq!((run.code, without_states(&run)), (0, schema_and(&tap.records()[..100])));
     assert_eq!(count(&last_state(&run)), 100);
     run.assert_logged(
-        "INFO peek: 200 records are too many for one request, 100 are asked for from now on: read stream STREAM: HOST answers \
-         413: too many",
+        "INFO peek: asking for 100 records instead of 200: read stream STREAM: HOST answers 413: too many",
     );
     run.assert_logged("INFO 100 records are out, and no more are shown: if there are, they follow in the next run");
+}
+
+#[test]
+fn a_mark_that_is_refused_is_sent_again_and_nothing_is_looked_for() {
+    for (status, asked) in [(429, [3, 3].as_slice()), (413, &[3, 1, 1, 1])] {
+        let tap = commit_tap(3).set("maxRetries", 1);
+        let state = last_state(&tap.run());
+        tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).status(status).header("retry-after", "0"));
+        let run = run_with_state(&tap, &state);
+        assert_eq!((run.code, without_states(&run).as_str(), tap.unread()), (0, SCHEMA, vec![]), "{}", run.stderr);
+        let journal = tap.sandbox.journal();
+        let marks = journal.iter().filter(|call| call.endpoint == Endpoint::Mark);
+        assert_eq!(marks.filter_map(|call| call.record_count).collect::<Vec<_>>(), asked);
+        assert_eq!(tap.sandbox.count(Endpoint::Since), 0);
+        assert!(!run.stderr.contains("lost"), "{}", run.stderr);
+    }
 }
 
 #[test]

@@ -62,8 +62,7 @@ fn a_peek_whose_answer_is_cut_off_is_repeated_with_half_the_size() {
         let run = tap.run();
         run.assert_all_delivered_when(&tap, reason);
         run.assert_logged(&format!(
-            "INFO peek: 100 records are too many for one request, 50 are asked for from now on: read stream STREAM: the \
-             answer of HOST was cut off: {reason}"
+            "INFO peek: asking for 50 records instead of 100: read stream STREAM: the answer of HOST was cut off: {reason}"
         ));
     }
 }

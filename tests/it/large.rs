@@ -40,11 +40,15 @@ fn asked(tap: &Tap, endpoint: Endpoint) -> Vec<u64> {
 
 #[test]
 fn a_stream_is_drained_although_its_first_page_takes_longer_than_the_time_out() {
-    let tap = tap_on_records_of(4_000, 20).set("requestTimeoutSeconds", 1);
-    // The first page would take 2 s.
-    tap.sandbox.set_bandwidth(Some(40_000));
+    let tap = tap_on_records_of(4_000, 40).set("requestTimeoutSeconds", 2);
+    // The first page would take minutes. The link gets quick once pages are small.
+    tap.sandbox.set_bandwidth(Some(1_000));
     slip_in(&tap, Rule::on(Endpoint::Mark).call(2));
-    assert_each_once(&tap.run(), &tap, "a slow link");
+    let running = tap.start();
+    tap.sandbox.wait_for(Endpoint::Peek, 3);
+    tap.sandbox.set_bandwidth(None);
+    assert_each_once(&running.wait(&tap), &tap, "a slow link");
+    assert_eq!(asked(&tap, Endpoint::Peek)[..3], [100, 50, 25]);
 }
 
 /// A service that refuses to read more than this with a status. Its own trouble asks for no pause.
@@ -114,16 +118,85 @@ fn a_look_back_asks_for_no_more_than_the_service_serves() {
 }
 
 #[test]
+fn a_look_back_grows_again_after_an_outage() {
+    let tap = Tap::with_records(400).set("pageSize", 100).set("maxRetries", 1);
+    slip_in(&tap, Rule::on(Endpoint::Mark).call(1).applied().close());
+    // Pages of 1 record are all that is left of the outage.
+    tap.sandbox.script(Rule::on(Endpoint::Peek).calls(2..=8).status(503).header("retry-after", "0"));
+    assert_each_once(&tap.run(), &tap, "");
+    assert_eq!(asked(&tap, Endpoint::Peek)[1..9], [100, 100, 50, 25, 12, 6, 3, 1]);
+    let asked = asked(&tap, Endpoint::Since);
+    assert!(asked.contains(&64) && asked.len() < 30 && asked.iter().all(|count| *count <= 100), "{asked:?}");
+}
+
+/// Before the first mark, whose answer is lost, so many records appear at the time stamp of the second record.
+fn crowd_in(tap: &Tap, count: usize) {
+    let (stream, second) = (tap.stream.clone(), tap.records()[1].identity.timestamp.clone());
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().close().before(move |service| {
+        for n in 0..count {
+            service.write_as(&stream, &format!("late-{n}"), &second, "1");
+        }
+    }));
+}
+
+#[test]
+fn a_look_back_finds_all_records_of_a_time_stamp_although_pages_are_small() {
+    let tap = Tap::with_records(400).set("pageSize", 100).set("maxRetries", 1);
+    crowd_in(&tap, 30);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).calls(2..=8).status(503).header("retry-after", "0"));
+    let run = tap.run();
+    assert_each_once(&run, &tap, "");
+    assert!(!run.stderr.contains("does not show all records"), "{}", run.stderr);
+}
+
+#[test]
+fn a_look_back_says_where_it_cannot_see_all_records_of_a_time_stamp() {
+    let tap = Tap::with_records(400).set("pageSize", 50).set("maxRetries", 1);
+    tap.sandbox.limit_records(50, 413);
+    crowd_in(&tap, 60);
+    let second = tap.records()[1].identity.timestamp.clone();
+    let run = tap.run();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    run.assert_logged(&format!(
+        "WARNING the answer to a mark was lost, and the service does not show all records at {second} at once: one that \
+         slipped in there just then may be lost"
+    ));
+}
+
+#[test]
 fn a_mark_that_is_refused_for_its_size_is_repeated_in_parts() {
     let tap = Tap::with_records(100);
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).status(413).body("too many"));
     let run = tap.run();
     run.assert_all_delivered(&tap);
-    assert_eq!(asked(&tap, Endpoint::Mark), [100, 50, 50]);
+    assert_eq!((asked(&tap, Endpoint::Mark), tap.sandbox.count(Endpoint::Since)), (vec![100, 50, 50], 0));
     run.assert_logged(
-        "INFO mark: 100 records are too many for one request, 50 are asked for from now on: read stream STREAM: HOST answers \
-         413: too many",
+        "INFO mark: asking for 50 records instead of 100: read stream STREAM: HOST answers 413: too many",
     );
+}
+
+#[test]
+fn a_take_of_read_mode_asks_for_no_more_than_a_peek_has_shown() {
+    // 100 records would be an answer of 2 MB.
+    let tap = tap_on_records_of(20_000, 150).set("acknowledge", "read").set("maxAnswerMegabytes", 1);
+    assert_each_once(&tap.run(), &tap, "too large");
+    assert_eq!(asked(&tap, Endpoint::Peek), [100, 50, 25]);
+    assert!(asked(&tap, Endpoint::Mark).iter().all(|count| *count <= 25), "{:?}", asked(&tap, Endpoint::Mark));
+
+    let tap = Tap::with_records(400).set("acknowledge", "read");
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(1).cut());
+    assert_each_once(&tap.run(), &tap, "cut off");
+    let sizes: Vec<_> =
+        tap.sandbox.journal().iter().filter_map(|call| Some((call.endpoint, call.record_count?))).collect();
+    let (peek, mark) = (Endpoint::Peek, Endpoint::Mark);
+    assert_eq!(sizes[..6], [(peek, 100), (peek, 50), (mark, 50), (mark, 50), (peek, 100), (mark, 100)]);
+}
+
+#[test]
+fn a_peek_before_a_take_is_repeated() {
+    let tap = Tap::with_records(3).set("acknowledge", "read").set("maxRetries", 1);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(1).status(503).header("retry-after", "0"));
+    assert_each_once(&tap.run(), &tap, "");
 }
 
 #[test]
@@ -144,7 +217,7 @@ fn a_window_that_was_served_before_and_is_not_any_more_is_delivered_again_in_par
 
 #[test]
 fn a_record_that_is_too_large_ends_the_run_with_the_setting_to_raise() {
-    let tap = Tap::with_records(2).set("maxAnswerMegabytes", 1);
+    let tap = Tap::with_records(2).set("maxAnswerMegabytes", 1).set("maxRetries", 5);
     tap.sandbox.write(&tap.stream, &json!("x".repeat(1_500_000)).to_string());
     let run = tap.run();
     let fatal = "CRITICAL a single record of stream STREAM is too large: raise `maxAnswerMegabytes`: the answer of HOST is \
@@ -152,6 +225,8 @@ fn a_record_that_is_too_large_ends_the_run_with_the_setting_to_raise() {
     assert_eq!((run.code, run.last_log_line()), (1, fatal));
     // What is in front of it is delivered.
     assert_eq!((run.stdout, tap.read()), (schema_and(&tap.records()[..2]), identities(&tap.records()[..2])));
+    // Another try would bring the same answer.
+    assert!(!run.stderr.contains("trying again"), "{}", run.stderr);
     let tap = tap.set("maxAnswerMegabytes", 2);
     assert_eq!(tap.run().stdout, tap.messages(&tap.records()[2..]));
 }
@@ -169,8 +244,66 @@ fn a_record_that_takes_too_long_ends_the_run_with_the_setting_to_raise() {
 }
 
 #[test]
+fn a_record_that_is_cut_off_again_and_again_ends_the_run_with_what_to_check() {
+    let tap = Tap::with_records(1).set("pageSize", 1);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().cut());
+    tap.run().assert_refused(
+        &tap,
+        1,
+        "a single record of stream STREAM does not arrive complete: check the network, the proxy and `apiUrl`: the answer of \
+         HOST was cut off: end of file before message length reached",
+    );
+}
+
+#[test]
+fn a_record_that_is_too_large_for_the_service_ends_the_run_with_who_can_help() {
+    let tap = Tap::with_records(1);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(413).body("too large"));
+    tap.run().assert_refused(
+        &tap,
+        1,
+        "a single record of stream STREAM is too large for the service: no setting changes that, ask the service's operator: \
+         HOST answers 413: too large",
+    );
+}
+
+#[test]
+fn an_endless_answer_is_bounded_in_time_and_memory() {
+    for endless in [Rule::endless, Rule::endless_chunked] {
+        let tap = Tap::with_records(3).set("maxAnswerMegabytes", 8);
+        tap.sandbox.script(endless(Rule::on(Endpoint::Peek).call(1)));
+        tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).hold());
+        let running = tap.start();
+        tap.sandbox.wait_held(Endpoint::Peek, 2);
+        let peak = running.peak_memory();
+        assert!(peak < 48_000_000, "{peak} bytes");
+        tap.sandbox.release();
+        let run = running.wait(&tap);
+        run.assert_all_delivered(&tap);
+        run.assert_logged(
+            "INFO peek: asking for 50 records instead of 100: read stream STREAM: the answer of HOST is larger than 8000000 \
+             bytes",
+        );
+    }
+}
+
+#[test]
+fn a_long_answer_that_is_no_text_takes_little_more_memory_than_its_bytes() {
+    const BYTES: usize = 31_000_000;
+    let tap = Tap::with_records(3).set("maxRetries", 1);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(1).body(vec![0xFF; BYTES]));
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).hold());
+    let running = tap.start();
+    tap.sandbox.wait_held(Endpoint::Peek, 2);
+    let peak = running.peak_memory();
+    assert!(peak < 2 * BYTES, "{peak} bytes");
+    tap.sandbox.release();
+    running.wait(&tap).assert_all_delivered(&tap);
+}
+
+#[test]
 fn an_answer_is_bounded_after_decompression() {
-    let tap = Tap::with_records(1).set("maxAnswerMegabytes", 1);
+    let tap = Tap::with_records(1).set("maxAnswerMegabytes", 1).set("maxRetries", 5);
     // A gzip bomb: 30 MB in 30 KB.
     let bomb = format!("[\"{}\"]", " ".repeat(30_000_000));
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(bomb).gzip());
@@ -221,4 +354,25 @@ fn every_request_after_a_lost_mark_has_a_fresh_connection_until_a_mark_is_answer
     let fresh: Vec<_> = [peeks[2], marks[2], peeks[3], marks[3]].to_vec();
     assert_eq!(fresh.iter().collect::<BTreeSet<_>>().len(), 4, "each its own: {fresh:?}");
     assert_eq!(BTreeSet::from_iter(&peeks[4..]), BTreeSet::from_iter(&marks[4..]), "kept alive again");
+}
+
+#[test]
+fn a_token_that_is_fetched_after_a_lost_mark_has_a_fresh_connection_too() {
+    let tap = Tap::with_records(3).set("maxRetries", 1);
+    // The connection stays usable.
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().status(503).header("retry-after", "0"));
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).revoke_token());
+    tap.run().assert_all_delivered(&tap);
+    let journal = tap.sandbox.journal();
+    let tokens: Vec<_> = journal.iter().filter(|call| call.endpoint == Endpoint::Token).collect();
+    assert_eq!(tokens.len(), 2);
+    assert_ne!(tokens[0].connection, tokens[1].connection);
+}
+
+#[test]
+fn a_mark_that_is_refused_keeps_its_connection() {
+    let tap = Tap::with_records(3).set("maxRetries", 1);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).status(429).header("retry-after", "0"));
+    tap.run().assert_all_delivered(&tap);
+    assert!(tap.sandbox.journal().iter().all(|call| call.connection == 1));
 }

@@ -180,7 +180,7 @@ fn pages_do_not_grow_with_acknowledge_read() {
     let run = tap.run();
     let expected = schema_and(&tap.records()) + &tap.state_line("read");
     assert_eq!((run.code, run.stdout, tap.unread()), (0, expected, vec![]));
-    assert_eq!(requested_counts(&tap), (vec![], vec![100, 100, 100]));
+    assert_eq!(requested_counts(&tap), (vec![100], vec![100, 100, 100]));
 }
 
 #[test]
@@ -192,8 +192,9 @@ fn acknowledge_read_does_not_repeat_a_request_that_may_have_been_applied() {
         let run = tap.run();
         assert_eq!((run.code, run.stdout.as_str()), (1, schema_and(&tap.records()[..100]).as_str()));
         assert_eq!((tap.sandbox.count(Endpoint::Mark), tap.read().len()), (2, 200));
-        let warning = "the records of this request may be marked as read, and lost (`acknowledge` is `read`)";
-        assert!(run.last_log_line().starts_with(&format!("CRITICAL take records: {warning}: ")), "{}", run.stderr);
+        let fatal = "CRITICAL the records of this request may be marked as read, and lost (`acknowledge` is `read`): ";
+        assert!(run.last_log_line().starts_with(fatal), "{}", run.stderr);
+        assert!(!run.stderr.contains("asking for"), "nothing more is asked: {}", run.stderr);
     }
 }
 
@@ -207,12 +208,12 @@ fn acknowledge_read_repeats_a_request_that_was_refused() {
 }
 
 #[test]
-fn acknowledge_read_makes_one_request_a_page() {
+fn acknowledge_read_makes_one_request_a_page_and_one_at_the_start() {
     let tap = Tap::with_records(5).set("acknowledge", "read").set("pageSize", 2);
     let run = tap.run();
     let expected = schema_and(&tap.records()) + &tap.state_line("read");
     assert_eq!((run.code, run.stdout, tap.unread()), (0, expected, vec![]));
-    assert_eq!((tap.sandbox.count(Endpoint::Peek), tap.sandbox.count(Endpoint::Mark)), (0, 3));
+    assert_eq!((tap.sandbox.count(Endpoint::Peek), tap.sandbox.count(Endpoint::Mark)), (1, 3));
 }
 
 #[test]
@@ -281,7 +282,7 @@ fn a_page_that_is_too_large_for_the_service_is_halved() {
         let run = tap.run();
         run.assert_all_delivered(&tap);
         assert_eq!(requested_counts(&tap), (vec![100, 200, 400, 200, 200, 200, 200], vec![100, 200, 200, 200, 200]));
-        let info = "INFO peek: 400 records are too many for one request, 200 are asked for from now on: ";
+        let info = "INFO peek: asking for 200 records instead of 400: ";
         assert!(run.stderr.lines().any(|line| line.starts_with(info)), "{}", run.stderr);
     }
 }

@@ -276,6 +276,13 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// The most resident memory that the tap has held so far, in bytes (proc(5)).
+    pub fn peak_memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        1024 * peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+    }
+
     /// Closes the reading end of stdout, as happens when a target ends.
     pub fn close_stdout(mut self) -> Running {
         self.stdout = None;

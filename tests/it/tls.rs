@@ -215,7 +215,7 @@ fn a_server_without_a_common_version_of_tls_ends_the_run_at_once() {
 fn an_answer_that_is_cut_off_over_tls_is_asked_for_again() {
     let lost =
         "read stream STREAM: the answer of HOST was cut off: peer closed connection without sending TLS close_notify";
-    let halved = format!("INFO peek: 100 records are too many for one request, 50 are asked for from now on: {lost}");
+    let halved = format!("INFO peek: asking for 50 records instead of 100: {lost}");
     let faults: [(Fault, _); 3] = [
         (Rule::close, format!("WARNING peek: {lost}; trying again in # s (1 of 5)")),
         (Rule::cut, halved.clone()),
