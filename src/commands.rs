@@ -12,6 +12,7 @@ use crate::singer::state::State;
 use crate::singer::{Writer, catalog, schema, state_message, stdout};
 use crate::streamduo::api::Api;
 use crate::streamduo::http::Http;
+use crate::streamduo::payload::NoSample;
 use crate::streamduo::{self, Count, Tuning};
 use crate::{about, poll};
 
@@ -120,7 +121,15 @@ fn registered_schema(api: &mut Api) -> Result<Value> {
 }
 
 fn sampled_schema(api: &mut Api) -> Result<Value> {
-    let (schema, seen) = schema::sampled(&api.last(SAMPLE)?);
+    let page = match api.last(SAMPLE) {
+        Ok(page) => page,
+        Err(error) if error.is::<NoSample>() => {
+            warn!("no record can be had as a sample, so that the payload may be anything: {error:#}");
+            return Ok(schema::any());
+        }
+        Err(error) => return Err(error),
+    };
+    let (schema, seen) = schema::sampled(&page);
     match seen {
         0 => warn!("no records to sample, so that the payload may be anything"),
         1 => info!("the payload's schema is that of the last record"),

@@ -6,8 +6,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use super::Count;
 use super::api::{Api, url_of};
+use super::growth::{Growth, NewSize, is_about_size};
 use super::http_error::HttpError;
+use super::limits::Limits;
 use super::request::RecordRequest;
 use super::retry::retrying;
 use crate::record::Page;
@@ -26,6 +29,11 @@ pub struct Schema {
     pub text: String,
 }
 
+/// Not even one record can be had as a sample.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoSample(String);
+
 /// What is read of a stream's description.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,13 +42,21 @@ struct StreamDescription {
 }
 
 impl Api {
-    /// The last records, read or not.
+    /// The last records, read or not: `count` of them, or as many as get across at once.
     ///
     /// # Errors
-    /// When the service keeps failing or refuses.
+    /// [`NoSample`] when not even the last record gets across. When the service keeps failing or refuses.
     pub fn last(&mut self, count: usize) -> Result<Page> {
         let (policy, stop) = (self.policy, self.stop.clone());
-        retrying(policy, "sample", &stop, || self.page(RecordRequest::last(count)))
+        let mut growth = Growth::new(count, Limits::NONE, NewSize::TriedAgain);
+        retrying(policy, "sample", &stop, || {
+            let asked = growth.asked(Count::UpTo(count));
+            self.page(RecordRequest::last(asked)).map_err(|error| match growth.read_failed(asked, &error) {
+                Some(halved) => error.context(halved),
+                None if is_about_size(&error) => NoSample(format!("{error:#}")).into(),
+                None => error,
+            })
+        })
     }
 
     /// The stream's active schema, if it has one.
@@ -60,8 +76,16 @@ impl Api {
     fn get<T: DeserializeOwned>(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Result<T> {
         retrying(self.policy, endpoint, &self.stop, || {
             let answer = self.http.get(endpoint, url, token)?.send_until(&self.stop)?;
-            Ok(serde_json::from_slice(&answer.body)
-                .map_err(|error| HttpError::InvalidBody(format!("the {endpoint} cannot be read: {error}")))?)
+            Ok(serde_json::from_slice(&answer.body).map_err(|error| invalid_body(endpoint, &error))?)
         })
     }
+}
+
+/// The error about an answer that is not what it has to be. It quotes nothing of the answer: a server may send a token back.
+fn invalid_body(endpoint: &str, error: &serde_json::Error) -> HttpError {
+    let problem = if error.is_data() { "not of the documented form" } else { "not JSON" };
+    let (line, column) = (error.line(), error.column());
+    HttpError::InvalidBody(format!(
+        "the answer that describes the {endpoint} is {problem}, from line {line} column {column} on"
+    ))
 }

@@ -95,6 +95,48 @@ fn an_empty_stream_has_no_sample_and_keeps_the_default_schema() {
     assert_eq!(tap.run().stderr.lines().next(), Some(warning));
 }
 
+#[test]
+fn a_sample_that_does_not_get_across_is_asked_for_in_half() {
+    // 100 records would be an answer of 2 MB.
+    let tap = Tap::with_records(0).set("payloadSchema", "sampled").set("maxAnswerMegabytes", 1);
+    tap.sandbox.fill_sized(&tap.stream, 110, 20_000);
+    let run = tap.run();
+    assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+    let asked: Vec<_> = tap
+        .sandbox
+        .journal()
+        .iter()
+        .filter(|call| call.endpoint == Endpoint::LastN)
+        .map(|call| call.record_count)
+        .collect();
+    assert_eq!(asked, [Some(100), Some(50), Some(25)]);
+    run.assert_logged("INFO the payload's schema is that of the last 25 records");
+}
+
+#[test]
+fn where_not_even_one_record_can_be_had_as_a_sample_the_payload_may_be_anything() {
+    for (fault, problem) in [
+        (Rule::on(Endpoint::LastN).status(413).body("no"), "HOST answers 413: no"),
+        (Rule::on(Endpoint::LastN).cut(), "the answer of HOST was cut off: end of file before message length reached"),
+    ] {
+        let tap = Tap::with_records(3).set("payloadSchema", "sampled");
+        tap.sandbox.script(fault);
+        let run = tap.run();
+        assert_eq!((run.code, &run.stdout), (0, &tap.messages(&tap.records())), "{}", run.stderr);
+        let warning = run.stderr.lines().find(|line| line.starts_with("WARNING")).unwrap();
+        let text =
+            "WARNING no record can be had as a sample, so that the payload may be anything: a single record of stream ";
+        assert!(warning.starts_with(text) && warning.ends_with(problem), "{warning}");
+    }
+}
+
+#[test]
+fn a_sample_from_a_stream_that_this_client_may_not_read_ends_the_run() {
+    let tap = Tap::with_records(3).set("payloadSchema", "sampled");
+    tap.sandbox.restrict(&tap.stream);
+    assert_eq!((tap.run().code, tap.sandbox.count(Endpoint::Peek)), (1, 0));
+}
+
 /// Registers a schema through the API and makes it the active one.
 fn register(tap: &Tap, kind: &str, schema: &Value) {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -164,6 +206,22 @@ fn a_registered_schema_that_cannot_be_used_is_a_warning_with_the_reason() {
     register(&tap, "AVRO", &json!({"type": "record", "name": "car", "fields": []}));
     assert_eq!(payload_schema(&tap), default_payload_schema());
     assert_eq!(first_log_line(&tap), warning("it is an AVRO schema"));
+}
+
+#[test]
+fn what_a_server_sends_back_instead_of_a_schema_is_not_quoted() {
+    for (answer, problem) in [("\"hunter2\"", "not of the documented form"), ("hunter2", "not JSON")] {
+        let tap = Tap::with_records(1).set("payloadSchema", "registered");
+        tap.sandbox.script(Rule::on(Endpoint::Stream).json(answer));
+        let run = tap.run();
+        assert_eq!((run.code, &run.stdout), (0, &tap.messages(&tap.records())));
+        let warning = format!(
+            "WARNING no registered schema to use, so that the payload may be anything: the answer that describes the stream \
+             is {problem}, from line 1 column "
+        );
+        assert!(run.stderr.lines().next().unwrap().starts_with(&warning), "{}", run.stderr);
+        assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+    }
 }
 
 #[test]
