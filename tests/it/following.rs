@@ -89,7 +89,7 @@ fn a_second_signal_ends_a_run_whose_target_does_not_read() {
 }
 
 #[test]
-fn threads_descriptors_and_memory_stay_the_same_over_many_polls() {
+fn threads_and_descriptors_stay_the_same_over_many_polls() {
     let tap = Tap::with_records(0).set("pollIntervalSeconds", 0).args(&["--follow"]);
     tap.sandbox.script(Rule::on(Endpoint::Token).call(1).expires_in(0));
     let (stream, mut peeks) = (tap.stream.clone(), 0);
@@ -112,16 +112,12 @@ fn threads_descriptors_and_memory_stay_the_same_over_many_polls() {
         sandbox.wait_held(Endpoint::Mark, mark);
         let proc = format!("/proc/{}", child.id());
         let entries = |name: &str| fs::read_dir(format!("{proc}/{name}")).unwrap().count();
-        let status = fs::read_to_string(format!("{proc}/status")).unwrap();
-        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let kilobytes: usize = memory.trim().trim_end_matches(" kB").parse().unwrap();
-        ((entries("task"), entries("fd")), kilobytes)
+        (entries("task"), entries("fd"))
     };
-    let (few, memory_then) = held_at(&tap.sandbox, 50);
+    let few = held_at(&tap.sandbox, 50);
     tap.sandbox.release();
-    let (many, memory_now) = held_at(&tap.sandbox, 500);
+    let many = held_at(&tap.sandbox, 500);
     assert_eq!(few, many, "threads and descriptors");
-    assert!(memory_now < memory_then + 1024, "{memory_then} kB, then {memory_now} kB");
     assert!(tap.sandbox.count(Endpoint::Token) > 20);
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     tap.sandbox.release();
