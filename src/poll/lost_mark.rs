@@ -15,9 +15,9 @@ use super::Run;
 use crate::record::{Fingerprint, Fingerprints, Identity, Page};
 use crate::streamduo::Count;
 
-/// How often a page of a single time stamp is asked for again although the last try showed no more. If an outage has left the size
-/// small, it grows meanwhile.
-const MAX_TRIES: usize = 3;
+/// How often a page of a single time stamp is asked for again although the last try showed no more. If an outage or two have left the
+/// size small, it grows meanwhile; a size that the service refuses does not.
+const MAX_TRIES: usize = 10;
 
 /// The marks whose answers were lost, until a look back has found everything that they may have hit.
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ pub fn deliver_read_since(
     is_committed: impl Fn(Fingerprint) -> bool,
 ) -> Result<()> {
     let (mut after, mut left, mut found) = (first.timestamp.clone(), count, Fingerprints::default());
-    // How many records the last page has shown if they all share a time stamp, else 0. How many tries have shown no more.
+    // The most records of a single time stamp, and of no other, that were shown after `after`. How many tries have shown no more.
     let (mut crowd, mut tries) = (0, 0);
     let mut incomplete = Vec::new();
     loop {
@@ -108,9 +108,8 @@ pub fn deliver_read_since(
         found.extend(page.fingerprints());
         let Some(next) = next.filter(|next| !is_last && next.behind < left && next.timestamp != after) else { break };
         if next.is_one_stamp {
-            tries = if next.behind > crowd { 0 } else { tries + 1 };
+            (crowd, tries) = if next.behind > crowd { (next.behind, 0) } else { (crowd, tries + 1) };
             if tries < MAX_TRIES {
-                crowd = next.behind;
                 continue;
             }
             incomplete.push(next.timestamp.clone());

@@ -36,6 +36,8 @@ enum Event {
     /// A record arrives at this place among the records there are (the end, or earlier: a late one), at the time stamp of
     /// its neighbour or at one of its own.
     Arrival { place: prop::sample::Index, same_stamp: bool },
+    /// A record arrives this far behind the oldest unread one, and at a later time stamp than it.
+    SlipIn { behind: usize, same_stamp: bool },
     /// Another consumer marks so many of the oldest unread.
     ForeignMark(usize),
 }
@@ -48,6 +50,8 @@ enum Answer {
     Lost,
     /// The request never arrived: nothing has been applied.
     NotSent,
+    /// The service answers with this status: nothing has been applied.
+    Status(u16),
     /// The tap is killed while it waits.
     Killed,
     /// The tap is killed before the request has arrived.
@@ -78,10 +82,6 @@ impl Capacity {
 
     fn refuses(&self, asked: usize, answer: &Bytes) -> bool {
         asked > self.records || answer.len() > self.bytes
-    }
-
-    fn refusal(&self) -> anyhow::Error {
-        HttpError::Status { host: "h".to_owned(), status: self.refusal, retry_after: None, text: String::new() }.into()
     }
 
     /// How long an answer takes from its first byte to its last, unless that is too long.
@@ -138,6 +138,9 @@ struct Service {
     /// service's way of marking leaves.
     slipped_in: BTreeSet<Identity>,
     gap: BTreeSet<Identity>,
+    /// Of the gap, the records that a look back finds: they slipped in behind the first record of the page, and at a later time
+    /// stamp.
+    behind_first: BTreeSet<Identity>,
     /// Whether a record has arrived before another one.
     is_late: bool,
     /// How often somebody else did something.
@@ -164,7 +167,11 @@ impl Service {
         let timestamp = match (before, stamp(place)) {
             (Some(before), _) if same_stamp => before,
             (Some(before), None) => format!("{:08}", before[..8].parse::<usize>().unwrap() + 1),
-            (Some(before), Some(_)) => format!("{before}5"),
+            (Some(before), Some(after)) if before == after => before,
+            (Some(before), Some(after)) => {
+                let between = |zeros| format!("{before}{}5", "0".repeat(zeros));
+                (0..).map(between).find(|stamp| *stamp < after).unwrap()
+            }
             (None, Some(after)) => format!("{:08}", after[..8].parse::<usize>().unwrap() - 1),
             (None, None) => "50000000".to_owned(),
         };
@@ -173,9 +180,21 @@ impl Service {
         self.records.insert(place, Stored { identity, read: false, payload });
     }
 
+    fn slip_in(&mut self, behind: usize, same_stamp: bool) {
+        let Some(first) = self.records.iter().position(|record| !record.read) else { return };
+        let mut place = (first + 1 + behind).min(self.records.len());
+        let stamp = |index: usize| &self.records[index].identity.timestamp;
+        while place < self.records.len() && stamp(place) == stamp(place - 1) {
+            place += 1;
+        }
+        let same_stamp = same_stamp && stamp(place - 1) != stamp(first);
+        self.arrive(place, same_stamp);
+    }
+
     fn happen(&mut self, event: &Event) {
         self.events += 1;
         match event {
+            Event::SlipIn { behind, same_stamp } => self.slip_in(*behind, *same_stamp),
             Event::Arrival { place, same_stamp } => self.arrive(place.index(self.records.len() + 1), *same_stamp),
             Event::ForeignMark(count) => {
                 let marked = self.mark(*count);
@@ -198,6 +217,10 @@ impl Service {
             })
             .collect()
     }
+}
+
+fn status(status: u16) -> anyhow::Error {
+    HttpError::Status { host: "h".to_owned(), status, retry_after: None, text: String::new() }.into()
 }
 
 fn lost_answer() -> anyhow::Error {
@@ -270,7 +293,9 @@ impl FakeService {
     fn look(&mut self, count: usize, look: impl Fn(&Service, usize) -> Vec<Stored>) -> Result<Page> {
         match self.next(count) {
             (shown, Answer::Comes) => self.answer(&look(&self.service.borrow(), shown), count),
-            _ => bail!("the run ends in a peek"),
+            (_, Answer::Status(code)) => Err(status(code)),
+            (_, Answer::Lost | Answer::NotSent) => Err(lost_answer()),
+            _ => bail!("killed"),
         }
     }
 
@@ -278,7 +303,7 @@ impl FakeService {
     fn answer(&self, records: &[Stored], asked: usize) -> Result<Page> {
         let answer = text(records);
         if self.capacity.refuses(asked, &answer) {
-            return Err(self.capacity.refusal());
+            return Err(status(self.capacity.refusal));
         }
         let transfer = self.capacity.transfer(&answer, self.timeout)?;
         Ok(Page::parse(answer, asked)?.timed(Timing { first_byte: Duration::ZERO, transfer }))
@@ -296,19 +321,21 @@ impl Queue for FakeService {
         let (count, fate) = self.next(delivered.count());
         match fate {
             Answer::NotSent => return Err(lost_answer()),
+            Answer::Status(code) => return Err(status(code)),
             Answer::KilledBefore => bail!("killed"),
             Answer::Comes | Answer::Lost | Answer::Killed => {}
         }
         let service = &mut *self.service.borrow_mut();
         let answer = text(&service.unread(count));
         if self.capacity.refuses(count, &answer) {
-            return Err(self.capacity.refusal());
+            return Err(status(self.capacity.refusal));
         }
         // A mark shares the line with others, so its answer takes longer than that of the peek.
         let transfer = self.capacity.transfer(&answer, self.timeout / 19 * 10);
         let fate = if fate == Answer::Comes && transfer.is_err() { Answer::Lost } else { fate };
         let marked = service.mark(count);
         let output = self.output.borrow();
+        let first = delivered.page().first().unwrap();
         for identity in &marked {
             let is_delivered = match self.mode {
                 Acknowledge::Commit => output.committed.contains(identity),
@@ -322,6 +349,9 @@ impl Queue for FakeService {
                     _ => &mut service.gap,
                 };
                 place.insert(identity.clone());
+                if identity.timestamp > first.timestamp {
+                    service.behind_first.insert(identity.clone());
+                }
             }
             service.marked_by_tap.insert(identity.clone());
         }
@@ -465,6 +495,21 @@ impl World {
         }
     }
 
+    /// Runs the tap to its end. If that is a good one, the tap has looked back after each lost mark, and found what it can.
+    fn run_with_look_backs(&mut self, script: &Script) -> Result<(), TestCaseError> {
+        self.broke = false;
+        self.run(script)?;
+        let output = self.output.borrow();
+        for identity in std::mem::take(&mut self.service.borrow_mut().behind_first) {
+            let written = output.flushed.contains(&identity);
+            prop_assert!(
+                written || self.broke,
+                "{identity:?} slipped in behind the first of a page, and was not found"
+            );
+        }
+        Ok(())
+    }
+
     /// Whatever the tap has marked is delivered.
     fn check(&self, ended_well: bool) -> Result<(), TestCaseError> {
         let mut service = self.service.borrow_mut();
@@ -544,9 +589,35 @@ fn answer() -> impl Strategy<Value = Answer> {
         8 => Just(Answer::Comes),
         2 => Just(Answer::Lost),
         2 => Just(Answer::NotSent),
+        2 => prop::sample::select(&[429, 413, 503][..]).prop_map(Answer::Status),
         1 => Just(Answer::Killed),
         1 => Just(Answer::KilledBefore),
     ]
+}
+
+/// What a run survives in which the service stays up.
+fn lossy_answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        4 => Just(Answer::Comes),
+        4 => Just(Answer::Lost),
+        1 => Just(Answer::NotSent),
+        2 => prop::sample::select(&[429, 503][..]).prop_map(Answer::Status),
+    ]
+}
+
+/// Marks whose answers are lost, while records slip in behind the first one of a page. Where many share a time stamp, the service
+/// has no limits: one that shows fewer at once cannot show them all.
+fn lossy_script() -> impl Strategy<Value = Script> {
+    let calls = |same_stamp: BoxedStrategy<bool>| {
+        let slip_in = (0..4usize, same_stamp).prop_map(|(behind, same_stamp)| Event::SlipIn { behind, same_stamp });
+        let call = (prop::collection::vec(slip_in, 0..5), lossy_answer(), any::<bool>());
+        let call = call.prop_map(|(before, answer, overtaken)| Call { before, answer, overtaken });
+        prop::collection::vec(call, 0..12)
+    };
+    let crowds = (calls(any::<bool>().boxed()), Just(Capacity::UNLIMITED));
+    let limits = (calls(Just(false).boxed()), capacity());
+    let script = prop_oneof![crowds, limits];
+    script.prop_map(|(calls, capacity)| Script { calls, ..Script::of(capacity) })
 }
 
 fn call(answer: impl Strategy<Value = Answer>) -> impl Strategy<Value = Call> {
@@ -629,6 +700,17 @@ proptest! {
             "{} duplicates for {failures} failures",
             world.duplicates()
         );
+    }
+
+    #[test]
+    fn what_slips_in_behind_the_first_record_of_a_page_is_found_although_the_answer_to_its_mark_is_lost(
+        records in 0..30usize, payloads in payloads(), page_size in 1..15usize, is_commit in any::<bool>(),
+        scripts in prop::collection::vec(lossy_script(), 1..4)
+    ) {
+        let mut world = World::new(records, payloads, if is_commit { "commit" } else { "write" }, page_size);
+        for script in &scripts {
+            world.run_with_look_backs(script)?;
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use url::Url;
 use super::auth::TokenSource;
 use super::distance::Distance;
 use super::http::{Answer, Http};
-use super::http_error::HttpError;
+use super::http_error::{HttpError, may_have_been_applied};
 use super::request::{RecordRequest, remedy};
 use super::retry::RetryPolicy;
 use super::{Count, Marked, Overlap, Queue};
@@ -97,10 +97,6 @@ impl Api {
 
 fn parse(answer: Answer, request: RecordRequest<'_>) -> Result<Page, InvalidBody> {
     Ok(Page::parse(answer.body, request.record_count)?.timed(answer.timing))
-}
-
-fn may_have_been_applied(error: &Error) -> bool {
-    error.downcast_ref().is_some_and(HttpError::may_have_been_applied)
 }
 
 /// Makes the error of a `take` that may have been applied final: as a text only, nobody takes it for transient, or for one that

@@ -106,6 +106,11 @@ impl HttpError {
     }
 }
 
+/// Whether the service may have applied the request that failed with this error.
+pub fn may_have_been_applied(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(HttpError::may_have_been_applied)
+}
+
 /// The host and port of a URL, to name it in a message.
 pub fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();

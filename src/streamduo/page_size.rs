@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::growth::{Growth, Halved};
-use super::http_error::HttpError;
+use super::http_error::may_have_been_applied;
 use super::{Count, Marked, Overlap, Queue};
 use crate::record::{Delivered, InvalidBody, Page, Peeked};
 
@@ -60,9 +60,8 @@ impl<Q> PageSize<Q> {
             }
             Err(error) => {
                 let halved = self.growth.mark_failed(count, &error);
-                let is_lost = error.downcast_ref().is_some_and(HttpError::may_have_been_applied);
                 // A lost mark counts, whatever its size: only so many are forgiven.
-                Err(if is_lost { error } else { explain(halved, error) })
+                Err(if may_have_been_applied(&error) { error } else { explain(halved, error) })
             }
         }
     }

@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use log::{info, warn};
 
 use super::growth::Halved;
-use super::http_error::HttpError;
+use super::http_error::{HttpError, may_have_been_applied};
 use super::{Count, Marked, Queue};
 use crate::record::{Delivered, Page, Peeked};
 use crate::shutdown::Shutdown;
@@ -173,7 +173,7 @@ impl<Q: Queue> Queue for Retrying<Q> {
                 self.failed_marks.reset();
                 Ok(marked)
             }
-            Err(error) if error.downcast_ref().is_some_and(HttpError::may_have_been_applied) => {
+            Err(error) if may_have_been_applied(&error) => {
                 self.failed_marks.count("mark", error, &self.stop)?;
                 Ok(Marked::Unknown)
             }
