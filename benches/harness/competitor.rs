@@ -36,6 +36,22 @@ impl Tap {
         Ok([first.sample, second.sample])
     }
 
+    /// Runs with `acknowledge: commit`, each time with the STATE of the run before, until nothing is unread.
+    pub fn drain_with_commit(&self, fixture: &Fixture) -> Result<Vec<Sample>> {
+        let mut config = fixture.config();
+        config["acknowledge"] = "commit".into();
+        let (mut samples, mut written, mut state) = (Vec::new(), 0, None);
+        while fixture.sandbox.tally(&fixture.stream).1 > 0 {
+            let output = self.run_with(fixture, &config, state.as_ref())?;
+            samples.push(output.sample);
+            written += output.records;
+            state = output.state;
+            ensure!(samples.len() <= fixture.records, "the runs with `commit` get nowhere");
+        }
+        ensure!(written == fixture.records, "{written} RECORD lines instead of {}", fixture.records);
+        Ok(samples)
+    }
+
     fn run_with(&self, fixture: &Fixture, config: &Value, state: Option<&Value>) -> Result<Output> {
         let mut command = Command::new(&self.binary);
         command.arg("--config").arg(fixture.write("config.json", config.to_string())?);

@@ -1,6 +1,8 @@
 //! The way through a proxy, and what is said when it is barred.
 
 use std::net::TcpListener;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use streamduo_sandbox::{Sandbox, Tls};
 
@@ -111,6 +113,36 @@ fn a_refusal_that_does_not_pass_is_not_tried_again() {
         // Each try asks once for the tunnel, and once for the status.
         assert_eq!(proxy.targets(), vec!["streamduo.test:443"; 2 * tries], "{status}");
     }
+}
+
+#[test]
+fn a_proxy_that_does_not_say_why_it_refuses_is_asked_no_longer_than_the_time_out() {
+    let tap = behind_a_proxy(Tls::Good).set("requestTimeoutSeconds", 1);
+    let (hold, held) = mpsc::channel::<()>();
+    let mut requests = 0;
+    let proxy = ConnectProxy::start(&tap.sandbox, move |_| {
+        requests += 1;
+        if requests > 1 {
+            // Until the test ends.
+            let _ = held.recv();
+        }
+        403
+    });
+    let tap = tap.env("HTTPS_PROXY", &format!("http://{}", proxy.address));
+    let started = Instant::now();
+    let run = tap.run();
+    // Without that bound, it would be asked for 5 s.
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    drop(hold);
+    run.assert_refused(
+        &tap,
+        1,
+        &format!(
+            "fetch an access token: check `authUrl`, the network and the proxy: cannot reach streamduo.test through the proxy \
+             {} (`HTTPS_PROXY`): tunnel error: unsuccessful",
+            proxy.address
+        ),
+    );
 }
 
 #[test]
