@@ -93,7 +93,7 @@ pub fn deliver_read_since(
     is_committed: impl Fn(Fingerprint) -> bool,
 ) -> Result<()> {
     let (mut after, mut left, mut found) = (first.timestamp.clone(), count, Fingerprints::default());
-    // The most records of a single time stamp, and of no other, that were shown after `after`. How many tries have shown no more.
+    // The most records that a page after `after` has shown, all at one time stamp, and how many tries have shown no more.
     let (mut crowd, mut tries) = (0, 0);
     let mut incomplete = Vec::new();
     loop {
@@ -117,7 +117,11 @@ pub fn deliver_read_since(
         (after, left, crowd, tries) = (next.timestamp, left - next.behind, 0, 0);
     }
     if let [timestamp, others @ ..] = &incomplete[..] {
-        let others = if others.is_empty() { String::new() } else { format!(" and {} later ones", others.len()) };
+        let others = match others.len() {
+            0 => String::new(),
+            1 => " and 1 later time stamp".to_owned(),
+            count => format!(" and {count} later time stamps"),
+        };
         warn!(
             "the answer to a mark was lost, and the service does not show all records at {timestamp}{others} at once: one that \
              slipped in there just then may be lost"

@@ -31,7 +31,7 @@ impl<Q> PageSize<Q> {
         PageSize { queue, max_taken, max_peeked: 0, shown: 0, growth }
     }
 
-    /// Learns from the answer to a request for `asked` records that marks none but those that it returns.
+    /// Learns from the answer to a peek, a `take` or a look back that asked for so many records.
     fn learn<P: AsRef<Page>>(&mut self, asked: usize, count: Count, answer: Result<P>) -> Result<P> {
         match answer {
             Ok(page) => {
