@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, ValueEnum};
@@ -65,6 +66,10 @@ pub struct Args {
     /// Keep polling for new records once the stream is drained, until a signal ends it
     #[arg(long)]
     pub follow: bool,
+
+    /// Run this target, and mark what it has committed: -- target-x --config target.json
+    #[arg(last = true, value_names = ["TARGET", "ARGUMENT"], num_args = 1.., conflicts_with_all = ["state", "discover", "test", "about"])]
+    pub target: Vec<OsString>,
 }
 
 /// How `--about` prints what it says.

@@ -7,9 +7,10 @@ use serde_json::Value;
 use crate::cli::Args;
 use crate::config::{Acknowledge, Config, Invalid, PayloadFormat, PayloadSchema};
 use crate::poll::Endpoints;
+use crate::poll::target::{self, TargetCommand};
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::state::State;
-use crate::singer::{Writer, catalog, schema, state_message, stdout};
+use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
 use crate::streamduo::api::Api;
 use crate::streamduo::http::Http;
 use crate::streamduo::payload::NoSample;
@@ -30,6 +31,7 @@ pub fn run(args: &Args) -> Result<()> {
         Args { about: true, .. } => stdout::print(&about::text(args.format)),
         Args { discover: true, .. } => discover(args),
         Args { test: true, .. } => test(args),
+        Args { target, .. } if !target.is_empty() => load(args),
         _ => sync(args),
     }
 }
@@ -55,12 +57,13 @@ fn test(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Reads the stream.
+/// Reads the stream and writes it to stdout.
 fn sync(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
     if args.follow && config.acknowledge == Acknowledge::Commit {
         return Err(Invalid::new(
-            "--follow does not go with `acknowledge` `commit` yet: run the tap from cron instead",
+            "--follow does not go with `acknowledge` `commit`, unless the tap runs the target: `tap-streamduo -c config.json \
+             --follow -- target-x`",
         )
         .into());
     }
@@ -68,19 +71,50 @@ fn sync(args: &Args) -> Result<()> {
     let out = stdout::open()?;
     let stop = Shutdown::install()?;
     let mut api = connect(&config, &stop)?;
-    let stream = match args.catalog() {
-        None => Some(catalog::whole_stream(&config, &own_schema(&config, &mut api)?)?),
-        Some(path) => catalog::load(path, &config, || own_schema(&config, &mut api))?,
-    };
-    let Some(stream) = stream else {
-        info!("the stream is not selected: nothing is read");
+    let Some(stream) = selected_stream(args, &config, &mut api)? else {
         return stdout::print(&state_message(&state.unchanged()?)?);
     };
+    let name = stream.name.clone();
+    let endpoints =
+        Endpoints { service: api, writer: Box::new(Writer::new(out, stream)?), stream: name, state, target: None };
+    poll(args, &config, Tuning::new(&config), endpoints, stop)
+}
+
+/// Reads the stream into a target that the tap runs.
+fn load(args: &Args) -> Result<()> {
+    let config = Config::load_for_target(&args.config)?;
+    let command = TargetCommand::find(&args.target)?;
+    let stop = Shutdown::install()?;
+    let mut api = connect(&config, &stop)?;
+    let Some(stream) = selected_stream(args, &config, &mut api)? else { return Ok(()) };
+    let name = stream.name.clone();
+    let (writer, target) = target::connect(command, stream);
+    let endpoints = Endpoints {
+        service: api,
+        writer: Box::new(writer),
+        stream: name,
+        state: State::default(),
+        target: Some(Box::new(target)),
+    };
+    poll(args, &config, Tuning::for_target(&config), endpoints, stop)
+}
+
+/// The stream as the catalog has it; `None` if it is not selected.
+fn selected_stream(args: &Args, config: &Config, api: &mut Api) -> Result<Option<Stream>> {
+    let stream = match args.catalog() {
+        None => Some(catalog::whole_stream(config, &own_schema(config, api)?)?),
+        Some(path) => catalog::load(path, config, || own_schema(config, api))?,
+    };
+    if stream.is_none() {
+        info!("the stream is not selected: nothing is read");
+    }
+    Ok(stream)
+}
+
+fn poll(args: &Args, config: &Config, tuning: Tuning, endpoints: Endpoints<Api>, stop: Shutdown) -> Result<()> {
     info!("reading the unread records of stream {} from {}", config.stream_id, config.api_url);
     let pause = args.follow.then_some(config.poll_interval);
-    let endpoints =
-        Endpoints { service: api, stream: stream.name.clone(), writer: Box::new(Writer::new(out, stream)?), state };
-    poll::run(&config, Tuning::new(&config), endpoints, pause, stop)
+    poll::run(config, tuning, endpoints, pause, stop)
 }
 
 fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {

@@ -1,6 +1,7 @@
 //! How the program ends, as a number.
 
 use crate::config::Invalid;
+use crate::poll::target::TargetFailed;
 use crate::shutdown::Stopped;
 
 /// The exit code of a run. The numbers are listed in `--help` and in the README.
@@ -14,6 +15,8 @@ pub enum Exit {
     /// was made.
     /// clap ends a wrong command line with the same number.
     Usage,
+    /// 3: a target that the tap ran failed, or did not commit everything; what it has committed was marked.
+    Target,
     /// 128 + n: stopped by signal n (143 for SIGTERM, 130 for SIGINT), as shells report it.
     Signal(u8),
 }
@@ -26,6 +29,8 @@ impl Exit {
             Exit::Signal(stopped.signal)
         } else if error.chain().any(|cause| cause.is::<Invalid>()) {
             Exit::Usage
+        } else if error.chain().any(|cause| cause.is::<TargetFailed>()) {
+            Exit::Target
         } else {
             Exit::Failure
         }
@@ -37,6 +42,7 @@ impl Exit {
             Exit::Success => 0,
             Exit::Failure => 1,
             Exit::Usage => 2,
+            Exit::Target => 3,
             Exit::Signal(signal) => 128u8.saturating_add(signal),
         }
     }

@@ -40,11 +40,13 @@ pub struct Shutdown {
     signal: Arc<AtomicUsize>,
     /// Disconnected soon after the number is set.
     requested: Receiver<Infallible>,
+    /// Whether what is left is to be done in spite of a stop.
+    deferred: Arc<AtomicBool>,
 }
 
 impl Default for Shutdown {
     fn default() -> Shutdown {
-        Shutdown { signal: Arc::default(), requested: never() }
+        Shutdown { signal: Arc::default(), requested: never(), deferred: Arc::default() }
     }
 }
 
@@ -55,7 +57,7 @@ impl Shutdown {
     /// When the operating system refuses a handler or a thread.
     pub fn install() -> Result<Shutdown> {
         let (sender, requested) = bounded(0);
-        let shutdown = Shutdown { signal: Arc::default(), requested };
+        let shutdown = Shutdown { signal: Arc::default(), requested, deferred: Arc::default() };
         let (terminated, interrupted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         for (signal, this, other) in [(SIGTERM, &terminated, &interrupted), (SIGINT, &interrupted, &terminated)] {
             let number = usize::try_from(signal)?;
@@ -78,6 +80,7 @@ impl Shutdown {
     /// [`Stopped`] once a signal has come.
     pub fn check(&self) -> Result<(), Stopped> {
         match self.signal.load(Ordering::SeqCst) {
+            _ if self.deferred.load(Ordering::SeqCst) => Ok(()),
             0 => Ok(()),
             signal => Err(Stopped { signal: u8::try_from(signal).unwrap_or(u8::MAX) }),
         }
@@ -90,14 +93,19 @@ impl Shutdown {
     pub fn sleep(&self, duration: Duration) -> Result<(), Stopped> {
         self.check()?;
         // Nothing is ever sent: the wait ends with the time or with a stop.
-        let _ = self.requested.recv_timeout(duration);
+        let _ = self.requested().recv_timeout(duration);
         self.check()
     }
 
     /// A channel on which nothing is ever sent, and which is disconnected once a stop is asked for. To be selected beside the
     /// channel of what is waited for; [`Shutdown::check`] then says which signal it was.
-    pub fn requested(&self) -> &Receiver<Infallible> {
-        &self.requested
+    pub fn requested(&self) -> Receiver<Infallible> {
+        if self.deferred.load(Ordering::SeqCst) { never() } else { self.requested.clone() }
+    }
+
+    /// Lets what is left be done: from now on a stop ends no wait and no request. A second signal still ends the process at once.
+    pub fn defer(&self) {
+        self.deferred.store(true, Ordering::SeqCst);
     }
 }
 
@@ -138,7 +146,7 @@ mod tests {
     #[test]
     fn a_stop_ends_a_sleep() {
         let (sender, requested) = bounded(0);
-        let shutdown = Shutdown { signal: Arc::default(), requested };
+        let shutdown = Shutdown { signal: Arc::default(), requested, deferred: Arc::default() };
         let signal = Arc::clone(&shutdown.signal);
         let stop = thread::spawn(move || {
             signal.store(15, Ordering::SeqCst);
@@ -146,6 +154,17 @@ mod tests {
         });
         assert_eq!(shutdown.sleep(Duration::MAX), Err(Stopped { signal: 15 }));
         stop.join().unwrap();
+    }
+
+    #[test]
+    fn a_deferred_stop_ends_no_sleep() {
+        let (sender, requested) = bounded(0);
+        let shutdown = Shutdown { signal: Arc::new(AtomicUsize::new(15)), requested, deferred: Arc::default() };
+        drop(sender);
+        assert_eq!(shutdown.check(), Err(Stopped { signal: 15 }));
+        shutdown.defer();
+        assert_eq!(shutdown.sleep(Duration::from_nanos(1)), Ok(()));
+        assert!(!shutdown.requested().recv_timeout(Duration::ZERO).unwrap_err().is_disconnected());
     }
 
     #[test]

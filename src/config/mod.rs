@@ -33,6 +33,17 @@ pub enum Acknowledge {
     Read,
 }
 
+/// What proves that a target that the tap runs has committed what it was given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetProof {
+    /// a STATE that it prints
+    #[default]
+    State,
+    /// that it has read its whole input and ends with exit code 0
+    Exit,
+}
+
 /// How `recordTimeStampISO` is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -87,6 +98,8 @@ pub struct Config {
     pub page_size: usize,
     /// `maxPending`: in `commit` mode, the maximum number of records that are out at once, and in one request.
     pub max_pending: usize,
+    /// `targetProof`: what proves that a target that the tap runs has committed what it was given.
+    pub target_proof: TargetProof,
     /// `pollIntervalSeconds`: with `--follow`, the pause once the stream is drained.
     #[serde(rename = "pollIntervalSeconds", deserialize_with = "seconds")]
     pub poll_interval: Duration,
@@ -133,6 +146,21 @@ impl Config {
     /// [`Invalid`], with all that is wrong at once.
     pub fn load(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
         Config::check(&source::read(sources)?)
+    }
+
+    /// Like [`Config::load`], for a run that starts a target: what it has committed is marked, so `acknowledge` is `commit`.
+    ///
+    /// # Errors
+    /// [`Invalid`], also where `acknowledge` asks for anything else.
+    pub fn load_for_target(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
+        let mut given = source::read(sources)?;
+        let acknowledge = given.entry("acknowledge").or_insert_with(|| "commit".into());
+        if acknowledge != "commit" {
+            return Err(Invalid(format!(
+                "`acknowledge` {acknowledge} does not go with a target: what the target has committed is marked; remove the setting"
+            )));
+        }
+        Config::check(&given)
     }
 
     /// Checks what the user has set, and adds the defaults.

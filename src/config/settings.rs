@@ -5,7 +5,7 @@ use clap::builder::PossibleValue;
 use serde_json::{Map, Value, json};
 
 use super::url::check_url;
-use super::{Acknowledge, PayloadFormat, PayloadSchema, TimestampFormat};
+use super::{Acknowledge, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
 /// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's form).
 pub const ENV_PREFIX: &str = "TAP_STREAMDUO_";
@@ -72,7 +72,7 @@ fn words<T: ValueEnum>() -> Vec<(String, String)> {
 const RECORDS: Kind = integer(1, MAX_RECORDS as u64);
 
 /// Every setting, in the order in which they are explained.
-pub static SETTINGS: [Setting; 18] = [
+pub static SETTINGS: [Setting; 19] = [
     required("streamId", Kind::Id, "the stream to read"),
     required("clientId", Kind::Text, "the machine client's id"),
     required("clientSecret", Kind::Secret, "the machine client's secret"),
@@ -90,6 +90,12 @@ pub static SETTINGS: [Setting; 18] = [
         "with `write` and `read`: the most records asked for in one request (with `read`, never more than 100)",
     ),
     optional("maxPending", RECORDS, "10000", "with `commit`: the most records out at once, and in one request"),
+    optional(
+        "targetProof",
+        Kind::Choice(words::<TargetProof>),
+        "state",
+        "with a target that the tap runs: what proves that it has committed its records",
+    ),
     optional("pollIntervalSeconds", integer(0, 86_400), "10", "with `--follow`: the pause once the stream is drained"),
     optional("timestampFormat", Kind::Choice(words::<TimestampFormat>), "original", ""),
     optional("payloadFormat", Kind::Choice(words::<PayloadFormat>), "json", ""),

@@ -54,19 +54,23 @@ impl LostMarks {
     }
 
     /// Looks back once a peeked page shows that the marks were applied, and again with every further page until the last one:
-    /// a mark may be applied late.
+    /// a mark may be applied late. Returns the ids of the records that it has delivered.
     ///
     /// # Errors
     /// When the service keeps failing, or a record cannot be written.
-    pub fn look_back(&mut self, page: &Page, run: &mut Run) -> Result<()> {
-        let is_shown = |first: Fingerprint| page.fingerprints().any(|record| record == first);
-        let Some(lost) = self.0.take_if(|lost| !is_shown(lost.first.fingerprint())) else { return Ok(()) };
+    pub fn look_back(&mut self, page: &Page, run: &mut Run) -> Result<Vec<String>> {
+        let Some(lost) = self.0.take_if(|lost| !shows(page, &lost.first)) else { return Ok(Vec::new()) };
         // The page, what slipped in, and what the lost marks may have hit after it.
-        deliver_read_since(run, &lost.first, lost.page + 2 * lost.count, |_| false)?;
+        let found = deliver_read_since(run, &lost.first, lost.page + 2 * lost.count, |_| false)?;
         if !page.is_last() {
             self.0 = Some(lost);
         }
-        Ok(())
+        Ok(found)
+    }
+
+    /// Whether a peeked page shows that a lost mark is not applied, or not yet.
+    pub fn may_be_applied(&self, page: &Page) -> bool {
+        self.0.as_ref().is_some_and(|lost| shows(page, &lost.first))
     }
 
     /// Warns of what may be lost when a run ends before it could look back.
@@ -78,8 +82,13 @@ impl LostMarks {
     }
 }
 
+fn shows(page: &Page, record: &Identity) -> bool {
+    let fingerprint = record.fingerprint();
+    page.fingerprints().any(|shown| shown == fingerprint)
+}
+
 /// Reads up to `count` records after `first`, in pages, and delivers those that the service shows as read and that are neither
-/// written nor committed.
+/// written nor committed. Returns their ids.
 ///
 /// A page of a single time stamp is asked for again, with more records, until it shows what comes after that stamp: the next page
 /// begins strictly after a stamp. Where the service shows no more at once, a line says what may be missed.
@@ -91,7 +100,8 @@ pub fn deliver_read_since(
     first: &Identity,
     count: usize,
     is_committed: impl Fn(Fingerprint) -> bool,
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let mut delivered = Vec::new();
     let (mut after, mut left, mut found) = (first.timestamp.clone(), count, Fingerprints::default());
     // The most records that a page after `after` has shown, all at one time stamp, and how many tries have shown no more.
     let (mut crowd, mut tries) = (0, 0);
@@ -104,7 +114,7 @@ pub fn deliver_read_since(
             .context("the answer to a mark was lost, and a record that slipped in just then may be lost too")?;
         let (is_last, next) = (page.is_last(), Next::after(&page));
         let page = page.already_read();
-        run.out.deliver_marked(&page, |record| is_committed(record) || found.contains(&record))?;
+        delivered.extend(run.out.deliver_marked(&page, |record| is_committed(record) || found.contains(&record))?);
         found.extend(page.fingerprints());
         let Some(next) = next.filter(|next| !is_last && next.behind < left && next.timestamp != after) else { break };
         if next.is_one_stamp {
@@ -128,7 +138,7 @@ pub fn deliver_read_since(
         );
     }
     run.out.ledger.look_back(found);
-    Ok(())
+    Ok(delivered)
 }
 
 /// Where the page after a page begins.

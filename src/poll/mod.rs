@@ -11,10 +11,13 @@
 //!
 //! Only `write` prefetches (`streamduo::queue`), and only `commit` reads the bookmark of a STATE (`singer::state`).
 
+mod closed_loop;
 mod commit;
+mod load;
 mod lost_mark;
 mod output;
 mod read;
+pub mod target;
 mod write;
 
 #[cfg(test)]
@@ -34,9 +37,11 @@ use crate::streamduo::http_error::HttpError;
 use crate::streamduo::retry::Retry;
 use crate::streamduo::{self, Overlap, Queue, Tuning};
 
+use closed_loop::ClosedLoop;
 use commit::CommitMode;
 use output::Output;
 use read::ReadMode;
+use target::Target;
 use write::WriteMode;
 
 /// One way to deliver the unread records of a stream.
@@ -49,10 +54,26 @@ trait Mode {
     /// # Errors
     /// When the service or stdout fails; [`Stopped`] when a stop is asked for.
     fn drain(&mut self, run: &mut Run) -> Result<()>;
+
+    /// Writes what is left to write once the stream is drained, or a stop was asked for: the STATE.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn end(&mut self, run: &mut Run) -> Result<()> {
+        run.out.write_state()
+    }
 }
 
-/// The mode that `acknowledge` names.
-fn mode(config: &Config, returned: Option<ReturnedBookmark>, tuning: Tuning) -> Box<dyn Mode> {
+/// The mode that `acknowledge` names, or the one that runs a target.
+fn mode(
+    config: &Config,
+    returned: Option<ReturnedBookmark>,
+    tuning: Tuning,
+    target: Option<Box<dyn Target>>,
+) -> Box<dyn Mode> {
+    if let Some(target) = target {
+        return Box::new(ClosedLoop::new(config, tuning, target));
+    }
     match config.acknowledge {
         Acknowledge::Write => Box::new(WriteMode::new(config.page_size, tuning)),
         Acknowledge::Commit => Box::new(CommitMode { max_pending: config.max_pending, returned }),
@@ -72,14 +93,24 @@ struct Run {
 impl Run {
     /// Counts what a mark's answer shows as marked, and delivers its records that are neither written nor committed: they slipped
     /// in between peek and mark.
-    fn deliver_answer(&mut self, answer: &Page, is_committed: impl Fn(Fingerprint) -> bool) -> Result<()> {
+    /// Returns their ids.
+    fn deliver_answer(&mut self, answer: &Page, is_committed: impl Fn(Fingerprint) -> bool) -> Result<Vec<String>> {
         self.out.metrics.count_marked(answer.len());
-        let count = self.out.deliver_marked(answer, is_committed)?;
-        if count > 0 {
-            let (records, were) = (records(count), if count == 1 { "was" } else { "were" });
+        let ids = self.out.deliver_marked(answer, is_committed)?;
+        if !ids.is_empty() {
+            let (records, were) = (records(ids.len()), if ids.len() == 1 { "was" } else { "were" });
             info!("{records} slipped in between peek and mark, and {were} written at once");
         }
-        Ok(())
+        Ok(ids)
+    }
+
+    /// Whether a peeked page shows no record that was answered to be marked. If it does, waits until another peek makes sense.
+    fn is_up_to_date(&mut self, page: &Page) -> Result<bool> {
+        if !self.out.ledger.shows_marked(page) {
+            return Ok(true);
+        }
+        self.wait_to_mark("the service shows records as unread that it has answered to be marked as read")?;
+        Ok(false)
     }
 
     /// Goes on after a mark that was answered; after one that had no effect, see [`Run::wait_to_mark`].
@@ -101,7 +132,7 @@ impl Run {
     fn poll(&mut self, mode: &mut dyn Mode, pause: Option<Duration>) -> Result<()> {
         loop {
             mode.drain(self)?;
-            self.out.write_state()?;
+            mode.end(self)?;
             match pause {
                 None => return Ok(self.stop.check()?),
                 Some(pause) => self.stop.sleep(pause)?,
@@ -120,6 +151,8 @@ pub struct Endpoints<Q> {
     pub stream: String,
     /// The state of an earlier run.
     pub state: State,
+    /// The target behind `writer`, if the tap runs it.
+    pub target: Option<Box<dyn Target>>,
 }
 
 /// Reads the stream until it is drained; with a pause to make between polls, until a stop is asked for.
@@ -134,7 +167,7 @@ pub fn run(
     pause: Option<Duration>,
     stop: Shutdown,
 ) -> Result<()> {
-    let Endpoints { service, writer, stream, state } = endpoints;
+    let Endpoints { service, writer, stream, state, target } = endpoints;
     let (state, returned) = state.of_stream(&stream, config);
     let mut run = Run {
         queue: streamduo::queue(config, tuning, service, &stop),
@@ -142,11 +175,12 @@ pub fn run(
         ineffective_marks: Retry::new(tuning.retries),
         stop,
     };
-    let end = run.poll(&mut *mode(config, returned, tuning), pause);
+    let mut mode = mode(config, returned, tuning, target);
+    let end = run.poll(&mut *mode, pause);
     let is_stopped = end.as_ref().err().is_some_and(|error| error.is::<Stopped>());
     if is_stopped {
         // A stop is an orderly end. Ignore the error: the target may be gone.
-        let _ = run.out.write_state();
+        let _ = mode.end(&mut run);
     }
     run.out.metrics.finish(end.is_ok() || is_stopped);
     end

@@ -5,8 +5,9 @@ use std::io;
 
 use anyhow::{Result, anyhow};
 
+use crate::config::Invalid;
 use crate::metrics::{RunMetrics, records};
-use crate::record::{Bookmark, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
+use crate::record::{Bookmark, Checkpoint, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
 use crate::shutdown::Shutdown;
 use crate::singer::state::StreamState;
 use crate::singer::stdout;
@@ -44,17 +45,31 @@ impl Output {
     }
 
     /// Writes the records of a page that are marked already, and neither in the ledger nor committed: they exist nowhere else.
-    /// Returns how many.
+    /// Returns their ids.
     ///
     /// # Errors
     /// When they cannot be written. The error names the records that are lost.
-    pub fn deliver_marked(&mut self, page: &Page, is_committed: impl Fn(Fingerprint) -> bool) -> Result<usize> {
+    pub fn deliver_marked(&mut self, page: &Page, is_committed: impl Fn(Fingerprint) -> bool) -> Result<Vec<String>> {
         let is_known = |record| self.ledger.has(record) || is_committed(record);
         let written = page
             .write(is_known, &mut *self.writer)
             .map_err(|error| self.failure_of_marked(error, &page.undelivered_ids(is_known)))?;
+        let ids = page.undelivered_ids(is_known).into_iter().map(Cow::into_owned).collect();
         self.count(written);
-        Ok(written)
+        Ok(ids)
+    }
+
+    /// Forgets records in the ledger that the service does not show as unread any more.
+    ///
+    /// Only the last page proves that they are marked. A record that another page does not show may be marked, or records that
+    /// appeared before it have pushed it past the end of the page: it is remembered while no more than `max_remembered` are.
+    pub fn trim_ledger(&mut self, page: &Page, max_remembered: usize) {
+        if page.is_last() {
+            let marked = self.ledger.keep_shown(page);
+            self.metrics.count_marked(marked);
+        } else if self.ledger.unmarked() > max_remembered {
+            self.ledger.keep_shown(page);
+        }
     }
 
     fn count(&mut self, written: usize) {
@@ -66,6 +81,17 @@ impl Output {
     pub fn set_bookmark(&mut self, bookmark: Option<Bookmark>) {
         self.state.set_bookmark(bookmark);
         self.state_is_written = false;
+    }
+
+    /// Sets which checkpoint the next STATE is.
+    pub fn set_checkpoint(&mut self, checkpoint: Checkpoint) {
+        self.state.set_checkpoint(checkpoint);
+        self.state_is_written = false;
+    }
+
+    /// Ends the input of the target that the tap runs.
+    pub fn end(&mut self) {
+        self.writer.end();
     }
 
     /// Writes the STATE, unless it is the last message already.
@@ -83,7 +109,7 @@ impl Output {
     /// Explains a failed write. After a stop it is the stop that counts: the target is often stopped too.
     fn failure(&self, error: io::Error) -> anyhow::Error {
         match self.stop.check() {
-            Ok(()) => stdout::explain_write(error),
+            Ok(()) => error.downcast::<Invalid>().map_or_else(stdout::explain_write, Into::into),
             Err(stopped) => stopped.into(),
         }
     }

@@ -22,6 +22,8 @@ use crate::record::{Delivered, Identity, Peeked, Timing};
 use crate::streamduo::retry::RetryPolicy;
 use crate::streamduo::{Count, Marked};
 
+mod closed_loop;
+
 /// Small, because the streams are short.
 const FIRST_PAGE: usize = 3;
 const PAGE_BYTES: usize = 2_000;
@@ -267,11 +269,16 @@ struct FakeService {
     failures: Shared<usize>,
     /// When the page that is to be marked next was peeked, in events.
     peeked_at: usize,
+    /// Whether the tap is killed: nothing that it sends arrives any more.
+    is_killed: bool,
 }
 
 impl FakeService {
     fn next(&mut self, count: usize) -> (usize, Answer) {
         let count = count.min(self.cap);
+        if self.is_killed {
+            return (count, Answer::KilledBefore);
+        }
         let Some(call) = self.calls.pop_front() else { return (count, Answer::Comes) };
         for event in &call.before {
             self.service.borrow_mut().happen(event);
@@ -279,6 +286,7 @@ impl FakeService {
         if call.answer != Answer::Comes {
             *self.failures.borrow_mut() += 1;
         }
+        self.is_killed = matches!(call.answer, Answer::Killed | Answer::KilledBefore);
         (count, call.answer)
     }
 
@@ -459,6 +467,23 @@ impl World {
             Some(value) => State::parse(value).unwrap(),
             None => State::default(),
         };
+        let target = FakeTarget {
+            output: Rc::clone(&self.output),
+            buffer: Vec::new(),
+            breaks_after: script.stdout_breaks,
+            commits: script.commits.iter().copied().collect(),
+        };
+        self.run_with(script, Box::new(target), state, None)
+    }
+
+    /// Runs the tap to its end with this writer, and checks the promise.
+    fn run_with(
+        &mut self,
+        script: &Script,
+        writer: Box<dyn MessageWriter>,
+        state: State,
+        target: Option<Box<dyn Target>>,
+    ) -> Result<(), TestCaseError> {
         let service = FakeService {
             service: Rc::clone(&self.service),
             output: Rc::clone(&self.output),
@@ -469,14 +494,9 @@ impl World {
             mode: self.config.acknowledge,
             failures: Rc::clone(&self.failures),
             peeked_at: 0,
+            is_killed: false,
         };
-        let target = FakeTarget {
-            output: Rc::clone(&self.output),
-            buffer: Vec::new(),
-            breaks_after: script.stdout_breaks,
-            commits: script.commits.iter().copied().collect(),
-        };
-        let endpoints = Endpoints { service, writer: Box::new(target), stream: "records".to_owned(), state };
+        let endpoints = Endpoints { service, writer, stream: "records".to_owned(), state, target };
         let retries = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::new(self.config.max_retries) };
         let tuning = Tuning { first_page: FIRST_PAGE, page_bytes: PAGE_BYTES, window_bytes: WINDOW_BYTES, retries };
         let end = super::run(&self.config, tuning, endpoints, None, Shutdown::default());
@@ -545,6 +565,11 @@ impl World {
                 break;
             }
         }
+        self.check_drained()
+    }
+
+    /// Nothing is unread, and everything is delivered.
+    fn check_drained(&self) -> Result<(), TestCaseError> {
         let service = self.service.borrow();
         prop_assert!(service.unread(1).is_empty(), "the stream is never drained");
         let delivered = self.delivered();

@@ -8,7 +8,6 @@ use anyhow::Result;
 
 use super::lost_mark::LostMarks;
 use super::{Mode, Run};
-use crate::record::Page;
 use crate::shutdown::Stopped;
 use crate::streamduo::{Count, Marked, Tuning};
 
@@ -31,11 +30,10 @@ impl WriteMode {
         run.stop.check()?;
         let page = run.queue.peek(Count::UpTo(self.page_size))?;
         self.lost_marks.look_back(&page, run)?;
-        if run.out.ledger.shows_marked(&page) {
-            run.wait_to_mark("the service shows records as unread that it has answered to be marked as read")?;
+        if !run.is_up_to_date(&page)? {
             return Ok(true);
         }
-        self.trim_ledger(&page, run);
+        run.out.trim_ledger(&page, self.max_remembered);
         let Some(first) = page.first() else { return Ok(false) };
         let (count, is_last) = (page.len(), page.is_last());
         let delivered = run.out.deliver(page)?;
@@ -55,20 +53,6 @@ impl WriteMode {
             }
             // Nothing was applied: the next iteration peeks again, and marks what the service then accepts.
             Marked::Refused => Ok(true),
-        }
-    }
-
-    /// Forgets records that the service does not show as unread any more.
-    ///
-    /// Only the last page proves that they are marked. A record that another page does not show may be marked, or records that
-    /// appeared before it have pushed it past the end of the page: it is remembered as long as there is room.
-    fn trim_ledger(&self, page: &Page, run: &mut Run) {
-        let ledger = &mut run.out.ledger;
-        if page.is_last() {
-            let marked = ledger.keep_shown(page);
-            run.out.metrics.count_marked(marked);
-        } else if ledger.unmarked() > self.max_remembered {
-            ledger.keep_shown(page);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a record is: its [`Identity`], the [`Page`] it comes in, the proof that it was delivered ([`Delivered`]), and
-//! what a run remembers of it ([`Ledger`]).
+//! what a run remembers of it ([`Ledger`], [`InFlight`]).
 
 mod identity;
+mod in_flight;
 mod ledger;
 mod page;
 mod parse;
@@ -11,6 +12,7 @@ mod text;
 use std::io;
 
 pub use identity::{Fingerprint, Fingerprints, Identity};
+pub use in_flight::{Checkpoint, GoodExit, InFlight, ReturnedCheckpoint};
 pub use ledger::Ledger;
 pub use page::{InvalidBody, Page, Timing};
 pub use proof::{Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
@@ -40,4 +42,7 @@ pub trait MessageWriter {
     /// # Errors
     /// When it cannot be handed over.
     fn state(&mut self, value: &RawValue) -> io::Result<()>;
+
+    /// Ends the output for now. What is written next begins anew. Where nobody waits for the end, this does nothing.
+    fn end(&mut self) {}
 }

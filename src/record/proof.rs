@@ -1,8 +1,8 @@
 //! The proof that records were delivered.
 //!
 //! `Queue::mark` takes a [`Delivered`] by value, and there are two ways to get one: [`Peeked::deliver`], which writes and flushes a
-//! page, and [`Committed::delivered`], which goes by the bookmark of a STATE that the target has returned. So code that marks
-//! what was not delivered does not compile.
+//! page, and [`Committed::delivered`], which goes by what a target has returned or how it has ended. So code that marks what was
+//! not delivered does not compile.
 
 use std::io;
 use std::ops::Deref;
@@ -142,13 +142,24 @@ impl Deref for ReturnedBookmark {
 }
 
 /// Records that the target has committed and that are not known to be marked.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Committed(Fingerprints);
 
 impl Committed {
     /// The records of a page, if they are the ones that the bookmark covers.
     pub fn prove(page: &Peeked, returned: &ReturnedBookmark) -> Option<Committed> {
         (Bookmark::of(page) == returned.0).then(|| Committed(page.fingerprints().collect()))
+    }
+
+    /// Adds records that a target has acknowledged.
+    pub(super) fn extend(&mut self, records: Vec<Fingerprint>) {
+        self.0.extend(records);
+    }
+
+    /// Forgets the records that the page does not show: they are marked already.
+    pub fn keep_shown(&mut self, page: &Page) {
+        let shown: Fingerprints = page.fingerprints().collect();
+        self.0.retain(|record| shown.contains(record));
     }
 
     /// The committed records at the beginning of a page, if there are any.

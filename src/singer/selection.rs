@@ -33,7 +33,7 @@ impl Metadata {
 }
 
 /// The fields of a value that are not selected.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// The value itself is not selected; then nothing in it is.
     dropped: bool,

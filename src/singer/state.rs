@@ -16,7 +16,7 @@ use serde_json::{Value, error::Category};
 use crate::config::settings::MAX_RECORDS;
 use crate::config::source::read_text;
 use crate::config::{Acknowledge, Config, Invalid};
-use crate::record::{Bookmark, ReturnedBookmark, on_one_line};
+use crate::record::{Bookmark, Checkpoint, ReturnedBookmark, ReturnedCheckpoint, on_one_line};
 
 /// The members of a JSON object, in its order, each as it was written.
 type Members = IndexMap<String, Box<RawValue>>;
@@ -31,9 +31,18 @@ pub struct State(Members);
 struct Entry<'a> {
     stream_id: &'a str,
     acknowledge: Acknowledge,
-    /// In `commit` mode: the records that are out.
     #[serde(flatten)]
-    bookmark: Option<&'a Bookmark>,
+    position: Option<&'a Position>,
+}
+
+/// What a STATE covers, in `commit` mode.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+enum Position {
+    /// The records that are out, so that the next run can find them.
+    Window(Bookmark),
+    /// What this run remembers.
+    Checkpoint(Checkpoint),
 }
 
 /// What is read of such an entry to see which stream it belongs to.
@@ -110,7 +119,7 @@ impl State {
             stream: stream.to_owned(),
             stream_id: config.stream_id.clone(),
             acknowledge: config.acknowledge,
-            bookmark: returned.as_deref().cloned(),
+            position: returned.as_deref().cloned().map(Position::Window),
             bookmarks: self.bookmarks(),
             state: self.0,
         };
@@ -138,13 +147,19 @@ impl State {
     }
 }
 
+/// The checkpoint of the stream that a line of a target's output returns; `None` if the line is anything else.
+pub fn returned_checkpoint(line: &str, stream: &str) -> Option<ReturnedCheckpoint> {
+    let state = State::parse(line).ok()?;
+    serde_json::from_str(state.bookmarks().get(stream)?.get()).ok()
+}
+
 /// The state with the bookmark of the stream that is read.
 #[derive(Debug)]
 pub struct StreamState {
     stream: String,
     stream_id: String,
     acknowledge: Acknowledge,
-    bookmark: Option<Bookmark>,
+    position: Option<Position>,
     /// The bookmarks of all streams, as they came.
     bookmarks: Members,
     /// The state, as it came.
@@ -154,7 +169,12 @@ pub struct StreamState {
 impl StreamState {
     /// Sets what the next STATE covers; in `write` and `read` mode a STATE covers nothing.
     pub fn set_bookmark(&mut self, bookmark: Option<Bookmark>) {
-        self.bookmark = bookmark;
+        self.position = bookmark.map(Position::Window);
+    }
+
+    /// Sets which checkpoint the next STATE is.
+    pub fn set_checkpoint(&mut self, checkpoint: Checkpoint) {
+        self.position = Some(Position::Checkpoint(checkpoint));
     }
 
     /// The value of the STATE message.
@@ -165,7 +185,7 @@ impl StreamState {
         let own = to_raw_value(&Entry {
             stream_id: &self.stream_id,
             acknowledge: self.acknowledge,
-            bookmark: self.bookmark.as_ref(),
+            position: self.position.as_ref(),
         })?;
         let (mut state, mut bookmarks) = (self.state.clone(), self.bookmarks.clone());
         bookmarks.insert(self.stream.clone(), own);
@@ -188,7 +208,7 @@ mod tests {
             stream: "own".to_owned(),
             stream_id: "id".to_owned(),
             acknowledge: Acknowledge::Write,
-            bookmark: None,
+            position: None,
             bookmarks,
             state: state.0,
         };

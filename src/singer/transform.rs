@@ -15,7 +15,7 @@ pub const TIMESTAMP: &str = "recordTimeStampISO";
 pub const PAYLOAD: &str = "dataPayload";
 
 /// What is done to every record.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Transform {
     /// The fields that are left away.
     pub selection: Selection,

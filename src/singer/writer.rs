@@ -14,7 +14,7 @@ use crate::record::{MessageWriter, on_one_line};
 const BUFFER: usize = 64 * 1024;
 
 /// What a target has to know of a stream before its first record.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Stream {
     /// The stream's name.
     pub name: String,

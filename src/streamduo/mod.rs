@@ -41,6 +41,7 @@ const KNOWN_PAGE: usize = 100;
 
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
+const TARGET_WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// About how long a page may take from its first byte to its last.
 const PAGE_TRANSFER: Duration = Duration::from_secs(3);
@@ -139,6 +140,11 @@ impl Tuning {
             window_bytes: WINDOW_BYTES,
             retries: RetryPolicy::new(config.max_retries),
         }
+    }
+
+    /// The same for a run that starts the target: its window moves on in the run, so a small one is enough.
+    pub fn for_target(config: &Config) -> Tuning {
+        Tuning { window_bytes: TARGET_WINDOW_BYTES, ..Tuning::new(config) }
     }
 }
 

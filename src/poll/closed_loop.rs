@@ -1,0 +1,177 @@
+//! The tap runs the target: what the target proves to have committed is marked in the same run.
+//!
+//! After each window the loop writes a STATE. The target prints it once it has committed everything before it. If it does not print it
+//! by itself, the loop ends its input: every target then commits, prints its last STATE and ends. If there is more, the target is
+//! started again.
+//!
+//! A mark hits the oldest unread records at that moment, so a peek goes before each. After a lost answer the next mark waits until
+//! nothing is in flight: should the service apply both, they hit what is committed, or what nobody has seen and a look back finds.
+
+use anyhow::Result;
+use log::warn;
+
+use super::load::Load;
+use super::lost_mark::LostMarks;
+use super::target::{Target, TargetFailed};
+use super::{Mode, Run};
+use crate::config::Config;
+use crate::record::{Page, Peeked};
+use crate::shutdown::Stopped;
+use crate::streamduo::{Count, Marked, Tuning};
+
+/// Loads windows of unread records, and marks them once they are committed.
+pub struct ClosedLoop {
+    /// `maxPending`
+    max_pending: usize,
+    max_remembered: usize,
+    load: Load,
+    lost_marks: LostMarks,
+}
+
+impl ClosedLoop {
+    /// Loads into this target.
+    pub fn new(config: &Config, tuning: Tuning, target: Box<dyn Target>) -> ClosedLoop {
+        ClosedLoop {
+            max_pending: config.max_pending,
+            max_remembered: 4 * config.max_pending.max(tuning.first_page),
+            load: Load::new(target, config.target_proof),
+            lost_marks: LostMarks::default(),
+        }
+    }
+
+    /// Loads until the stream is drained.
+    fn load_all(&mut self, run: &mut Run) -> Result<()> {
+        loop {
+            let page = self.peek_window(run)?;
+            if page.is_empty() && !self.load.is_running() {
+                return Ok(());
+            }
+            let is_last = self.feed(page, run)?;
+            self.settle(run)?;
+            if is_last && run.out.ledger.unmarked() == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives the target what is unread, until all of it is out, the window is full or the target takes no more. Returns whether the
+    /// stream ends there.
+    fn feed(&mut self, mut page: Peeked, run: &mut Run) -> Result<bool> {
+        loop {
+            let (is_short, is_last) = (page.is_short(), page.is_last());
+            let is_new = self.write(page, run)?;
+            while self.load.is_taking() {
+                if self.load.wait(&run.stop)? {
+                    self.mark_committed(run)?;
+                }
+            }
+            let is_full = !is_short && !is_new && !self.load.wait_for_acknowledgement(&run.stop)?;
+            if is_short || is_full || !self.load.is_open() {
+                return Ok(is_last);
+            }
+            self.mark_committed(run)?;
+            page = self.peek_window(run)?;
+        }
+    }
+
+    /// Writes the records of a page that are not out yet, and the STATE that covers them. Returns whether there are any.
+    fn write(&mut self, page: Peeked, run: &mut Run) -> Result<bool> {
+        let new: Vec<_> = page.fingerprints().filter(|record| !run.out.ledger.has(*record)).collect();
+        if new.is_empty() {
+            return Ok(false);
+        }
+        // The proof is not used: only the target shows that it has committed the records.
+        let _ = run.out.deliver(page)?;
+        self.load.cover(new, &mut run.out)?;
+        Ok(true)
+    }
+
+    /// Peeks at a window of unread records, and forgets what is not unread any more.
+    fn peek_window(&mut self, run: &mut Run) -> Result<Peeked> {
+        let page = self.peek(Count::UpTo(self.max_pending), run)?;
+        run.out.trim_ledger(&page, self.max_remembered);
+        if page.is_last() {
+            self.load.committed.keep_shown(&page);
+        }
+        Ok(page)
+    }
+
+    /// Peeks, and delivers what lost marks have hit.
+    fn peek(&mut self, count: Count, run: &mut Run) -> Result<Peeked> {
+        loop {
+            run.stop.check()?;
+            let page = run.queue.peek(count)?;
+            let found = self.lost_marks.look_back(&page, run)?;
+            self.load.cover_marked(found, &mut run.out)?;
+            if run.is_up_to_date(&page)? {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// Marks what is committed and comes first among the unread records.
+    fn mark_committed(&mut self, run: &mut Run) -> Result<()> {
+        while !self.load.committed.is_empty() {
+            let page = self.peek(Count::AtOnce(self.load.committed.len()), run)?;
+            if self.lost_marks.may_be_applied(&page) && self.load.is_in_flight() {
+                return Ok(());
+            }
+            let Some(first) = page.first() else {
+                self.load.committed.keep_shown(&page);
+                return Ok(());
+            };
+            let Some(delivered) = self.load.committed.delivered(page) else { return Ok(()) };
+            let count = delivered.count();
+            match run.queue.mark(delivered)? {
+                Marked::Answered(answer) => {
+                    self.note_marked(&answer, run)?;
+                    self.lost_marks.move_to(first, count);
+                }
+                Marked::Unknown => self.lost_marks.add(first, count),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the answer to a mark, and delivers the records that slipped in.
+    fn note_marked(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
+        let slipped_in = run.deliver_answer(answer, |_| false)?;
+        self.load.cover_marked(slipped_in, &mut run.out)?;
+        run.out.ledger.note_marked(answer);
+        let had_effect = self.load.committed.note_marked(answer);
+        run.judge_mark(had_effect)
+    }
+
+    /// Ends the target, and marks what it has committed. What slips in meanwhile is loaded as well.
+    fn settle(&mut self, run: &mut Run) -> Result<()> {
+        let mut failure = None;
+        loop {
+            match self.load.end(&mut run.out, &run.stop) {
+                Err(error) if error.is::<TargetFailed>() => drop(failure.get_or_insert(error)),
+                ended => ended?,
+            }
+            self.mark_committed(run)?;
+            if !self.load.is_running() {
+                return failure.map_or(Ok(()), Err);
+            }
+        }
+    }
+}
+
+impl Mode for ClosedLoop {
+    fn drain(&mut self, run: &mut Run) -> Result<()> {
+        let Err(error) = self.load_all(run) else { return Ok(()) };
+        // Whatever has ended the run: the target commits what it has, and that is marked.
+        run.stop.defer();
+        match self.settle(run) {
+            Err(failure) if error.is::<Stopped>() && failure.is::<TargetFailed>() => return Err(failure),
+            Err(failure) => warn!("{failure:#}"),
+            Ok(()) => {}
+        }
+        Err(error)
+    }
+
+    fn end(&mut self, _run: &mut Run) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,274 @@
+//! The target that the tap runs: a child process with a pipe on its stdin and on its stdout.
+//!
+//! The target starts with the first message that it is to get, and again with the first one after its end. Three threads serve it:
+//! one writes to its stdin, one reads its stdout, one waits for its end. So the loop never blocks in a write: it waits for an
+//! [`Event`], or for a stop.
+//!
+//! On Unix the target has a process group of its own, so that Ctrl-C reaches the tap alone. On Windows Ctrl-C reaches both: what
+//! the target has not committed then comes again.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use std::{env, thread};
+
+use anyhow::Result;
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use log::info;
+use serde_json::value::RawValue;
+
+use crate::config::Invalid;
+use crate::config::settings::ENV_PREFIX;
+use crate::record::{MessageWriter, ReturnedCheckpoint};
+use crate::shutdown::Shutdown;
+use crate::singer::state::returned_checkpoint;
+use crate::singer::{Stream, Writer};
+
+/// A longer line of the target's output is read in pieces, in bytes. STATEs are shorter.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// How many events may wait before the target has to.
+const MAX_EVENTS: usize = 1024;
+
+/// How long the target's output is read on once the target has ended. Another process may hold it open.
+const OUTPUT_AFTER_END: Duration = Duration::from_secs(5);
+
+/// What a target does.
+#[derive(Debug)]
+pub enum Event {
+    /// It has taken everything that was written.
+    Taken,
+    /// It takes no more: it has closed its stdin, or has ended.
+    Closed,
+    /// It has printed a checkpoint.
+    Acknowledged(ReturnedCheckpoint),
+    /// It has ended, and everything that it has printed came before this.
+    Ended(io::Result<ExitStatus>),
+}
+
+/// A target that the tap has started has not committed everything, or has not ended well: exit code 3. What it has committed is
+/// marked, the rest stays unread.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TargetFailed(pub(super) String);
+
+/// The target, as the loop hears of it. Messages go to it through a [`MessageWriter`].
+pub trait Target {
+    /// What it is called in log lines.
+    fn name(&self) -> &str;
+
+    /// Whether one was started, and its end is not heard yet.
+    fn is_running(&self) -> bool;
+
+    /// Waits for the next event of the target that was started last, but no longer than this. `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Stopped`](crate::shutdown::Stopped) when a stop is asked for.
+    fn next_event(&mut self, limit: Duration, stop: &Shutdown) -> Result<Option<Event>>;
+}
+
+/// A target's program and its arguments.
+#[derive(Debug, Clone)]
+pub struct TargetCommand {
+    /// The program as the user has named it, without its folder.
+    name: String,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl TargetCommand {
+    /// Finds the program, as a shell would.
+    ///
+    /// # Errors
+    /// [`Invalid`] when there is none, or it is not executable.
+    pub fn find(words: &[OsString]) -> Result<TargetCommand, Invalid> {
+        let (program, arguments) = words.split_first().ok_or_else(|| Invalid::new("there is no target after --"))?;
+        let path = which::which(program).map_err(|_| {
+            let program = program.to_string_lossy();
+            let place = if program.contains(std::path::is_separator) { "at that path" } else { "on the PATH" };
+            Invalid::new(format!(
+                "cannot run the target {program}: there is no such program {place}; install it, or name its path"
+            ))
+        })?;
+        let name = path.file_name().unwrap_or(program).to_string_lossy().into_owned();
+        Ok(TargetCommand { name, program: path, arguments: arguments.to_vec() })
+    }
+
+    fn spawn(&self) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let own = env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with(ENV_PREFIX));
+        for name in own {
+            command.env_remove(name);
+        }
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.spawn()
+    }
+}
+
+/// Makes the way into a target, and the way out. Nothing is started yet.
+pub fn connect(command: TargetCommand, stream: Stream) -> (TargetWriter, TargetProcess) {
+    let (started, starts) = unbounded();
+    let process = TargetProcess { name: command.name.clone(), starts, events: None };
+    (TargetWriter { command, stream, input: None, started }, process)
+}
+
+/// Writes the messages of one stream to a target.
+#[derive(Debug)]
+pub struct TargetWriter {
+    command: TargetCommand,
+    stream: Stream,
+    /// Into the target that is running. Dropped, it ends that target's input.
+    input: Option<Writer<Input>>,
+    /// Where the events of each target that is started go to.
+    started: Sender<Receiver<Event>>,
+}
+
+impl TargetWriter {
+    /// The way into the target. Starts it if none is running.
+    fn input(&mut self) -> io::Result<&mut Writer<Input>> {
+        match &mut self.input {
+            Some(input) => Ok(input),
+            none => Ok(none.insert(start(&self.command, &self.stream, &self.started)?)),
+        }
+    }
+}
+
+impl MessageWriter for TargetWriter {
+    fn record(&mut self, json: &[u8]) -> io::Result<()> {
+        self.input()?.record(json)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.input.as_mut().map_or(Ok(()), MessageWriter::flush)
+    }
+
+    fn state(&mut self, value: &RawValue) -> io::Result<()> {
+        self.input()?.state(value)
+    }
+
+    fn end(&mut self) {
+        self.input = None;
+    }
+}
+
+fn start(command: &TargetCommand, stream: &Stream, started: &Sender<Receiver<Event>>) -> io::Result<Writer<Input>> {
+    let name = &command.name;
+    let mut child = command.spawn().map_err(|error| {
+        let program = command.program.display();
+        io::Error::new(error.kind(), Invalid::new(format!("cannot run the target {program}: {error}")))
+    })?;
+    info!("{name} is started");
+    let (events_sender, events) = bounded(MAX_EVENTS);
+    let (chunks_sender, chunks) = unbounded();
+    let (listened, silence) = bounded::<()>(0);
+    if let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) {
+        let sender = events_sender.clone();
+        start_thread("target's stdin", move || feed(stdin, &chunks, &sender))?;
+        let (name, stream, sender) = (name.clone(), stream.name.clone(), events_sender.clone());
+        start_thread("target's stdout", move || {
+            listen(stdout, &name, &stream, &sender);
+            drop(listened);
+        })?;
+    }
+    start_thread("target's end", move || {
+        let status = child.wait();
+        // Nothing is ever sent: the wait ends with the output, or with the time.
+        let _ = silence.recv_timeout(OUTPUT_AFTER_END);
+        let _ = events_sender.send(Event::Ended(status));
+    })?;
+    // Ignore the error: nobody listens any more, and the run is ending.
+    let _ = started.send(events);
+    Writer::new(Input(chunks_sender), stream.clone()).map_err(io::Error::other)
+}
+
+fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
+}
+
+/// Hands chunks of text to the thread that writes them to a target's stdin.
+#[derive(Debug)]
+struct Input(Sender<Vec<u8>>);
+
+impl Write for Input {
+    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
+        // Ignore that nobody takes it any more: `Event::Closed` says so, and nothing acknowledges what is not taken.
+        let _ = self.0.send(chunk.to_vec());
+        Ok(chunk.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes chunks to a target's stdin. Closes it once no more can come.
+fn feed(mut stdin: ChildStdin, chunks: &Receiver<Vec<u8>>, events: &Sender<Event>) {
+    for chunk in chunks {
+        let event = match stdin.write_all(&chunk) {
+            Err(_) => Event::Closed,
+            Ok(()) if chunks.is_empty() => Event::Taken,
+            Ok(()) => continue,
+        };
+        let is_closed = matches!(event, Event::Closed);
+        if events.send(event).is_err() || is_closed {
+            return;
+        }
+    }
+}
+
+/// Reads a target's stdout to its end. Whatever is not a checkpoint goes to the log.
+fn listen(stdout: ChildStdout, name: &str, stream: &str, events: &Sender<Event>) {
+    let mut output = BufReader::new(stdout);
+    let mut line = Vec::new();
+    while output.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        let text = String::from_utf8_lossy(&line);
+        match returned_checkpoint(&text, stream) {
+            // Ignore that nobody listens any more: the target must not be blocked by what it prints.
+            Some(checkpoint) => drop(events.send(Event::Acknowledged(checkpoint))),
+            None if text.trim().is_empty() => {}
+            None => info!("{name}: {}", text.trim_end()),
+        }
+        line.clear();
+    }
+}
+
+/// What is heard of a target.
+#[derive(Debug)]
+pub struct TargetProcess {
+    name: String,
+    /// The events of each target that was started.
+    starts: Receiver<Receiver<Event>>,
+    events: Option<Receiver<Event>>,
+}
+
+impl Target for TargetProcess {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_running(&self) -> bool {
+        self.events.is_some() || !self.starts.is_empty()
+    }
+
+    fn next_event(&mut self, limit: Duration, stop: &Shutdown) -> Result<Option<Event>> {
+        stop.check()?;
+        self.events = self.starts.try_iter().last().or(self.events.take());
+        let Some(events) = &self.events else { return Ok(None) };
+        let event = select! {
+            recv(events) -> event => event.ok(),
+            recv(stop.requested()) -> _ => {
+                stop.check()?;
+                None
+            }
+            default(limit) => None,
+        };
+        if matches!(event, Some(Event::Ended(_))) {
+            self.events = None;
+        }
+        Ok(event)
+    }
+}

@@ -1,0 +1,145 @@
+//! What a target was given, and what proves that it has committed it.
+//!
+//! The loop writes a STATE with a [`Checkpoint`] after each window. A target prints it once it has committed everything before it.
+
+use std::collections::VecDeque;
+use std::process::ExitStatus;
+
+use serde::{Deserialize, Serialize};
+
+use super::identity::Fingerprint;
+use super::proof::Committed;
+
+/// Which STATE of which run it is. A STATE that a target has kept from another run differs in `run`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Drawn at random for each run, in hexadecimal.
+    run: String,
+    /// Counts the checkpoints of the run from 1.
+    number: u64,
+}
+
+/// A checkpoint that a target has printed: it has committed everything before it. It can only be deserialized, and is to be
+/// deserialized only from what a target prints.
+#[derive(Debug, Deserialize)]
+pub struct ReturnedCheckpoint(Checkpoint);
+
+/// A target has read its whole input and ended with exit code 0.
+#[derive(Debug)]
+pub struct GoodExit(());
+
+impl GoodExit {
+    /// The proof, if the target succeeded.
+    pub fn of(status: ExitStatus) -> Option<GoodExit> {
+        status.success().then_some(GoodExit(()))
+    }
+}
+
+/// The records that a target was given and has not acknowledged.
+#[derive(Debug)]
+pub struct InFlight {
+    last: Checkpoint,
+    /// The records before each checkpoint, and its number.
+    windows: VecDeque<(u64, Vec<Fingerprint>)>,
+}
+
+impl Default for InFlight {
+    fn default() -> InFlight {
+        let last = Checkpoint { run: format!("{:016x}", fastrand::u64(..)), number: 0 };
+        InFlight { last, windows: VecDeque::new() }
+    }
+}
+
+impl InFlight {
+    /// Adds records that were written. Returns the checkpoint to write after them.
+    pub fn add(&mut self, records: Vec<Fingerprint>) -> Checkpoint {
+        self.last.number += 1;
+        self.windows.push_back((self.last.number, records));
+        self.last.clone()
+    }
+
+    /// Moves the records before a checkpoint that was returned to the committed ones. Returns whether it proves anything new.
+    pub fn acknowledge(&mut self, returned: &ReturnedCheckpoint, committed: &mut Committed) -> bool {
+        let ReturnedCheckpoint(Checkpoint { run, number }) = returned;
+        if *run != self.last.run {
+            return false;
+        }
+        let before = self.windows.len();
+        while let Some((_, records)) = self.windows.pop_front_if(|(window, _)| *window <= *number) {
+            committed.extend(records);
+        }
+        self.windows.len() < before
+    }
+
+    /// Moves all records to the committed ones.
+    pub fn acknowledge_all(&mut self, _proof: GoodExit, committed: &mut Committed) {
+        for (_, records) in self.windows.drain(..) {
+            committed.extend(records);
+        }
+    }
+
+    /// Forgets all records: their target has ended. Returns how many there were, and how many checkpoints.
+    pub fn abandon(&mut self) -> usize {
+        self.windows.drain(..).map(|(_, records)| records.len()).sum()
+    }
+
+    /// Whether everything is acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Identity;
+    use super::*;
+
+    fn record(id: &str) -> Fingerprint {
+        Identity { record_id: id.to_owned(), timestamp: "t".to_owned() }.fingerprint()
+    }
+
+    fn returned(checkpoint: &Checkpoint) -> ReturnedCheckpoint {
+        ReturnedCheckpoint(checkpoint.clone())
+    }
+
+    /// A window with one record for each letter.
+    fn in_flight(records: &str) -> (InFlight, Vec<Checkpoint>) {
+        let mut in_flight = InFlight::default();
+        let checkpoints = records.chars().map(|id| in_flight.add(vec![record(&id.to_string())])).collect();
+        (in_flight, checkpoints)
+    }
+
+    #[test]
+    fn a_checkpoint_proves_what_came_before_it_and_nothing_else() {
+        let (mut in_flight, checkpoints) = in_flight("abc");
+        let mut committed = Committed::default();
+        assert!(in_flight.acknowledge(&returned(&checkpoints[1]), &mut committed));
+        assert!(committed.has(record("a")) && committed.has(record("b")) && !committed.has(record("c")));
+        // Late and twice: nothing new.
+        for again in [0, 1] {
+            assert!(!in_flight.acknowledge(&returned(&checkpoints[again]), &mut committed));
+        }
+        assert_eq!((committed.len(), in_flight.is_empty()), (2, false));
+        assert!(in_flight.acknowledge(&returned(&checkpoints[2]), &mut committed));
+        assert_eq!((committed.len(), in_flight.is_empty()), (3, true));
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_run_proves_nothing() {
+        let (mut one, _) = in_flight("abc");
+        let (_, others) = in_flight("abc");
+        let mut committed = Committed::default();
+        assert!(!one.acknowledge(&returned(&others[2]), &mut committed));
+        assert_eq!((committed.len(), one.abandon()), (0, 3));
+    }
+
+    #[test]
+    fn a_checkpoint_from_an_earlier_target_does_not_cover_what_a_later_one_gets() {
+        let (mut in_flight, checkpoints) = in_flight("ab");
+        in_flight.abandon();
+        in_flight.add(vec![record("a")]);
+        let mut committed = Committed::default();
+        assert!(!in_flight.acknowledge(&returned(&checkpoints[1]), &mut committed));
+        assert!(committed.is_empty());
+    }
+}
