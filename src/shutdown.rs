@@ -80,7 +80,7 @@ impl Shutdown {
     /// [`Stopped`] once a signal has come.
     pub fn check(&self) -> Result<(), Stopped> {
         match self.signal.load(Ordering::SeqCst) {
-            _ if self.deferred.load(Ordering::SeqCst) => Ok(()),
+            _ if self.is_deferred() => Ok(()),
             0 => Ok(()),
             signal => Err(Stopped { signal: u8::try_from(signal).unwrap_or(u8::MAX) }),
         }
@@ -100,7 +100,12 @@ impl Shutdown {
     /// A channel on which nothing is ever sent, and which is disconnected once a stop is asked for. To be selected beside the
     /// channel of what is waited for; [`Shutdown::check`] then says which signal it was.
     pub fn requested(&self) -> Receiver<Infallible> {
-        if self.deferred.load(Ordering::SeqCst) { never() } else { self.requested.clone() }
+        if self.is_deferred() { never() } else { self.requested.clone() }
+    }
+
+    /// Whether what is left is being done, so that no stop ends it.
+    pub fn is_deferred(&self) -> bool {
+        self.deferred.load(Ordering::SeqCst)
     }
 
     /// Lets what is left be done: from now on a stop ends no wait and no request. A second signal still ends the process at once.

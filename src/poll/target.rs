@@ -89,7 +89,8 @@ impl TargetCommand {
             let program = program.to_string_lossy();
             let place = if program.contains(std::path::is_separator) { "at that path" } else { "on the PATH" };
             Invalid::new(format!(
-                "cannot run the target {program}: there is no such program {place}; install it, or name its path"
+                "cannot run the target {program}: there is no such program {place}, or it is not executable; install it, or \
+                 name its path"
             ))
         })?;
         let name = path.file_name().unwrap_or(program).to_string_lossy().into_owned();

@@ -229,6 +229,10 @@ impl Call {
     /// [`HttpError`] or [`crate::shutdown::Stopped`].
     pub fn send_until(self, stop: &Shutdown) -> Result<Answer> {
         stop.check()?;
+        if stop.is_deferred() {
+            // Not on the background thread: a request that the stop has abandoned may still keep it busy.
+            return Ok(self.send()?);
+        }
         self.start(Duration::ZERO).wait(stop)
     }
 

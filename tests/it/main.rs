@@ -4,6 +4,7 @@
 
 mod about;
 mod catalog;
+mod closed_loop;
 mod commit;
 mod configuration;
 mod connect_proxy;

@@ -33,6 +33,8 @@ pub struct Tap {
     pub stream: String,
     settings: Value,
     args: Vec<String>,
+    /// The target that the tap runs, and its arguments.
+    target: Vec<String>,
     env: Vec<(String, String)>,
     dir: TempDir,
 }
@@ -60,7 +62,15 @@ impl Tap {
         sandbox.fill(&stream, records);
         let mut settings = sandbox.config(&stream);
         settings["maxRetries"] = json!(0);
-        Tap { sandbox, stream, settings, args: Vec::new(), env: Vec::new(), dir: TempDir::new().unwrap() }
+        Tap {
+            sandbox,
+            stream,
+            settings,
+            args: Vec::new(),
+            target: Vec::new(),
+            env: Vec::new(),
+            dir: TempDir::new().unwrap(),
+        }
     }
 
     /// A tap on a stream of large records. The first page of 100 is larger than a pipe's buffer, so that the tap blocks in
@@ -95,6 +105,12 @@ impl Tap {
         self
     }
 
+    /// Has the tap run this target.
+    pub fn target(mut self, words: &[&str]) -> Tap {
+        self.target = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Tap {
         self.env.push((name.to_owned(), value.to_owned()));
         self
@@ -117,6 +133,9 @@ impl Tap {
         let config = self.write_file("config.json", &self.settings.to_string());
         let mut command = bare_command();
         command.arg("--config").arg(config).args(&self.args).envs(self.env.iter().cloned());
+        if !self.target.is_empty() {
+            command.arg("--").args(&self.target);
+        }
         command
     }
 

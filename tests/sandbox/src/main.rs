@@ -1,5 +1,5 @@
 //! The sandbox as a program. `serve` is for trying things by hand, `run` runs one command against a sandbox of its own,
-//! and `target` is a Singer target that crashes.
+//! and `target` is a Singer target that fails on request.
 
 mod options;
 mod target;
@@ -49,7 +49,7 @@ enum Action {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
-    /// Run a Singer target that commits in batches, prints each STATE that it has committed, and crashes at random
+    /// Run a Singer target that commits to a file, prints each STATE that it has committed, and fails on request
     Target(target::Target),
 }
 

@@ -1,0 +1,451 @@
+//! `tap-streamduo -c config.json -- TARGET`: the tap runs the target, and marks what it has committed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use streamduo_sandbox::{Endpoint, Identity, Rule};
+
+use crate::tap::{EARLY, Run, Tap, bare_command, identities};
+
+/// The target of the sandbox's program. Cargo builds it next to the tap, where both packages are tested.
+fn target_program() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_tap-streamduo")).with_file_name("streamduo-sandbox");
+    assert!(program.exists(), "build the target first: cargo build --bin streamduo-sandbox");
+    program
+}
+
+/// A tap that runs the sandbox's target. The target commits to the file `rows`.
+fn with_target(tap: Tap, options: &[&str]) -> Tap {
+    let (program, rows) = (target_program(), tap.path("rows"));
+    let words = [program.to_str().unwrap(), "target", "--out", rows.to_str().unwrap()];
+    tap.target(&[&words, options].concat())
+}
+
+/// A tap that runs this shell script as its target.
+fn with_script(tap: Tap, script: &str) -> Tap {
+    tap.target(&["/bin/sh", "-c", script])
+}
+
+/// Every record that the target has committed, in order, with repetitions.
+fn committed(tap: &Tap) -> Vec<Identity> {
+    let rows = fs::read_to_string(tap.path("rows")).unwrap_or_default();
+    let identity = |row: &str| {
+        let row: Value = serde_json::from_str(row).unwrap();
+        let text = |name: &str| row[name].as_str().unwrap().to_owned();
+        Identity { record_id: text("recordId"), timestamp: text("recordTimeStampISO") }
+    };
+    rows.lines().map(identity).collect()
+}
+
+/// Nothing is marked that is not committed.
+#[track_caller]
+fn assert_marked_is_committed(tap: &Tap) {
+    let committed: BTreeSet<_> = committed(tap).into_iter().collect();
+    for identity in tap.read() {
+        assert!(committed.contains(&identity), "{identity:?} is marked and was not committed");
+    }
+}
+
+/// A tap whose target waits before its `nth` message.
+fn with_waiting_target(tap: Tap, nth: &str, options: &[&str]) -> Tap {
+    let fifo = tap.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    with_target(tap, &[&["--wait-at", nth, "--until", fifo.to_str().unwrap()], options].concat())
+}
+
+/// Waits until the target waits. It goes on once this file is dropped.
+fn hold_target(tap: &Tap) -> fs::File {
+    fs::File::options().write(true).open(tap.path("fifo")).unwrap()
+}
+
+/// The run ended with this code and this last line. stdout is empty.
+#[track_caller]
+fn assert_failed(run: &Run, code: i32, fatal: &str) {
+    assert_eq!((run.code, run.stdout.as_str(), run.last_log_line()), (code, "", fatal), "{}", run.stderr);
+}
+
+#[test]
+fn every_record_is_committed_once_and_marked_whenever_the_target_acknowledges() {
+    let cases = [
+        ("state", &["--every", "1"][..]),
+        ("state", &["--every", "3"]),
+        ("state", &["--every", "0"]),
+        ("exit", &["--silent", "--every", "0"]),
+    ];
+    for records in [0, 1, 100, 5_000, 25_000] {
+        thread::scope(|scope| {
+            for (proof, options) in cases {
+                scope.spawn(move || {
+                    let tap = Tap::with_records(records).set("maxPending", 4_000).set("targetProof", proof);
+                    let tap = with_target(tap, options);
+                    let run = tap.run();
+                    let case = format!("{records} records, {options:?}");
+                    assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{case}: {}", run.stderr);
+                    assert_eq!(committed(&tap), identities(&tap.records()), "{case}");
+                    assert_eq!(tap.unread(), [], "{case}");
+                    assert_eq!(tap.path("rows").exists(), records > 0, "{case}: an empty stream starts no target");
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn no_more_than_max_pending_records_are_out() {
+    // The target commits at the end of its input only, so each window is a target of its own.
+    let tap = Tap::with_records(1_000).set("maxPending", 300);
+    let tap = with_target(tap, &["--every", "0"]);
+    let run = tap.run();
+    assert_eq!((run.code, committed(&tap)), (0, identities(&tap.records())));
+    assert_eq!(run.stderr.matches("INFO streamduo-sandbox is started\n").count(), 4, "{}", run.stderr);
+    let most = tap.sandbox.journal().iter().filter_map(|call| call.record_count).max();
+    assert_eq!(most, Some(300));
+}
+
+#[test]
+fn what_a_target_prints_besides_its_states_goes_to_the_log_and_marks_nothing() {
+    let tap = with_target(Tap::with_records(1_000), &["--every", "2", "--chatter"]);
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout.as_str(), tap.unread()), (0, "", vec![]), "{}", run.stderr);
+    assert_eq!(committed(&tap), identities(&tap.records()));
+    for text in ["loading", "[1, 2]", r#"{"bookmarks": {"records": 7}}"#, r#"{"type": "STATE"}"#] {
+        run.assert_logged(&format!("INFO streamduo-sandbox: {text}"));
+    }
+}
+
+#[test]
+fn a_state_of_an_earlier_run_marks_nothing() {
+    let tap = Tap::with_records(3);
+    let states = tap.path("states");
+    let keep = format!("tee /dev/stderr | grep '\"STATE\"' > {}; exit 1", states.display());
+    let first = with_script(tap, &keep);
+    assert_eq!((first.run().code, first.read()), (3, vec![]));
+    // The next target prints the STATE that the first one got. It has committed nothing.
+    let second = with_script(first, &format!("cat {}; cat > /dev/null", states.display()));
+    let run = second.run();
+    assert_eq!((run.code, second.read()), (3, vec![]), "{}", run.stderr);
+}
+
+#[test]
+fn a_target_that_crashes_ends_the_run_and_what_it_has_committed_is_marked() {
+    let why = [("fail", "exit status: 1"), ("kill", "signal: 9 (SIGKILL)")];
+    for (crash_by, status) in why {
+        // SCHEMA, 100 records and a STATE are 102 messages. The crash hits the second window, of 200 records.
+        let tap = with_target(Tap::with_records(300), &["--every", "1", "--crash-at", "150", "--crash-by", crash_by]);
+        let run = tap.run();
+        assert_failed(
+            &run,
+            3,
+            &format!(
+                "CRITICAL streamduo-sandbox has failed ({status}): look at its own error; 200 records that it has not \
+                 committed stay unread"
+            ),
+        );
+        assert_eq!(
+            (tap.read(), committed(&tap)),
+            (identities(&tap.records()[..100]), identities(&tap.records()[..100]))
+        );
+    }
+}
+
+#[test]
+fn a_target_that_ends_well_too_early_ends_the_run() {
+    let tap = with_target(Tap::with_records(300), &["--every", "1", "--crash-at", "150", "--crash-by", "exit"]);
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{}", run.stderr);
+    assert_eq!(tap.read(), identities(&tap.records()[..100]));
+}
+
+#[test]
+fn a_target_that_prints_no_state_marks_nothing_unless_its_exit_is_the_proof() {
+    let tap = with_target(Tap::with_records(3), &["--silent"]);
+    let fatal = "CRITICAL streamduo-sandbox has ended well and has printed no STATE for 3 records, which stay unread: see \
+                 what the README says of targets, or set `targetProof` to `exit`";
+    assert_failed(&tap.run(), 3, fatal);
+    assert_eq!(tap.read(), []);
+    let tap = with_target(Tap::with_records(3).set("targetProof", "exit"), &["--silent"]);
+    let run = tap.run();
+    assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+}
+
+#[test]
+fn with_exit_as_the_proof_a_state_proves_nothing() {
+    // It acknowledges the first window, and fails in the second one.
+    let options = ["--every", "1", "--crash-at", "150"];
+    let tap = with_target(Tap::with_records(300).set("targetProof", "exit"), &options);
+    let run = tap.run();
+    assert_eq!((run.code, tap.read()), (3, vec![]), "{}", run.stderr);
+    assert_eq!(committed(&tap).len(), 100);
+}
+
+#[test]
+fn a_target_that_closes_its_stdin_is_not_taken_for_one_that_has_read_everything() {
+    let tap = with_script(Tap::with_large_records(300).set("targetProof", "exit"), "head -n 1 > /dev/null");
+    let fatal =
+        "CRITICAL sh has ended before it had read everything; 100 records that it has not committed stay unread";
+    assert_failed(&tap.run(), 3, fatal);
+    assert_eq!(tap.read(), []);
+}
+
+#[test]
+fn a_target_that_cannot_be_started_is_refused_before_any_request() {
+    let tap = Tap::with_records(1);
+    let file = tap.write_file("not-executable", "#!/bin/sh\n");
+    let missing = tap.path("missing");
+    for (target, place) in [
+        ("no-such-target-here", "on the PATH"),
+        (missing.to_str().unwrap(), "at that path"),
+        (file.to_str().unwrap(), "at that path"),
+    ] {
+        let run = tap.run_command(tap.command().args(["--", target]));
+        let target = target.replace(tap.path("").to_str().unwrap(), "DIR/");
+        let fatal = format!(
+            "cannot run the target {target}: there is no such program {place}, or it is not executable; install it, or name \
+             its path"
+        );
+        run.assert_refused(&tap, 2, &fatal);
+    }
+    assert_eq!(tap.sandbox.requests(), 0);
+}
+
+#[test]
+fn a_target_whose_interpreter_is_missing_leaves_the_stream_untouched() {
+    let tap = Tap::with_records(1);
+    let script = tap.write_file("target-x", "#!/no/such/interpreter\n");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let run = tap.run_command(tap.command().arg("--").arg(&script));
+    run.assert_refused(&tap, 2, "cannot run the target DIR/target-x: No such file or directory (os error 2)");
+}
+
+#[test]
+fn settings_and_options_that_do_not_go_with_a_target_are_refused() {
+    for acknowledge in ["write", "read"] {
+        let tap = with_script(Tap::with_records(1).set("acknowledge", acknowledge), "cat");
+        let fatal = format!(
+            "`acknowledge` \"{acknowledge}\" does not go with a target: what the target has committed is marked; remove the \
+             setting"
+        );
+        tap.run().assert_refused(&tap, 2, &fatal);
+    }
+    let tap = with_script(Tap::with_records(1).set("acknowledge", "commit"), "cat > /dev/null; exit 1");
+    assert_eq!(tap.run().code, 3, "`commit` is what it is anyway");
+    for option in [&["--state", "state.json"][..], &["--test"], &["--discover"]] {
+        let output = bare_command().args(option).args(["-c", "config.json", "--", "cat"]).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("cannot be used with '[TARGET]"), "{stderr}");
+        assert_eq!(output.status.code(), Some(2));
+    }
+}
+
+#[test]
+fn the_target_gets_no_setting_of_the_tap_and_its_arguments_are_not_logged() {
+    let tap = Tap::with_records(1).set("clientSecret", Value::Null).set("targetProof", "exit");
+    let secret = tap.sandbox.client_secret().to_owned();
+    let environment = tap.path("environment");
+    let script = format!("/usr/bin/env > {}; cat > /dev/null", environment.display());
+    let tap = tap
+        .env("TAP_STREAMDUO_CLIENTSECRET", &secret)
+        .env("TAP_STREAMDUO_LOGLEVEL", "INFO")
+        .env("OTHER", "kept")
+        .args(&["--config", "ENV"])
+        .target(&["/bin/sh", "-c", &script, "a-password"]);
+    let run = tap.run();
+    assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+    let environment = fs::read_to_string(environment).unwrap();
+    assert!(environment.contains("OTHER=kept\n") && !environment.contains("TAP_STREAMDUO"), "{environment}");
+    assert!(!run.stderr.contains("a-password"), "{}", run.stderr);
+}
+
+#[test]
+fn a_stream_that_is_not_selected_starts_no_target() {
+    let tap = Tap::with_records(2);
+    let metadata = json!([{"breadcrumb": [], "metadata": {"selected": false}}]);
+    let stream = json!({"tap_stream_id": "records", "stream": "records", "schema": {}, "metadata": metadata});
+    let catalog = tap.write_file("catalog.json", &json!({"streams": [stream]}).to_string());
+    let tap = with_script(tap.args(&["--catalog", catalog.to_str().unwrap()]), "exit 1");
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout.as_str(), tap.read()), (0, "", vec![]), "{}", run.stderr);
+    assert_eq!(run.stderr, "INFO the stream is not selected: nothing is read\n");
+}
+
+#[test]
+fn a_service_that_fails_ends_the_run_and_what_the_target_has_is_committed_and_marked() {
+    let tap = with_target(Tap::with_records(250), &["--every", "0"]);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).status(500).body("no"));
+    let run = tap.run();
+    assert_failed(&run, 1, "CRITICAL read stream STREAM: HOST answers 500: no");
+    let first = identities(&tap.records()[..100]);
+    assert_eq!((tap.read(), committed(&tap)), (first.clone(), first));
+}
+
+#[test]
+fn a_lost_answer_to_a_mark_costs_no_record_and_no_duplicate() {
+    let faults: [(&str, fn(Rule) -> Rule); 3] =
+        [("closed", Rule::close), ("cut", Rule::cut), ("503", |rule| rule.status(503).header("retry-after", "0"))];
+    for (fault, lose_answer) in faults {
+        for applied in [true, false] {
+            for every in ["0", "1"] {
+                let tap = Tap::with_records(500).set("maxPending", 200).set("maxRetries", 5);
+                let tap = with_target(tap, &["--every", every]);
+                let rule = Rule::on(Endpoint::Mark).calls(1..=2);
+                tap.sandbox.script(lose_answer(if applied { rule.applied() } else { rule }));
+                let run = tap.run();
+                let case = format!("{fault}, applied: {applied}, every {every}\n{}", run.stderr);
+                assert_eq!((run.code, tap.unread()), (0, vec![]), "{case}");
+                assert_eq!(committed(&tap), identities(&tap.records()), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_that_slips_in_before_a_mark_is_committed_as_well() {
+    for answer_is_lost in [false, true] {
+        let tap = Tap::with_records(5).set("maxRetries", 5);
+        let tap = with_target(tap, &["--every", "0"]);
+        let stamp = if answer_is_lost { "2022-02-01T15:16:25-05:00[America/New_York]" } else { EARLY };
+        let rule = Rule::on(Endpoint::Mark).call(1).before(tap.write_late(stamp, "1"));
+        tap.sandbox.script(if answer_is_lost { rule.applied().close() } else { rule });
+        let run = tap.run();
+        assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+        let committed = committed(&tap);
+        assert_eq!(committed.len(), 6, "each once");
+        assert!(committed.contains(&tap.late_record().identity));
+    }
+}
+
+#[test]
+fn a_record_that_slipped_in_and_is_not_committed_is_named() {
+    // The first target commits; the second one, which gets the record that slipped in, fails.
+    let tap = Tap::with_records(2);
+    let (program, rows, once) = (target_program(), tap.path("rows"), tap.path("once"));
+    let script = format!(
+        "mkdir {} || exit 1; exec {} target --out {} --every 0",
+        once.display(),
+        program.display(),
+        rows.display()
+    );
+    let tap = with_script(tap.env("PATH", "/usr/bin:/bin"), &script);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).before(tap.write_late(EARLY, "1")));
+    let run = tap.run();
+    assert_failed(
+        &run,
+        3,
+        "CRITICAL sh has failed (exit status: 1): look at its own error; 0 records that it has not committed stay unread; 1 \
+         record that slipped in before a mark is marked as read and not committed: recordId late",
+    );
+}
+
+#[test]
+fn a_signal_lets_the_target_commit_what_it_has_and_marks_that() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        for follow in [&[][..], &["--follow"]] {
+            let tap = with_waiting_target(Tap::with_records(250).args(follow), "102", &["--every", "0"]);
+            tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).hold());
+            let running = tap.start();
+            let held = hold_target(&tap);
+            tap.sandbox.wait_held(Endpoint::Peek, 2);
+            running.signal(signal);
+            drop(held);
+            let run = running.wait(&tap);
+            assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{}", run.stderr);
+            let first = identities(&tap.records()[..100]);
+            assert_eq!((tap.read(), committed(&tap)), (first.clone(), first), "{}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_tap_at_once_and_the_target_by_the_end_of_its_input() {
+    let tap = with_waiting_target(Tap::with_records(3), "2", &[]);
+    let mut running = tap.start();
+    let held = hold_target(&tap);
+    // Two of the same signal could be taken for one.
+    running.signal(Signal::TERM);
+    running.signal(Signal::INT);
+    let status = running.child.wait().unwrap();
+    assert!(matches!(status.code(), Some(130 | 143)), "{status}");
+    assert_eq!((tap.read(), committed(&tap)), (vec![], vec![]));
+    drop(held);
+    // The target shares the tap's stderr, so its end is the target's end.
+    running.child.stderr.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(tap.read(), []);
+}
+
+#[test]
+fn ctrl_c_in_a_terminal_reaches_the_tap_alone() {
+    let tap = with_waiting_target(Tap::with_records(100).args(&["--follow"]), "50", &["--every", "0"]);
+    let (mut terminal, pts) = pty_process::blocking::open().unwrap();
+    let command = tap.command();
+    let log = fs::File::create(tap.path("log")).unwrap();
+    let mut child = pty_process::blocking::Command::new(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .stderr(log)
+        .spawn(pts)
+        .unwrap();
+    let held = hold_target(&tap);
+    // The terminal sends SIGINT to the whole foreground process group.
+    terminal.write_all(b"\x03").unwrap();
+    drop(held);
+    let log = || fs::read_to_string(tap.path("log")).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{}", log());
+    assert_eq!((tap.unread(), committed(&tap)), (vec![], identities(&tap.records())), "{}", log());
+}
+
+#[test]
+fn follow_starts_a_target_for_each_batch_and_none_while_there_is_nothing() {
+    let tap = Tap::with_records(0).set("pollIntervalSeconds", 0).args(&["--follow"]);
+    let tap = with_target(tap, &[]);
+    let running = tap.start();
+    tap.sandbox.wait_answered(Endpoint::Peek, 5);
+    for mark in 1..=3 {
+        tap.sandbox.write(&tap.stream, "1");
+        tap.sandbox.wait_answered(Endpoint::Mark, mark);
+    }
+    running.signal(Signal::TERM);
+    let run = running.wait(&tap);
+    assert_eq!((run.code, tap.unread(), committed(&tap)), (143, vec![], identities(&tap.records())), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("INFO streamduo-sandbox is started\n").count(), 3, "{}", run.stderr);
+}
+
+#[test]
+fn a_target_that_fails_ends_a_run_that_follows() {
+    let tap = Tap::with_records(1).set("pollIntervalSeconds", 0).args(&["--follow"]);
+    let tap = with_target(tap, &["--crash-at", "1"]);
+    let run = tap.run();
+    assert_eq!((run.code, tap.read()), (3, vec![]), "{}", run.stderr);
+}
+
+#[test]
+fn a_kill_of_the_tap_costs_duplicates_of_a_window_and_no_record() {
+    let tap = Tap::with_records(1_000).set("maxPending", 200);
+    let tap = with_target(tap, &["--every", "0"]);
+    for (endpoint, nth) in [(Endpoint::Peek, 1), (Endpoint::Peek, 2), (Endpoint::Mark, 1), (Endpoint::Mark, 1)] {
+        for applied in [true, false] {
+            let call = tap.sandbox.count(endpoint) + nth;
+            let rule = Rule::on(endpoint).call(call);
+            tap.sandbox.script(if applied { rule.applied().hold() } else { rule.hold() });
+            let mut running = tap.start();
+            tap.sandbox.wait_held(endpoint, call);
+            kill_process(Pid::from_child(&running.child), Signal::KILL).unwrap();
+            running.child.wait().unwrap();
+            // The target shares the tap's stderr, so its end is the target's end.
+            running.child.stderr.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+            assert_marked_is_committed(&tap);
+        }
+    }
+    let run = tap.run();
+    assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+    let committed = committed(&tap);
+    let distinct: BTreeSet<_> = committed.iter().cloned().collect();
+    assert_eq!(distinct, identities(&tap.records()).into_iter().collect());
+    assert!(committed.len() <= 1_000 + 8 * 200, "more than a window of duplicates for a kill");
+}
