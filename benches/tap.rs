@@ -25,10 +25,11 @@ use harness::follow::Followers;
 use harness::measure::{MEASURE, measure};
 use harness::report::Limit::{AtLeast, AtMost};
 use harness::report::{Series, Targets, load, machine, print_table, short};
+use harness::target::{TARGET, acknowledge};
 
 type Scenario = fn(&mut Benchmark) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 11] = [
+const SCENARIOS: [(&str, Scenario); 12] = [
     ("size", size),
     ("sandbox", sandbox),
     ("start", start),
@@ -39,6 +40,7 @@ const SCENARIOS: [(&str, Scenario); 11] = [
     ("tls", tls),
     ("growth", growth),
     ("commit", commit),
+    ("target", target),
     ("follow", follow),
 ];
 
@@ -65,6 +67,9 @@ fn main() -> Result<()> {
         && first == MEASURE
     {
         return measure(sample, program, args);
+    }
+    if args.get(1).is_some_and(|first| first == TARGET) {
+        return acknowledge();
     }
     let options = Options::parse_from(args);
     if !options.bench {
@@ -257,6 +262,28 @@ fn commit(benchmark: &mut Benchmark) -> Result<()> {
     let both = first.wall_ms().median + second.wall_ms().median;
     let times = both / write.wall_ms().median;
     println!("Both runs of `commit` take {} ms, {times:.2} times `write`.", short(both));
+    Ok(())
+}
+
+/// A target that the tap runs, beside `write`.
+fn target(benchmark: &mut Benchmark) -> Result<()> {
+    for (records, runs) in [(50_000, benchmark.runs), (1_000_000, benchmark.few_runs())] {
+        let workload = Workload { records, ..Workload::default() };
+        let mut write = Series::new("`write`, to a file");
+        let mut target = Series::new("into a target that acknowledges at once");
+        for _ in 0..runs {
+            write.push(benchmark.tap.run(&Fixture::start(&workload)?)?);
+            target.push(benchmark.tap.run_target(&Fixture::start(&workload)?)?);
+        }
+        print_table(&format!("{records} records into a target"), &[&write, &target]);
+        if records == 50_000 {
+            let times = target.wall_to(&write);
+            benchmark.targets.check("50,000 into a target: wall, times `write`", AtMost(2.5), times);
+        } else {
+            let more = target.memory_mb().max - write.memory_mb().max;
+            benchmark.targets.check("1,000,000 into a target: most memory, MB more than `write`", AtMost(12.0), more);
+        }
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The tap and the programs that it is compared with. Each run is checked.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +11,7 @@ use streamduo_sandbox::Call;
 use super::client::{Client, Request};
 use super::fixture::{Fixture, Output};
 use super::measure::Sample;
+use super::target::TARGET;
 
 /// The tap under test.
 pub struct Tap {
@@ -50,6 +52,16 @@ impl Tap {
         }
         ensure!(written == fixture.records, "{written} RECORD lines instead of {}", fixture.records);
         Ok(samples)
+    }
+
+    /// Reads the stream into a target that it runs, and that acknowledges at once.
+    pub fn run_target(&self, fixture: &Fixture) -> Result<Sample> {
+        let mut command = Command::new(&self.binary);
+        command.arg("--config").arg(fixture.write("config.json", fixture.config().to_string())?);
+        command.arg("--").arg(env::current_exe()?).arg(TARGET);
+        let output = fixture.run(&command)?;
+        fixture.check(&output, 0, 0).context("run the tap with a target")?;
+        Ok(output.sample)
     }
 
     fn run_with(&self, fixture: &Fixture, config: &Value, state: Option<&Value>) -> Result<Output> {

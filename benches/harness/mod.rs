@@ -7,3 +7,4 @@ pub mod fixture;
 pub mod follow;
 pub mod measure;
 pub mod report;
+pub mod target;

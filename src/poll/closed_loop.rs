@@ -65,6 +65,9 @@ impl ClosedLoop {
                     self.mark_committed(run)?;
                 }
             }
+            if is_new && !is_short {
+                self.load.wait_a_moment(&run.stop)?;
+            }
             let is_full = !is_short && !is_new && !self.load.wait_for_acknowledgement(&run.stop)?;
             if is_short || is_full || !self.load.is_open() {
                 return Ok(is_last);
@@ -128,6 +131,8 @@ impl ClosedLoop {
                     self.lost_marks.move_to(first, count);
                 }
                 Marked::Unknown => self.lost_marks.add(first, count),
+                // Nothing was applied: the next iteration peeks again, and marks what the service then accepts.
+                Marked::Refused => {}
             }
         }
         Ok(())

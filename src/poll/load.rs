@@ -17,6 +17,13 @@ use crate::shutdown::Shutdown;
 /// How often the log says what the tap waits for.
 pub(super) const REMINDER: Duration = Duration::from_secs(10);
 
+/// How long a target may take to acknowledge a window at once.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// How long a target may take at first to acknowledge by itself, once it gets no more.
+const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_PATIENCE: Duration = Duration::from_secs(60);
+
 /// How many ids of records an error names.
 const MAX_NAMED: usize = 10;
 
@@ -49,6 +56,9 @@ pub struct Load {
     pub committed: Committed,
     /// The ids of the records in flight that are marked already: they slipped in before a mark.
     marked_in_flight: Vec<String>,
+    /// After each window.
+    moment: Patience,
+    /// After a window that fills what may be out, before the target's input is ended.
     patience: Patience,
 }
 
@@ -64,7 +74,8 @@ impl Load {
             has_failed: false,
             committed: Committed::default(),
             marked_in_flight: Vec::new(),
-            patience: Patience::new(proof),
+            moment: Patience::new(MOMENT, MOMENT),
+            patience: Patience::new(PATIENCE, MAX_PATIENCE),
         }
     }
 
@@ -124,7 +135,7 @@ impl Load {
             if let Some(event) = self.target.next_event(REMINDER, stop)? {
                 let is_acknowledged = self.note(event);
                 if is_acknowledged && !self.is_input_ended {
-                    self.patience.renew();
+                    self.patience.reward(Duration::ZERO);
                 }
                 return Ok(is_acknowledged);
             }
@@ -134,23 +145,36 @@ impl Load {
         }
     }
 
-    /// Waits until the target has acknowledged something by itself. Returns whether it has, within its [`Patience`].
+    /// Waits a moment for a target that acknowledges at once: what is marked need not be peeked at again with what follows.
+    ///
+    /// # Errors
+    /// [`Stopped`](crate::shutdown::Stopped) when a stop is asked for.
+    pub fn wait_a_moment(&mut self, stop: &Shutdown) -> Result<()> {
+        self.wait_patiently(|load| &mut load.moment, stop).map(drop)
+    }
+
+    /// Waits for a target that has taken a whole window, and gets no more. Returns whether it has acknowledged anything by itself.
     ///
     /// # Errors
     /// [`Stopped`](crate::shutdown::Stopped) when a stop is asked for.
     pub fn wait_for_acknowledgement(&mut self, stop: &Shutdown) -> Result<bool> {
+        self.wait_patiently(|load| &mut load.patience, stop)
+    }
+
+    fn wait_patiently(&mut self, patience: fn(&mut Load) -> &mut Patience, stop: &Shutdown) -> Result<bool> {
         let started = Instant::now();
+        let limit = patience(self).limit;
         while self.is_open()
-            && let Some(left) = self.patience.0.checked_sub(started.elapsed())
+            && let Some(left) = limit.checked_sub(started.elapsed())
             && let Some(event) = self.target.next_event(left, stop)?
         {
             if self.note(event) {
-                self.patience.reward(started.elapsed());
+                patience(self).reward(started.elapsed());
                 return Ok(true);
             }
         }
         if self.is_open() {
-            self.patience.exhaust();
+            patience(self).exhaust();
         }
         Ok(false)
     }
@@ -235,29 +259,24 @@ fn lost(ids: &[String]) -> String {
     format!("; {records} that slipped in before a mark {are} marked as read and not committed: recordId {named}{more}")
 }
 
-/// How long a target that has taken a whole window may take to acknowledge it by itself, before its input is ended. Where it has done
-/// so before, it gets longer; where it has not, it gets no more time.
+/// How long a target gets to acknowledge by itself. One that does so gets longer, up to a limit; one that does not gets no more time.
 #[derive(Debug)]
-struct Patience(Duration);
+struct Patience {
+    limit: Duration,
+    min: Duration,
+    max: Duration,
+}
 
 impl Patience {
-    const FIRST: Duration = Duration::from_secs(1);
-    const MAX: Duration = Duration::from_secs(60);
-
-    fn new(proof: TargetProof) -> Patience {
-        Patience(if proof == TargetProof::State { Patience::FIRST } else { Duration::ZERO })
+    fn new(min: Duration, max: Duration) -> Patience {
+        Patience { limit: min, min, max }
     }
 
     fn reward(&mut self, waited: Duration) {
-        self.0 = (2 * waited).clamp(Patience::FIRST, Patience::MAX);
-    }
-
-    /// It has acknowledged something after all.
-    fn renew(&mut self) {
-        self.0 = self.0.max(Patience::FIRST);
+        self.limit = (2 * waited).clamp(self.min, self.max);
     }
 
     fn exhaust(&mut self) {
-        self.0 = Duration::ZERO;
+        self.limit = Duration::ZERO;
     }
 }

@@ -41,7 +41,7 @@ const KNOWN_PAGE: usize = 100;
 
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
-const TARGET_WINDOW_BYTES: usize = 4 * 1024 * 1024;
+const TARGET_WINDOW_BYTES: usize = 3 * 1024 * 1024;
 
 /// About how long a page may take from its first byte to its last.
 const PAGE_TRANSFER: Duration = Duration::from_secs(3);

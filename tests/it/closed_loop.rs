@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use fastrand::Rng;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
-use crate::tap::{EARLY, Run, Tap, bare_command, identities};
+use crate::tap::{EARLY, Run, Running, Tap, bare_command, identities};
 
 /// The target of the sandbox's program. Cargo builds it next to the tap, where both packages are tested.
 fn target_program() -> PathBuf {
@@ -65,6 +66,12 @@ fn hold_target(tap: &Tap) -> fs::File {
     fs::File::options().write(true).open(tap.path("fifo")).unwrap()
 }
 
+/// Waits for the end of a tap, and of its target: the two share stderr.
+fn wait_for_both(mut running: Running) {
+    running.child.stderr.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+    running.child.wait().unwrap();
+}
+
 /// The run ended with this code and this last line. stdout is empty.
 #[track_caller]
 fn assert_failed(run: &Run, code: i32, fatal: &str) {
@@ -79,8 +86,8 @@ fn every_record_is_committed_once_and_marked_whenever_the_target_acknowledges() 
         ("state", &["--every", "0"]),
         ("exit", &["--silent", "--every", "0"]),
     ];
-    for records in [0, 1, 100, 5_000, 25_000] {
-        thread::scope(|scope| {
+    thread::scope(|scope| {
+        for records in [0, 1, 100, 5_000, 25_000] {
             for (proof, options) in cases {
                 scope.spawn(move || {
                     let tap = Tap::with_records(records).set("maxPending", 4_000).set("targetProof", proof);
@@ -93,8 +100,8 @@ fn every_record_is_committed_once_and_marked_whenever_the_target_acknowledges() 
                     assert_eq!(tap.path("rows").exists(), records > 0, "{case}: an empty stream starts no target");
                 });
             }
-        });
-    }
+        }
+    });
 }
 
 #[test]
@@ -285,11 +292,16 @@ fn a_service_that_fails_ends_the_run_and_what_the_target_has_is_committed_and_ma
     assert_eq!((tap.read(), committed(&tap)), (first.clone(), first));
 }
 
+/// The name of a fault, and the rule that causes it.
+type Fault = (&'static str, fn(Rule) -> Rule);
+
+/// Ways in which the answer to a mark gets lost.
+const LOST_ANSWERS: [Fault; 3] =
+    [("closed", Rule::close), ("cut", Rule::cut), ("503", |rule| rule.status(503).header("retry-after", "0"))];
+
 #[test]
 fn a_lost_answer_to_a_mark_costs_no_record_and_no_duplicate() {
-    let faults: [(&str, fn(Rule) -> Rule); 3] =
-        [("closed", Rule::close), ("cut", Rule::cut), ("503", |rule| rule.status(503).header("retry-after", "0"))];
-    for (fault, lose_answer) in faults {
+    for (fault, lose_answer) in LOST_ANSWERS {
         for applied in [true, false] {
             for every in ["0", "1"] {
                 let tap = Tap::with_records(500).set("maxPending", 200).set("maxRetries", 5);
@@ -374,8 +386,7 @@ fn a_second_signal_ends_the_tap_at_once_and_the_target_by_the_end_of_its_input()
     assert!(matches!(status.code(), Some(130 | 143)), "{status}");
     assert_eq!((tap.read(), committed(&tap)), (vec![], vec![]));
     drop(held);
-    // The target shares the tap's stderr, so its end is the target's end.
-    running.child.stderr.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+    wait_for_both(running);
     assert_eq!(tap.read(), []);
 }
 
@@ -433,12 +444,10 @@ fn a_kill_of_the_tap_costs_duplicates_of_a_window_and_no_record() {
             let call = tap.sandbox.count(endpoint) + nth;
             let rule = Rule::on(endpoint).call(call);
             tap.sandbox.script(if applied { rule.applied().hold() } else { rule.hold() });
-            let mut running = tap.start();
+            let running = tap.start();
             tap.sandbox.wait_held(endpoint, call);
-            kill_process(Pid::from_child(&running.child), Signal::KILL).unwrap();
-            running.child.wait().unwrap();
-            // The target shares the tap's stderr, so its end is the target's end.
-            running.child.stderr.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+            running.signal(Signal::KILL);
+            wait_for_both(running);
             assert_marked_is_committed(&tap);
         }
     }
@@ -448,4 +457,79 @@ fn a_kill_of_the_tap_costs_duplicates_of_a_window_and_no_record() {
     let distinct: BTreeSet<_> = committed.iter().cloned().collect();
     assert_eq!(distinct, identities(&tap.records()).into_iter().collect());
     assert!(committed.len() <= 1_000 + 8 * 200, "more than a window of duplicates for a kill");
+}
+
+/// A stream that is loaded in spite of targets that crash, kills of the tap, lost answers and late records.
+pub struct Chaos {
+    pub tap: Tap,
+    runs: usize,
+}
+
+impl Chaos {
+    pub fn new(tap: Tap) -> Chaos {
+        Chaos { tap, runs: 0 }
+    }
+
+    /// Runs the tap once, with faults. Nothing is marked that is not committed.
+    pub fn run(&mut self, random: &mut Rng) {
+        let tap = &self.tap;
+        let mut options = vec!["--every".to_owned(), random.usize(..4).to_string()];
+        if random.bool() {
+            let crash_by = *random.choice(&["fail", "exit", "kill"]).unwrap();
+            let crash = ["--crash-at", &random.usize(1..1_500).to_string(), "--crash-by", crash_by];
+            options.extend(crash.map(str::to_owned));
+        }
+        let (_, lose_answer) = *random.choice(&LOST_ANSWERS).unwrap();
+        let rule = Rule::on(Endpoint::Mark).call(tap.sandbox.count(Endpoint::Mark) + random.usize(1..4));
+        tap.sandbox.script(lose_answer(if random.bool() { rule.applied() } else { rule }));
+        // Before a peek: a record that slips in between peek and mark is lost with a target that crashes.
+        let (stream, late) = (tap.stream.clone(), format!("late-{}", self.runs));
+        let peek = tap.sandbox.count(Endpoint::Peek) + random.usize(1..6);
+        tap.sandbox.script(Rule::on(Endpoint::Peek).call(peek).before(move |service| {
+            service.write_as(&stream, &late, EARLY, "1");
+        }));
+        let kill_at = (random.usize(..3) == 0).then(|| tap.sandbox.count(Endpoint::Peek) + random.usize(1..8));
+        let mut command = tap.command();
+        command.arg("--").arg(target_program()).args(["target", "--out"]).arg(tap.path("rows")).args(options);
+        let mut running = tap.start_command(&mut command);
+        if let Some(peek) = kill_at {
+            // The run may end before.
+            while tap.sandbox.count(Endpoint::Peek) < peek && running.child.try_wait().unwrap().is_none() {
+                thread::yield_now();
+            }
+            // Ignore the error: it has ended.
+            let _ = running.child.kill();
+        }
+        wait_for_both(running);
+        assert_marked_is_committed(tap);
+        self.runs += 1;
+    }
+
+    /// Runs the tap without faults, until nothing is unread. Then every record is committed. Returns how many records there are,
+    /// and how many came again.
+    pub fn finish(&self) -> (usize, usize) {
+        let tap = &self.tap;
+        let mut command = tap.command();
+        command.arg("--").arg(target_program()).args(["target", "--every", "1", "--out"]).arg(tap.path("rows"));
+        // The faults of earlier runs that did not happen yet may still happen.
+        for _ in 0..20 {
+            tap.run_command(&mut command);
+            assert_marked_is_committed(tap);
+        }
+        assert_eq!(tap.unread(), []);
+        let committed = committed(tap);
+        let distinct: BTreeSet<_> = committed.iter().cloned().collect();
+        assert_eq!(distinct, identities(&tap.records()).into_iter().collect());
+        (distinct.len(), committed.len() - distinct.len())
+    }
+}
+
+#[test]
+fn nothing_is_ever_marked_that_is_not_committed() {
+    let mut random = Rng::with_seed(1);
+    let mut chaos = Chaos::new(Tap::with_records(3_000).set("maxPending", 300).set("maxRetries", 5));
+    for _ in 0..12 {
+        chaos.run(&mut random);
+    }
+    chaos.finish();
 }

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
+use crate::closed_loop::Chaos;
 use crate::tap::{EARLY, Run, Running, Tap, written_identity};
 
 /// The number of streams that are read at the same time. Most of the time each waits for a retry.
@@ -47,10 +48,10 @@ fn nothing_is_lost_in_a_soak() {
             scope.spawn(move || {
                 let mut random = Rng::with_seed(seed.wrapping_add(stream as u64));
                 while Instant::now() < end {
-                    if random.u8(..4) == 0 {
-                        Soak::on_thin_link(&mut random).drain(&mut random, tally);
-                    } else {
-                        Soak::new(&mut random).run(&mut random, tally);
+                    match random.u8(..8) {
+                        0..2 => Soak::on_thin_link(&mut random).drain(&mut random, tally),
+                        2..4 => run_targets(&mut random, tally),
+                        _ => Soak::new(&mut random).run(&mut random, tally),
                     }
                 }
             });
@@ -68,6 +69,24 @@ fn nothing_is_lost_in_a_soak() {
         get(&tally.duplicates)
     )
     .unwrap();
+}
+
+/// Loads a stream by taps that run the target.
+fn run_targets(random: &mut Rng, tally: &Tally) {
+    let tap = Tap::with_records(random.usize(1..2_000))
+        .set("maxPending", random.usize(1..500))
+        .set("maxRetries", random.usize(..4))
+        .set("requestTimeoutSeconds", 2);
+    let mut chaos = Chaos::new(tap);
+    for _ in 0..random.usize(1..8) {
+        chaos.run(random);
+        tally.runs.fetch_add(1, Ordering::Relaxed);
+        tally.faults.fetch_add(2, Ordering::Relaxed);
+    }
+    let (records, duplicates) = chaos.finish();
+    tally.streams.fetch_add(1, Ordering::Relaxed);
+    tally.records.fetch_add(records, Ordering::Relaxed);
+    tally.duplicates.fetch_add(duplicates, Ordering::Relaxed);
 }
 
 /// A stream, its tap, and what its target has received.
