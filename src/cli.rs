@@ -10,7 +10,9 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0        the stream is drained, or what was asked for is printed
   1        the run failed; what was not delivered is not marked as read (but with acknowledge `read`)
-  2        the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong
+  2        the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong, or
+           the target cannot be started
+  3        the target failed, or did not commit everything; what it has committed is marked as read
   128 + n  stopped by signal n (143: SIGTERM, 130: SIGINT)
 
 Environment:
@@ -18,8 +20,8 @@ Environment:
   TAP_STREAMDUO_LOGLEVEL   DEBUG, INFO, WARNING, ERROR or CRITICAL; else LOGLEVEL, else RUST_LOG, else INFO
   HTTPS_PROXY, NO_PROXY    the proxy, as other programs read it";
 
-/// Singer tap for StreamDuo: writes the unread records of a stream to stdout, and marks them as read once they are
-/// delivered.
+/// Singer tap for StreamDuo: writes the unread records of a stream to stdout, or into a target that it runs, and marks them
+/// as read once they are delivered.
 #[derive(Debug, Parser)]
 #[command(name = "tap-streamduo", version, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Args {

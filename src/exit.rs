@@ -11,8 +11,8 @@ pub enum Exit {
     Success,
     /// 1: the run failed; no undelivered record was marked as read, except in `read` mode.
     Failure,
-    /// 2: the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong; no request
-    /// was made.
+    /// 2: the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong, or the target
+    /// cannot be started; the stream is untouched.
     /// clap ends a wrong command line with the same number.
     Usage,
     /// 3: a target that the tap ran failed, or did not commit everything; what it has committed was marked.

@@ -116,6 +116,41 @@
 //! }
 //! ```
 //!
+//! Where the tap runs the target, only a STATE that the target has printed proves anything, or its good exit, never the STATE that
+//! was written to it:
+//!
+//! ```
+//! # use tap_streamduo::record::{Committed, InFlight, ReturnedCheckpoint};
+//! fn right(in_flight: &mut InFlight, printed: &ReturnedCheckpoint, committed: &mut Committed) -> bool {
+//!     in_flight.acknowledge(printed, committed)
+//! }
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # use tap_streamduo::record::{Committed, InFlight};
+//! fn wrong(in_flight: &mut InFlight, committed: &mut Committed) -> bool {
+//!     let written = in_flight.add(Vec::new());
+//!     in_flight.acknowledge(&written, committed)
+//! }
+//! ```
+//!
+//! ```
+//! # use std::process::ExitStatus;
+//! # use tap_streamduo::record::{Committed, GoodExit, InFlight};
+//! fn right(in_flight: &mut InFlight, status: ExitStatus, committed: &mut Committed) {
+//!     if let Some(exit) = GoodExit::of(status) {
+//!         in_flight.acknowledge_all(exit, committed);
+//!     }
+//! }
+//! ```
+//!
+//! ```compile_fail,E0423
+//! # use tap_streamduo::record::{Committed, GoodExit, InFlight};
+//! fn wrong(in_flight: &mut InFlight, committed: &mut Committed) {
+//!     in_flight.acknowledge_all(GoodExit(()), committed);
+//! }
+//! ```
+//!
 //! The answer to a mark is written without a right to mark more:
 //!
 //! ```
@@ -145,7 +180,7 @@
 //! - [`record`]: what a record is, and the proof that it was delivered.
 //! - [`streamduo`]: the service: HTTP, tokens, retries, page sizes, prefetch.
 //! - [`singer`]: the format: messages, STATE, catalog, schema, and the way to stdout.
-//! - [`poll`]: the loop, a file for each mode.
+//! - [`poll`]: the loop, a file for each mode; and the target that the tap runs.
 //! - [`commands`] wires them. All may use [`logging`], [`metrics`] and [`shutdown`] (signals). [`cli`], [`about`] and [`exit`]
 //!   are the program's command line and exit codes.
 

@@ -348,7 +348,8 @@ fn follow_is_refused_in_commit_mode() {
     tap.run().assert_refused(
         &tap,
         2,
-        "--follow does not go with `acknowledge` `commit` yet: run the tap from cron instead",
+        "--follow does not go with `acknowledge` `commit`, unless the tap runs the target: `tap-streamduo -c config.json \
+         --follow -- target-x`",
     );
 }
 

@@ -36,7 +36,7 @@ fn help_and_version_go_to_stdout() {
     {
         assert!(help.contains(option), "{option}");
     }
-    for code in ["0 ", "1 ", "2 ", "128 + n"] {
+    for code in ["0 ", "1 ", "2 ", "3 ", "128 + n"] {
         assert!(help.contains(&format!("\n  {code}")), "exit code {code}");
     }
 }

@@ -267,7 +267,7 @@ fn good_end() -> impl Strategy<Value = (TargetProof, AtEnd)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_marked_that_the_target_has_not_committed(
