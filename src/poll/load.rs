@@ -65,6 +65,11 @@ pub struct Load {
 impl Load {
     /// Nothing is started yet.
     pub fn new(target: Box<dyn Target>, proof: TargetProof) -> Load {
+        // A target whose exit is the proof is not waited for before its input is ended.
+        let patience = |min, max| match proof {
+            TargetProof::State => Patience::new(min, max),
+            TargetProof::Exit => Patience::new(Duration::ZERO, Duration::ZERO),
+        };
         Load {
             target,
             proof,
@@ -74,8 +79,8 @@ impl Load {
             has_failed: false,
             committed: Committed::default(),
             marked_in_flight: Vec::new(),
-            moment: Patience::new(MOMENT, MOMENT),
-            patience: Patience::new(PATIENCE, MAX_PATIENCE),
+            moment: patience(MOMENT, MOMENT),
+            patience: patience(PATIENCE, MAX_PATIENCE),
         }
     }
 
@@ -104,10 +109,12 @@ impl Load {
     /// # Errors
     /// When the target cannot be started.
     pub fn cover(&mut self, records: Vec<Fingerprint>, out: &mut Output) -> Result<()> {
-        if matches!(self.phase, Phase::Idle) {
-            self.is_input_ended = false;
+        match self.phase {
+            Phase::Idle => (self.phase, self.is_input_ended) = (Phase::Taking, false),
+            Phase::Taking | Phase::Committing => self.phase = Phase::Taking,
+            // The target does not get them, and so does not acknowledge them.
+            Phase::Closed | Phase::Ended { .. } => {}
         }
-        self.phase = Phase::Taking;
         out.set_checkpoint(self.in_flight.add(records));
         out.write_state()
     }

@@ -1,6 +1,7 @@
 //! The loop that keeps the promise: a record is marked as read only after it has been delivered (but with `acknowledge: read`).
 //!
-//! There is a mode, and a file, for each value of `acknowledge`. To add one:
+//! There is a mode, and a file, for each value of `acknowledge`, and one for a target that the tap runs (`closed_loop.rs`, over `load.rs`
+//! and `target.rs`). To add one:
 //!
 //! 1. Write `src/poll/<mode>.rs` with a type that implements `Mode`. `read.rs` is the shortest one.
 //! 2. Add a variant to [`Acknowledge`] in `src/config/mod.rs`. Its word in a config file follows from its name, its meaning in

@@ -2,7 +2,8 @@
 //!
 //! The service keeps the read status itself, so in `write` and `read` mode a bookmark only says whose it is. In `commit` mode
 //! it says which records it covers. A target prints a STATE once it has committed everything before it, so a STATE that comes
-//! back proves that those records are committed. Everything else in a state passes byte for byte; only white space between tokens
+//! back proves that those records are committed. Where the tap runs the target, a STATE is a checkpoint of this run, and comes back in
+//! the same run. Everything else in a state passes byte for byte; only white space between tokens
 //! goes, if it holds a line break.
 
 use std::path::Path;
