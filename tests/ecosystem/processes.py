@@ -25,6 +25,11 @@ PATH = f"{TAP.parent}:/usr/local/bin:/usr/bin:/bin"
 TIMEOUT = 900
 
 
+def is_set(switch):
+    """Whether an environment variable such as ECOSYSTEM_ALL switches something on."""
+    return os.environ.get(switch, "0") not in ("", "0")
+
+
 def environment(**more):
     """This process's environment with these variables, but without settings of the tap, Meltano, PostgreSQL and Python."""
     prefixes = ("TAP_STREAMDUO", "MELTANO_", "PG", "SINGER_SDK_", "VIRTUAL_ENV", "PYTHON")

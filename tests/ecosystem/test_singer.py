@@ -37,7 +37,8 @@ def test_singer_check_tap_accepts_a_first_run_and_one_with_its_state(singer_prog
     def check_tap(output):
         """Returns the number of records that it counts. (With `--tap` it would start the tap itself, but it looks at the result
         before it has read everything.)"""
-        said = run([singer_programs / "singer-check-tap"], input=output).stdout
+        # It makes a folder where it runs.
+        said = run([singer_programs / "singer-check-tap"], input=output, cwd=tmp_path).stdout
         return int(re.search(r"^ *(\d+) record messages", said, re.MULTILINE)[1])
 
     sandbox = Sandbox(250)
