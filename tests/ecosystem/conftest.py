@@ -1,5 +1,6 @@
 """What the checks share: virtual environments, a clone of the repository, and an end of everything that a check starts."""
 
+import functools
 import hashlib
 import re
 import signal
@@ -9,6 +10,7 @@ import pytest
 
 pytest.register_assert_rewrite("rows")
 
+import postgres
 from processes import HERE, KEPT, ROOT, end, is_set, run, running
 from rows import parse
 
@@ -76,6 +78,18 @@ def read_duckdb(duckdb_programs):
         return found["rows"], found["types"]
 
     return read
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    with postgres.serve() as server:
+        yield server
+
+
+@pytest.fixture
+def new_table(postgres_programs, postgres_server, tmp_path):
+    """Makes a table, given the name of its schema and settings of the target."""
+    return functools.partial(postgres.Table, postgres_programs, postgres_server, tmp_path)
 
 
 @pytest.fixture

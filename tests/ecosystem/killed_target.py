@@ -34,6 +34,7 @@ if os.environ["KILL"] == "after-a-state":
         for line in sys.stdin.buffer:
             child.stdin.write(line)
             child.stdin.flush()
+        child.stdin.close()
     except BrokenPipeError:
         # The other thread has killed the real loader, and this process is next.
         pass

@@ -13,7 +13,7 @@ import tempfile
 import pytest
 
 from processes import environment, is_set, run
-from rows import parse_lines
+from rows import parse_lines, write_json
 
 
 @contextlib.contextmanager
@@ -103,6 +103,11 @@ class Server:
         command = f"--command=select to_json(row) from ({sql}) row"
         return parse_lines(run([*psql, command], env=environment(**variables)).stdout)
 
+    def rows(self, table):
+        """All rows of a table, without the target's own columns."""
+        rows = self.query(f"select * from {table}")
+        return [{name: value for name, value in row.items() if not name.startswith("_sdc_")} for row in rows]
+
     def column_types(self, table):
         schema, name = table.split(".")
         rows = self.query(
@@ -115,6 +120,33 @@ class Server:
     def target_config(self):
         names = ["port", "user", "password", "database"]
         return {"host": "127.0.0.1"} | {name: getattr(self, name) for name in names}
+
+
+class Table:
+    """A table in a database schema of its own, and the target that loads into it."""
+
+    def __init__(self, programs, server, folder, schema, **settings):
+        self.server = server
+        self.name = f"{schema}.records"
+        config = write_json(folder / f"{schema}.json", server.target_config | {"default_target_schema": schema} | settings)
+        self.target = [programs / "target-postgres", "--config", config]
+
+    def load(self, output, **variables):
+        """Loads the tap's output and returns all rows loaded so far."""
+        run(self.target, input=output, env=environment(**variables))
+        return self.rows()
+
+    def rows(self):
+        return self.server.rows(self.name)
+
+    def instants(self):
+        """The instant of each record, if its time stamp is in the time zone of the server."""
+        instant = '"recordTimeStampISO" at time zone current_setting(\'TimeZone\')'
+        rows = self.server.query(f'select "recordId", {instant} as instant from {self.name}')
+        return {row["recordId"]: row["instant"] for row in rows}
+
+    def types(self):
+        return self.server.column_types(self.name)
 
 
 def free_port():

@@ -6,7 +6,7 @@ import urllib.parse
 import urllib.request
 
 from processes import SANDBOX, TAP, run, start
-from rows import parse, write_json
+from rows import identity, parse, write_json
 
 READ_RECORDS = "https://api.streamduo.com/read:records"
 MANAGE_STREAMS = "https://api.streamduo.com/manage:streams"
@@ -65,6 +65,11 @@ class Sandbox:
     def records(self, stream=None):
         """All records of the stream, as unread as the tap saw them."""
         return [record | {"readStatus": "false"} for record in self._records("LAST_N", stream)]
+
+    def marked(self):
+        """The records that are marked as read, as unread as the tap saw them."""
+        unread = set(map(identity, self._records("UNREAD", None)))
+        return [record for record in self.records() if identity(record) not in unread]
 
     def unread(self, stream=None):
         """The number of unread records."""

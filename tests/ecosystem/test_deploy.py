@@ -1,109 +1,158 @@
-"""deploy/: the scripts work as a scheduler runs them, and systemd and Kubernetes accept their files."""
+"""deploy/: every command works as cron, systemd and Kubernetes run it, and systemd and Kubernetes accept their files."""
 
 import fcntl
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
 
-from processes import PATH, ROOT, TIMEOUT, environment, run, start
+from processes import PATH, ROOT, TAP, TIMEOUT, environment, run, start
 from rows import assert_loaded, read_lines, write_json
 from sandbox import Sandbox
 
 DEPLOY = ROOT / "deploy"
 
 
+def test_cron_loads_each_stream_and_lets_no_second_run_of_it_in(jsonl_programs, tmp_path):
+    etc, var = tmp_path / "etc", tmp_path / "var"
+    etc.mkdir()
+    var.mkdir()
+    sandbox = Sandbox()
+    streams = {name: sandbox.create_stream(name) for name in ["orders", "prices"]}
+    for count, (name, stream) in enumerate(streams.items(), start=12):
+        sandbox.write((f'{{"{name}": {number}}}' for number in range(count)), stream)
+        write_json(etc / f"{name}.json", sandbox.config | {"streamId": stream, "streamName": name})
+    write_json(etc / "target-jsonl.json", {"destination_path": str(var), "do_timestamp_file": False})
+
+    text = (DEPLOY / "streamduo.cron").read_text().replace("/etc/streamduo/", f"{etc}/").replace("/var/lib/streamduo/", f"{var}/")
+    [path] = re.findall(r"^PATH=(.+)$", text, re.MULTILINE)
+    lines = re.findall(r"^(?:\S+ ){5}streamduo (.+)$", text, re.MULTILINE)
+    assert len(lines) == len(streams)
+
+    def run_line(line, code=0):
+        # As cron does it.
+        variables = {"PATH": f"{TAP.parent}:{jsonl_programs}:{path}", "HOME": str(tmp_path), "SHELL": "/bin/sh"}
+        ended = run(["/bin/sh", "-c", line], env=variables, cwd=tmp_path, code=code)
+        # Cron sends a mail with what a line prints.
+        assert ended.stdout + ended.stderr == ""
+
+    for line, (name, stream) in zip(lines, streams.items()):
+        with open(var / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            run_line(line, code=1)
+        assert not (var / f"{name}.jsonl").exists()
+        run_line(line)
+        assert sandbox.unread(stream) == 0
+        assert_loaded(read_lines(var / f"{name}.jsonl"), sandbox.records(stream))
+        assert "marked as read" in (var / f"{name}.log").read_text()
+
+
 @pytest.fixture
-def target(jsonl_programs, tmp_path):
-    """The command of a target that loads into `tmp_path`."""
-    config = write_json(tmp_path / "target.json", {"destination_path": str(tmp_path), "do_timestamp_file": False})
-    return [jsonl_programs / "target-jsonl", "--config", config]
+def run_unit(jsonl_programs, tmp_path):
+    """Starts what a systemd service starts, with the settings of this sandbox."""
+
+    def run_unit(name, sandbox):
+        [words] = re.findall(r"^ExecStart=(.+)$", (DEPLOY / "systemd" / name).read_text(), re.MULTILINE)
+        write_json(tmp_path / "config.json", sandbox.config)
+        program, *words = shlex.split(words.replace("%d", str(tmp_path)))
+        assert program == "/usr/local/bin/tap-streamduo"
+        variables = environment(PATH=f"{jsonl_programs}:{PATH}")
+        return start(["tap-streamduo", *words], env=variables, cwd=tmp_path)
+
+    return run_unit
 
 
-def loaded(folder):
-    file = folder / "records.jsonl"
-    return read_lines(file) if file.exists() else []
+def loaded_files(folder):
+    return [row for path in folder.glob("records-*.jsonl") for row in read_lines(path)]
 
 
-def test_load_sh_loads_once_and_marks_in_the_next_run(target, tmp_path):
-    def load(config, *target, **options):
-        run([DEPLOY / "load.sh", config, tmp_path, *target], **({"env": environment(PATH=PATH), "cwd": tmp_path} | options))
-
+def test_the_load_unit_loads_all_and_marks_it(run_unit, tmp_path):
     sandbox = Sandbox(250)
-    write_json(tmp_path / "config.json", sandbox.config)
-    load("config.json", *target)
-    assert_loaded(loaded(tmp_path), sandbox.records())
-    assert sandbox.unread() == 250
-
-    # A run whose target fails marks what earlier runs have loaded, and leaves the rest unread.
-    sandbox.write(['{"new": 1}', '{"new": 2}'])
-    load("config.json", "sh", "-c", "cat > /dev/null; exit 3", code=3)
-    assert sandbox.unread() == 2
-
-    # Settings may come from the environment alone.
-    load("ENV", *target, env=environment(PATH=PATH, **sandbox.variables), cwd="/")
-    assert_loaded(loaded(tmp_path), sandbox.records())
-    load("config.json", *target)
+    assert run_unit("streamduo-load@.service", sandbox).wait(TIMEOUT) == 0
     assert sandbox.unread() == 0
-    assert_loaded(loaded(tmp_path), sandbox.records())
+    assert_loaded(loaded_files(tmp_path), sandbox.records())
 
 
-def test_load_sh_lets_no_second_run_in(target, tmp_path):
-    config = write_json(tmp_path / "config.json", Sandbox(12).config)
-    with open(tmp_path / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        ended = run([DEPLOY / "load.sh", config, tmp_path, *target], env=environment(PATH=PATH))
-    assert "another run is under way" in ended.stderr
-    assert loaded(tmp_path) == []
+def test_the_follow_unit_loses_nothing_when_it_is_stopped(run_unit, tmp_path):
+    sandbox = Sandbox(250)
+    unit = run_unit("streamduo-follow@.service", sandbox)
+    stop_once_drained(unit, sandbox)
+    assert_loaded(loaded_files(tmp_path), sandbox.records())
 
 
-def test_follow_sh_loses_nothing_when_it_is_stopped(target, tmp_path):
-    """Stops it while the pipe holds all that the tap has marked: the target starts only once there is a file `go`."""
-    sandbox = Sandbox(100)
-    config = write_json(tmp_path / "config.json", sandbox.config | {"pollIntervalSeconds": 0})
-    waiting_target = ["sh", "-c", 'until [ -e go ]; do sleep 0.01; done; exec "$@"', "sh", *target]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    follow = start([DEPLOY / "follow.sh", config, *waiting_target], env=environment(PATH=PATH), cwd=tmp_path, **quiet)
-    wait_until_all_is_read(sandbox)
-    sandbox.write(f'{{"new": {number}}}' for number in range(30))
-    wait_until_all_is_read(sandbox)
-    assert loaded(tmp_path) == []
-    # Like systemd with KillMode=mixed.
-    os.kill(follow.pid, signal.SIGTERM)
-    (tmp_path / "go").touch()
-    assert follow.wait(TIMEOUT) == 128 + signal.SIGTERM
-    assert_loaded(loaded(tmp_path), sandbox.records())
-
-
-def wait_until_all_is_read(sandbox):
+def stop_once_drained(process, sandbox):
+    """Stops it as systemd with KillMode=mixed and Kubernetes do: SIGTERM goes to this process alone."""
     deadline = time.monotonic() + 120
     while sandbox.unread() > 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(TIMEOUT) == 128 + signal.SIGTERM
+    assert sandbox.unread() == 0
 
 
 def test_systemd_accepts_the_units(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("there is no systemd-analyze")
+    program = tmp_path / "tap-streamduo"
+    program.touch(0o755)
     units = ["streamduo-load@.service", "streamduo-load@.timer", "streamduo-follow@.service"]
     for name in units:
-        # It checks that the scripts exist.
-        text = (DEPLOY / "systemd" / name).read_text().replace("/usr/local/lib/streamduo", str(DEPLOY))
+        # It checks that the program exists.
+        text = (DEPLOY / "systemd" / name).read_text().replace("/usr/local/bin/tap-streamduo", str(program))
         (tmp_path / name).write_text(text)
     for name in units:
         ended = run(["systemd-analyze", "verify", "--man=no", tmp_path / name.replace("@", "@orders")])
         assert ended.stderr == ""
 
 
-def test_kubernetes_accepts_the_manifest(kubernetes_programs, readme_settings):
-    manifest = DEPLOY / "kubernetes" / "cronjob.yaml"
-    run([kubernetes_programs / "kubernetes-validate", "--strict", manifest])
-    read = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1])))))"
-    secret, _, job = json.loads(run([kubernetes_programs / "python", "-c", read, manifest]).stdout)
-    assert set(secret["stringData"]) <= {f"TAP_STREAMDUO_{name.upper()}" for name in readme_settings}
-    # Two jobs must not read one stream at the same time.
-    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+@pytest.fixture
+def manifests(kubernetes_programs):
+    """The manifests by their kind, each valid."""
+    read = "import json, sys, yaml; print(json.dumps([yaml.safe_load(open(path)) for path in sys.argv[1:]]))"
+    files = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    for file in files:
+        run([kubernetes_programs / "kubernetes-validate", "--strict", file])
+    found = json.loads(run([kubernetes_programs / "python", "-c", read, *files]).stdout)
+    return {manifest["kind"]: manifest for manifest in found}
+
+
+def test_kubernetes_accepts_the_manifests(manifests, readme_settings):
+    secret, job, follower = manifests["Secret"], manifests["CronJob"]["spec"], manifests["Deployment"]["spec"]
+    settings = [name for name in secret["stringData"] if name.startswith("TAP_")]
+    assert set(settings) <= {f"TAP_STREAMDUO_{name.upper()}" for name in readme_settings}
+    # Two taps must not read one stream at the same time.
+    assert job["concurrencyPolicy"] == "Forbid"
+    assert (follower["replicas"], follower["strategy"]) == (1, {"type": "Recreate"})
+    for template in [job["jobTemplate"]["spec"]["template"], follower["template"]]:
+        pod = template["spec"]
+        assert "volumes" not in pod
+        [container] = pod["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": secret["metadata"]["name"]}}]
+
+
+def command(template):
+    return template["spec"]["containers"][0]["command"]
+
+
+def test_the_containers_load_all_and_mark_it(manifests, postgres_programs, postgres_server):
+    load = command(manifests["CronJob"]["spec"]["jobTemplate"]["spec"]["template"])
+    follow = command(manifests["Deployment"]["spec"]["template"])
+    sandbox = Sandbox(250)
+    variables = dict(manifests["Secret"]["stringData"])
+    variables |= {name: value for name, value in sandbox.variables.items() if name != "TAP_STREAMDUO_STREAMNAME"}
+    variables |= {f"TARGET_POSTGRES_{name.upper()}": value for name, value in postgres_server.target_config.items()}
+    env = environment(PATH=f"{postgres_programs}:{PATH}", **variables)
+
+    run(load, env=env)
+    assert sandbox.unread() == 0
+    assert_loaded(postgres_server.rows("streamduo.orders"), sandbox.records())
+
+    sandbox.write(f'{{"new": {number}}}' for number in range(30))
+    stop_once_drained(start(follow, env=env), sandbox)
+    assert_loaded(postgres_server.rows("streamduo.orders"), sandbox.records())

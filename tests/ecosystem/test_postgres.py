@@ -1,51 +1,11 @@
 """target-postgres loads every record into a real PostgreSQL."""
 
-import functools
 import json
 
 import pytest
 
-import postgres
-from processes import environment, run
-from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, parse, write_json
+from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, parse
 from sandbox import Sandbox, run_tap
-
-
-@pytest.fixture(scope="session")
-def server():
-    with postgres.serve() as server:
-        yield server
-
-
-class Table:
-    """A table in a database schema of its own, and the target that loads into it."""
-
-    def __init__(self, programs, server, folder, schema, **settings):
-        self.target = programs / "target-postgres"
-        self.server = server
-        self.name = f"{schema}.records"
-        self.config = write_json(folder / f"{schema}.json", server.target_config | {"default_target_schema": schema} | settings)
-
-    def load(self, output, **variables):
-        """Loads the tap's output and returns all rows loaded so far, without the target's own columns."""
-        run([self.target, "--config", self.config], input=output, env=environment(**variables))
-        rows = self.server.query(f"select * from {self.name}")
-        return [{name: value for name, value in row.items() if not name.startswith("_sdc_")} for row in rows]
-
-    def instants(self):
-        """The instant of each record, if its time stamp is in the time zone of the server."""
-        instant = '"recordTimeStampISO" at time zone current_setting(\'TimeZone\')'
-        rows = self.server.query(f'select "recordId", {instant} as instant from {self.name}')
-        return {row["recordId"]: row["instant"] for row in rows}
-
-    def types(self):
-        return self.server.column_types(self.name)
-
-
-@pytest.fixture
-def new_table(postgres_programs, server, tmp_path):
-    """Makes a table, given the name of its schema and settings of the target."""
-    return functools.partial(Table, postgres_programs, server, tmp_path)
 
 
 def test_default_settings(new_table, tmp_path):
