@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
 
@@ -87,6 +88,16 @@ pub enum Format {
 }
 
 impl Args {
+    /// Reads the command line, and ends the program where it is wrong.
+    pub fn read() -> Args {
+        let args = Args::parse();
+        // clap takes `--` with nothing behind it for no target.
+        if args.target.is_empty() && std::env::args_os().any(|word| word == "--") {
+            Args::command().error(ErrorKind::TooFewValues, "there is no target after `--`").exit();
+        }
+        args
+    }
+
     /// The man page, in roff.
     ///
     /// # Errors

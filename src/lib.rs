@@ -129,7 +129,7 @@
 //! ```compile_fail,E0308
 //! # use tap_streamduo::record::{Committed, InFlight};
 //! fn wrong(in_flight: &mut InFlight, committed: &mut Committed) -> bool {
-//!     let written = in_flight.add(Vec::new());
+//!     let written = in_flight.add(Vec::new(), Vec::new());
 //!     in_flight.acknowledge(&written, committed)
 //! }
 //! ```
@@ -137,8 +137,8 @@
 //! ```
 //! # use std::process::ExitStatus;
 //! # use tap_streamduo::record::{Committed, GoodExit, InFlight};
-//! fn right(in_flight: &mut InFlight, status: ExitStatus, committed: &mut Committed) {
-//!     if let Some(exit) = GoodExit::of(status) {
+//! fn right(in_flight: &mut InFlight, status: ExitStatus, has_read_all: bool, committed: &mut Committed) {
+//!     if let Some(exit) = GoodExit::of(status, has_read_all) {
 //!         in_flight.acknowledge_all(exit, committed);
 //!     }
 //! }

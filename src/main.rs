@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use log::warn;
 use tap_streamduo::cli::Args;
 use tap_streamduo::exit::Exit;
@@ -10,7 +9,7 @@ use tap_streamduo::shutdown::Stopped;
 use tap_streamduo::{commands, logging};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::read();
     logging::init();
     let exit = match commands::run(&args) {
         Ok(()) => Exit::Success,

@@ -4,8 +4,9 @@
 //! by itself, the loop ends its input: every target then commits, prints its last STATE and ends. If there is more, the target is
 //! started again.
 //!
-//! A mark hits the oldest unread records at that moment, so a peek goes before each. After a lost answer the next mark waits until
-//! nothing is in flight: should the service apply both, they hit what is committed, or what nobody has seen and a look back finds.
+//! A mark hits the oldest unread records at that moment, so the loop peeks before each mark. While a lost mark may still be applied, the
+//! loop marks nothing until the target has ended. If the service applies both marks then, they hit committed records, or records that
+//! nobody has seen: a look back delivers those.
 
 use anyhow::Result;
 use log::warn;
@@ -46,9 +47,9 @@ impl ClosedLoop {
             if page.is_empty() && !self.load.is_running() {
                 return Ok(());
             }
-            let is_last = self.feed(page, run)?;
+            let is_last = self.fill(page, run)?;
             self.settle(run)?;
-            if is_last && run.out.ledger.unmarked() == 0 {
+            if is_last && run.out.ledger.unmarked() == 0 && self.lost_marks.is_empty() {
                 return Ok(());
             }
         }
@@ -56,7 +57,7 @@ impl ClosedLoop {
 
     /// Gives the target what is unread, until all of it is out, the window is full or the target takes no more. Returns whether the
     /// stream ends there.
-    fn feed(&mut self, mut page: Peeked, run: &mut Run) -> Result<bool> {
+    fn fill(&mut self, mut page: Peeked, run: &mut Run) -> Result<bool> {
         loop {
             let (is_short, is_last) = (page.is_short(), page.is_last());
             let is_new = self.write(page, run)?;
@@ -85,7 +86,7 @@ impl ClosedLoop {
         }
         // The proof is not used: only the target shows that it has committed the records.
         let _ = run.out.deliver(page)?;
-        self.load.cover(new, &mut run.out)?;
+        self.load.cover(new, Vec::new(), &mut run.out)?;
         Ok(true)
     }
 
@@ -93,7 +94,7 @@ impl ClosedLoop {
     fn peek_window(&mut self, run: &mut Run) -> Result<Peeked> {
         let page = self.peek(Count::UpTo(self.max_pending), run)?;
         run.out.trim_ledger(&page, self.max_remembered);
-        if page.is_last() {
+        if page.is_last() || self.load.committed.len() > self.max_remembered {
             self.load.committed.keep_shown(&page);
         }
         Ok(page)
@@ -105,7 +106,7 @@ impl ClosedLoop {
             run.stop.check()?;
             let page = run.queue.peek(count)?;
             let found = self.lost_marks.look_back(&page, run)?;
-            self.load.cover_marked(found, &mut run.out)?;
+            self.load.cover(Vec::new(), found, &mut run.out)?;
             if run.is_up_to_date(&page)? {
                 return Ok(page);
             }
@@ -115,7 +116,7 @@ impl ClosedLoop {
     /// Marks what is committed and comes first among the unread records.
     fn mark_committed(&mut self, run: &mut Run) -> Result<()> {
         while !self.load.committed.is_empty() {
-            let page = self.peek(Count::AtOnce(self.load.committed.len()), run)?;
+            let page = self.peek(Count::AtOnce(self.load.committed.len().min(self.max_pending)), run)?;
             if self.lost_marks.may_be_applied(&page) && self.load.is_in_flight() {
                 return Ok(());
             }
@@ -125,14 +126,19 @@ impl ClosedLoop {
             };
             let Some(delivered) = self.load.committed.delivered(page) else { return Ok(()) };
             let count = delivered.count();
-            match run.queue.mark(delivered)? {
-                Marked::Answered(answer) => {
+            match run.queue.mark(delivered) {
+                Ok(Marked::Answered(answer)) => {
                     self.note_marked(&answer, run)?;
                     self.lost_marks.move_to(first, count);
                 }
-                Marked::Unknown => self.lost_marks.add(first, count),
+                Ok(Marked::Unknown) => self.lost_marks.add(first, count),
                 // Nothing was applied: the next iteration peeks again, and marks what the service then accepts.
-                Marked::Refused => {}
+                Ok(Marked::Refused) => {}
+                Err(error) => {
+                    // It may have been applied, and more is marked once the target has ended.
+                    self.lost_marks.add(first, count);
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -141,25 +147,35 @@ impl ClosedLoop {
     /// Notes the answer to a mark, and delivers the records that slipped in.
     fn note_marked(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
         let slipped_in = run.deliver_answer(answer, |_| false)?;
-        self.load.cover_marked(slipped_in, &mut run.out)?;
-        run.out.ledger.note_marked(answer);
-        let had_effect = self.load.committed.note_marked(answer);
-        run.judge_mark(had_effect)
+        self.load.cover(Vec::new(), slipped_in, &mut run.out)?;
+        let has_news = run.out.ledger.note_marked(answer);
+        self.load.committed.note_marked(answer);
+        run.judge_mark(has_news)
     }
 
     /// Ends the target, and marks what it has committed. What slips in meanwhile is loaded as well.
     fn settle(&mut self, run: &mut Run) -> Result<()> {
-        let mut failure = None;
+        let mut failure = Ok(());
         loop {
-            match self.load.end(&mut run.out, &run.stop) {
-                Err(error) if error.is::<TargetFailed>() => drop(failure.get_or_insert(error)),
+            let ended = self.load.close_and_wait(&mut run.out, &run.stop);
+            match ended {
+                Err(error) if error.is::<TargetFailed>() => failure = failure.and(Err(error)),
                 ended => ended?,
             }
-            self.mark_committed(run)?;
+            if let Err(error) = self.mark_committed(run) {
+                log_failure(failure);
+                return Err(error);
+            }
             if !self.load.is_running() {
-                return failure.map_or(Ok(()), Err);
+                return failure;
             }
         }
+    }
+}
+
+fn log_failure(result: Result<()>) {
+    if let Err(failure) = result {
+        warn!("{failure:#}");
     }
 }
 
@@ -168,15 +184,18 @@ impl Mode for ClosedLoop {
         let Err(error) = self.load_all(run) else { return Ok(()) };
         // Whatever has ended the run: the target commits what it has, and that is marked.
         run.stop.defer();
-        match self.settle(run) {
-            Err(failure) if error.is::<Stopped>() && failure.is::<TargetFailed>() => return Err(failure),
-            Err(failure) => warn!("{failure:#}"),
-            Ok(()) => {}
+        let settled = self.settle(run);
+        self.lost_marks.warn();
+        match settled {
+            Err(failure) if error.is::<Stopped>() && failure.is::<TargetFailed>() => Err(failure),
+            settled => {
+                log_failure(settled);
+                Err(error)
+            }
         }
-        Err(error)
     }
 
-    fn end(&mut self, _run: &mut Run) -> Result<()> {
+    fn finish(&mut self, _run: &mut Run) -> Result<()> {
         Ok(())
     }
 }

@@ -1,45 +1,42 @@
 //! The targets that a run starts, one after the other: what they were given, what they have acknowledged, how they have ended.
 
-use std::io;
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use log::info;
 
 use super::output::Output;
-use super::target::{Event, Target, TargetFailed};
+use super::target::{Event, Exit, Target, TargetFailed};
 use crate::config::TargetProof;
 use crate::metrics::records;
-use crate::record::{Committed, Fingerprint, GoodExit, InFlight};
+use crate::record::{Abandoned, Committed, Fingerprint, GoodExit, InFlight};
 use crate::shutdown::Shutdown;
 
 /// How often the log says what the tap waits for.
 pub(super) const REMINDER: Duration = Duration::from_secs(10);
 
-/// How long a target may take to acknowledge a window at once.
-const MOMENT: Duration = Duration::from_millis(50);
+/// How long the tap waits for an acknowledgement before it peeks on: a target that acknowledges at once saves it from peeking at the same
+/// records again.
+const AFTER_WINDOW: Duration = Duration::from_millis(50);
 
-/// How long a target may take at first to acknowledge by itself, once it gets no more.
-const PATIENCE: Duration = Duration::from_secs(1);
-const MAX_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a full window waits at first for an acknowledgement, before the tap ends the target's input.
+const WHEN_FULL: Duration = Duration::from_secs(1);
+const MAX_WHEN_FULL: Duration = Duration::from_secs(60);
 
 /// How many ids of records an error names.
 const MAX_NAMED: usize = 10;
 
-/// What the target does.
+/// What is known of the target.
 #[derive(Debug)]
 enum Phase {
     /// None is running.
     Idle,
-    /// It has not taken everything yet.
+    /// Not everything is on its way to it yet.
     Taking,
-    /// It has taken everything, and may commit it.
+    /// It has everything, and may commit it.
     Committing,
-    /// It takes no more, although there is more.
-    Closed,
-    /// It has ended, before or after it had read its whole input.
-    Ended { status: io::Result<ExitStatus>, has_read_all: bool },
+    /// It has ended.
+    Ended(Exit),
 }
 
 /// The target that is running, and what it was given.
@@ -54,12 +51,8 @@ pub struct Load {
     has_failed: bool,
     /// What is committed and not known to be marked.
     pub committed: Committed,
-    /// The ids of the records in flight that are marked already: they slipped in before a mark.
-    marked_in_flight: Vec<String>,
-    /// After each window.
-    moment: Patience,
-    /// After a window that fills what may be out, before the target's input is ended.
-    patience: Patience,
+    after_window: Patience,
+    when_full: Patience,
 }
 
 impl Load {
@@ -78,15 +71,14 @@ impl Load {
             in_flight: InFlight::default(),
             has_failed: false,
             committed: Committed::default(),
-            marked_in_flight: Vec::new(),
-            moment: patience(MOMENT, MOMENT),
-            patience: patience(PATIENCE, MAX_PATIENCE),
+            after_window: patience(AFTER_WINDOW, AFTER_WINDOW),
+            when_full: patience(WHEN_FULL, MAX_WHEN_FULL),
         }
     }
 
     /// Whether a target is running, or its end is not judged yet.
     pub fn is_running(&self) -> bool {
-        self.target.is_running() || matches!(self.phase, Phase::Ended { .. })
+        self.target.is_running() || matches!(self.phase, Phase::Ended(_))
     }
 
     /// Whether the target has yet to take something.
@@ -104,32 +96,23 @@ impl Load {
         !self.in_flight.is_empty() || self.has_failed
     }
 
-    /// Writes the STATE that covers these records, which were just written.
+    /// Writes the STATE that covers records that were just written: unread ones, and the ids of others that are marked already. Does
+    /// nothing if there are none.
     ///
     /// # Errors
     /// When the target cannot be started.
-    pub fn cover(&mut self, records: Vec<Fingerprint>, out: &mut Output) -> Result<()> {
+    pub fn cover(&mut self, unread: Vec<Fingerprint>, marked: Vec<String>, out: &mut Output) -> Result<()> {
+        if unread.is_empty() && marked.is_empty() {
+            return Ok(());
+        }
         match self.phase {
             Phase::Idle => (self.phase, self.is_input_ended) = (Phase::Taking, false),
             Phase::Taking | Phase::Committing => self.phase = Phase::Taking,
             // The target does not get them, and so does not acknowledge them.
-            Phase::Closed | Phase::Ended { .. } => {}
+            Phase::Ended(_) => {}
         }
-        out.set_checkpoint(self.in_flight.add(records));
+        out.set_checkpoint(self.in_flight.add(unread, marked));
         out.write_state()
-    }
-
-    /// Writes the STATE that covers records with these ids, which were just written and are marked already. Does nothing if there
-    /// are none.
-    ///
-    /// # Errors
-    /// When the target cannot be started.
-    pub fn cover_marked(&mut self, ids: Vec<String>, out: &mut Output) -> Result<()> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        self.marked_in_flight.extend(ids);
-        self.cover(Vec::new(), out)
     }
 
     /// Waits until the target does something. Returns whether it has acknowledged anything.
@@ -142,30 +125,38 @@ impl Load {
             if let Some(event) = self.target.next_event(REMINDER, stop)? {
                 let is_acknowledged = self.note(event);
                 if is_acknowledged && !self.is_input_ended {
-                    self.patience.reward(Duration::ZERO);
+                    self.when_full.reward(Duration::ZERO);
                 }
                 return Ok(is_acknowledged);
             }
-            let (name, seconds) = (self.target.name(), started.elapsed().as_secs());
-            let to_what = if self.is_input_ended { "end" } else { "take more" };
-            info!("waiting for {name} to {to_what}, for {seconds} s now");
+            self.remind(started);
         }
     }
 
-    /// Waits a moment for a target that acknowledges at once: what is marked need not be peeked at again with what follows.
+    /// Says what the tap waits for.
+    fn remind(&self, started: Instant) {
+        let to_what = match self.phase {
+            _ if self.is_input_ended => "end",
+            Phase::Taking => "read its input",
+            _ => "acknowledge what it has read",
+        };
+        info!("waiting for {} to {to_what}, for {} s now", self.target.name(), started.elapsed().as_secs());
+    }
+
+    /// Waits a moment after a window, for a target that acknowledges at once.
     ///
     /// # Errors
     /// [`Stopped`](crate::shutdown::Stopped) when a stop is asked for.
     pub fn wait_a_moment(&mut self, stop: &Shutdown) -> Result<()> {
-        self.wait_patiently(|load| &mut load.moment, stop).map(drop)
+        self.wait_patiently(|load| &mut load.after_window, stop).map(drop)
     }
 
-    /// Waits for a target that has taken a whole window, and gets no more. Returns whether it has acknowledged anything by itself.
+    /// Waits for a target that gets no more, because the window is full. Returns whether it has acknowledged anything by itself.
     ///
     /// # Errors
     /// [`Stopped`](crate::shutdown::Stopped) when a stop is asked for.
     pub fn wait_for_acknowledgement(&mut self, stop: &Shutdown) -> Result<bool> {
-        self.wait_patiently(|load| &mut load.patience, stop)
+        self.wait_patiently(|load| &mut load.when_full, stop)
     }
 
     fn wait_patiently(&mut self, patience: fn(&mut Load) -> &mut Patience, stop: &Shutdown) -> Result<bool> {
@@ -173,11 +164,16 @@ impl Load {
         let limit = patience(self).limit;
         while self.is_open()
             && let Some(left) = limit.checked_sub(started.elapsed())
-            && let Some(event) = self.target.next_event(left, stop)?
         {
-            if self.note(event) {
-                patience(self).reward(started.elapsed());
-                return Ok(true);
+            match self.target.next_event(left.min(REMINDER), stop)? {
+                Some(event) => {
+                    if self.note(event) {
+                        patience(self).reward(started.elapsed());
+                        return Ok(true);
+                    }
+                }
+                None if left > REMINDER => self.remind(started),
+                None => break,
             }
         }
         if self.is_open() {
@@ -191,19 +187,11 @@ impl Load {
         match event {
             Event::Taken if self.is_taking() => self.phase = Phase::Committing,
             Event::Taken => {}
-            Event::Closed => self.phase = Phase::Closed,
-            Event::Acknowledged(checkpoint) if self.proof == TargetProof::State => {
-                let is_new = self.in_flight.acknowledge(&checkpoint, &mut self.committed);
-                if self.in_flight.is_empty() {
-                    self.marked_in_flight.clear();
-                }
-                return is_new;
+            Event::Acknowledged(checkpoint) => {
+                let counts = self.proof == TargetProof::State;
+                return counts && self.in_flight.acknowledge(&checkpoint, &mut self.committed);
             }
-            Event::Acknowledged(_) => {}
-            Event::Ended(status) => {
-                let has_read_all = self.is_input_ended && matches!(self.phase, Phase::Committing);
-                self.phase = Phase::Ended { status, has_read_all };
-            }
+            Event::Ended(exit) => self.phase = Phase::Ended(exit),
         }
         false
     }
@@ -213,57 +201,63 @@ impl Load {
     /// # Errors
     /// [`TargetFailed`] when it has not committed everything, or not ended well. [`Stopped`](crate::shutdown::Stopped) when a stop is
     /// asked for: the target is still running then.
-    pub fn end(&mut self, out: &mut Output, stop: &Shutdown) -> Result<()> {
-        out.end();
+    pub fn close_and_wait(&mut self, out: &mut Output, stop: &Shutdown) -> Result<()> {
+        out.close();
         self.is_input_ended = true;
         while self.target.is_running() {
             self.wait(stop)?;
         }
         match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Ended { status, has_read_all } => Ok(self.judge(status, has_read_all)?),
+            Phase::Ended(exit) => Ok(self.judge(exit)?),
             _ => Ok(()),
         }
     }
 
     /// Judges a target by how it has ended, and forgets what it has not committed.
-    fn judge(&mut self, status: io::Result<ExitStatus>, has_read_all: bool) -> Result<(), TargetFailed> {
+    fn judge(&mut self, exit: Exit) -> Result<(), TargetFailed> {
+        let Exit { status, has_read_all } = exit;
         if self.proof == TargetProof::Exit
-            && has_read_all
-            && let Some(exit) = status.as_ref().ok().copied().and_then(GoodExit::of)
+            && let Some(exit) = status.as_ref().ok().and_then(|status| GoodExit::of(*status, has_read_all))
         {
             self.in_flight.acknowledge_all(exit, &mut self.committed);
         }
         let is_done = self.in_flight.is_empty();
-        let left = records(self.in_flight.abandon());
-        let marked = std::mem::take(&mut self.marked_in_flight);
+        let left = self.in_flight.abandon();
         let name = self.target.name();
         let problem = match status {
             Ok(status) if status.success() && is_done => return Ok(()),
             Ok(status) if status.success() && !has_read_all => {
-                format!("{name} has ended before it had read everything; {left} that it has not committed stay unread")
+                format!("{name} has ended before it had read everything")
             }
-            Ok(status) if status.success() => format!(
-                "{name} has ended well and has printed no STATE for {left}, which stay unread: see what the README says of \
-                 targets, or set `targetProof` to `exit`"
+            Ok(status) if status.success() && self.proof == TargetProof::State => format!(
+                "{name} has ended well, and has not printed its last STATE: see what the README says of targets, or set \
+                 `targetProof` to `exit`"
             ),
-            Ok(status) => format!(
-                "{name} has failed ({status}): look at its own error; {left} that it has not committed stay unread"
-            ),
-            Err(error) => format!("it is not known how {name} has ended ({error}); {left} stay unread"),
+            Ok(status) => format!("{name} has failed ({status}): look at its own error"),
+            Err(error) => format!("{name} has ended, and it is not known how: {error}"),
         };
         self.has_failed = true;
-        Err(TargetFailed(problem + &lost(&marked)))
+        Err(TargetFailed(problem + &what_is_left(&left)))
     }
 }
 
-/// What to add to an error about records that slipped in before a mark and were not committed.
-fn lost(ids: &[String]) -> String {
-    if ids.is_empty() {
-        return String::new();
+/// What to add to an error about the records that a target has not committed.
+fn what_is_left(left: &Abandoned) -> String {
+    let mut text = String::new();
+    if left.unread > 0 {
+        let (records, stay) = (records(left.unread), if left.unread == 1 { "stays" } else { "stay" });
+        text += &format!("; {records} that it has not committed {stay} unread");
     }
-    let (records, are) = (records(ids.len()), if ids.len() == 1 { "is" } else { "are" });
-    let (named, more) = (ids[..ids.len().min(MAX_NAMED)].join(", "), if ids.len() > MAX_NAMED { ", …" } else { "" });
-    format!("; {records} that slipped in before a mark {are} marked as read and not committed: recordId {named}{more}")
+    if !left.marked.is_empty() {
+        let ids = &left.marked;
+        let (records, are) = (records(ids.len()), if ids.len() == 1 { "is" } else { "are" });
+        let (named, more) =
+            (ids[..ids.len().min(MAX_NAMED)].join(", "), if ids.len() > MAX_NAMED { ", …" } else { "" });
+        text += &format!(
+            "; {records} that slipped in before a mark {are} marked as read and not committed: recordId {named}{more}"
+        );
+    }
+    text
 }
 
 /// How long a target gets to acknowledge by itself. One that does so gets longer, up to a limit; one that does not gets no more time.

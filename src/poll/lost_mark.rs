@@ -61,11 +61,11 @@ impl LostMarks {
     pub fn look_back(&mut self, page: &Page, run: &mut Run) -> Result<Vec<String>> {
         let Some(lost) = self.0.take_if(|lost| !shows(page, &lost.first)) else { return Ok(Vec::new()) };
         // The page, what slipped in, and what the lost marks may have hit after it.
-        let found = deliver_read_since(run, &lost.first, lost.page + 2 * lost.count, |_| false)?;
-        if !page.is_last() {
+        let found = deliver_read_since(run, &lost.first, lost.page + 2 * lost.count, |_| false);
+        if found.is_err() || !page.is_last() {
             self.0 = Some(lost);
         }
-        Ok(found)
+        found
     }
 
     /// Whether a peeked page shows that a lost mark is not applied, or not yet.

@@ -60,7 +60,7 @@ trait Mode {
     ///
     /// # Errors
     /// When it cannot be written.
-    fn end(&mut self, run: &mut Run) -> Result<()> {
+    fn finish(&mut self, run: &mut Run) -> Result<()> {
         run.out.write_state()
     }
 }
@@ -133,7 +133,7 @@ impl Run {
     fn poll(&mut self, mode: &mut dyn Mode, pause: Option<Duration>) -> Result<()> {
         loop {
             mode.drain(self)?;
-            mode.end(self)?;
+            mode.finish(self)?;
             match pause {
                 None => return Ok(self.stop.check()?),
                 Some(pause) => self.stop.sleep(pause)?,
@@ -181,7 +181,7 @@ pub fn run(
     let is_stopped = end.as_ref().err().is_some_and(|error| error.is::<Stopped>());
     if is_stopped {
         // A stop is an orderly end. Ignore the error: the target may be gone.
-        let _ = mode.end(&mut run);
+        let _ = mode.finish(&mut run);
     }
     run.out.metrics.finish(end.is_ok() || is_stopped);
     end

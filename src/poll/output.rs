@@ -5,6 +5,7 @@ use std::io;
 
 use anyhow::{Result, anyhow};
 
+use super::target::TargetFailed;
 use crate::config::Invalid;
 use crate::metrics::{RunMetrics, records};
 use crate::record::{Bookmark, Checkpoint, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
@@ -90,8 +91,8 @@ impl Output {
     }
 
     /// Ends the input of the target that the tap runs.
-    pub fn end(&mut self) {
-        self.writer.end();
+    pub fn close(&mut self) {
+        self.writer.close();
     }
 
     /// Writes the STATE, unless it is the last message already.
@@ -109,7 +110,7 @@ impl Output {
     /// Explains a failed write. After a stop it is the stop that counts: the target is often stopped too.
     fn failure(&self, error: io::Error) -> anyhow::Error {
         match self.stop.check() {
-            Ok(()) => error.downcast::<Invalid>().map_or_else(stdout::explain_write, Into::into),
+            Ok(()) => explain(error),
             Err(stopped) => stopped.into(),
         }
     }
@@ -123,5 +124,13 @@ impl Output {
         let (are, records) = (if count == 1 { "is" } else { "are" }, records(count));
         let (named, more) = (ids[..count.min(MAX_NAMED)].join(", "), if count > MAX_NAMED { ", …" } else { "" });
         anyhow!("{records} {are} marked as read and could not be written to stdout ({error}): recordId {named}{more}")
+    }
+}
+
+/// The error of a target that cannot be started, or of a stdout that cannot be written.
+fn explain(error: io::Error) -> anyhow::Error {
+    match error.downcast::<Invalid>() {
+        Ok(invalid) => invalid.into(),
+        Err(error) => error.downcast::<TargetFailed>().map_or_else(stdout::explain_write, Into::into),
     }
 }

@@ -8,9 +8,9 @@
 //! the target has not committed then comes again.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use std::{env, thread};
 
@@ -38,14 +38,21 @@ const OUTPUT_AFTER_END: Duration = Duration::from_secs(5);
 /// What a target does.
 #[derive(Debug)]
 pub enum Event {
-    /// It has taken everything that was written.
+    /// Everything that was written is on its way to it.
     Taken,
-    /// It takes no more: it has closed its stdin, or has ended.
-    Closed,
     /// It has printed a checkpoint.
     Acknowledged(ReturnedCheckpoint),
-    /// It has ended, and everything that it has printed came before this.
-    Ended(io::Result<ExitStatus>),
+    /// It has ended. Everything that it has printed came before this.
+    Ended(Exit),
+}
+
+/// How a target has ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// Its exit code, or the signal that has ended it.
+    pub status: io::Result<ExitStatus>,
+    /// Whether its input was ended, and it has read all of it.
+    pub has_read_all: bool,
 }
 
 /// A target that the tap has started has not committed everything, or has not ended well: exit code 3. What it has committed is
@@ -97,9 +104,20 @@ impl TargetCommand {
         Ok(TargetCommand { name, program: path, arguments: arguments.to_vec() })
     }
 
-    fn spawn(&self) -> io::Result<Child> {
+    /// The error of a start. That the first one fails is the command line's fault.
+    fn cannot_run(&self, error: io::Error, is_restart: bool) -> io::Error {
+        let problem = format!("cannot run the target {}: {error}", self.program.display());
+        let kind = error.kind();
+        if is_restart {
+            io::Error::new(kind, TargetFailed(problem))
+        } else {
+            io::Error::new(kind, Invalid::new(problem))
+        }
+    }
+
+    fn spawn(&self, stdin: PipeReader) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(&self.arguments).stdin(stdin).stdout(Stdio::piped());
         let own = env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with(ENV_PREFIX));
         for name in own {
             command.env_remove(name);
@@ -114,7 +132,7 @@ impl TargetCommand {
 pub fn connect(command: TargetCommand, stream: Stream) -> (TargetWriter, TargetProcess) {
     let (started, starts) = unbounded();
     let process = TargetProcess { name: command.name.clone(), starts, events: None };
-    (TargetWriter { command, stream, input: None, started }, process)
+    (TargetWriter { command, stream, input: None, started, is_restart: false }, process)
 }
 
 /// Writes the messages of one stream to a target.
@@ -126,6 +144,8 @@ pub struct TargetWriter {
     input: Option<Writer<Input>>,
     /// Where the events of each target that is started go to.
     started: Sender<Receiver<Event>>,
+    /// Whether a target was started before.
+    is_restart: bool,
 }
 
 impl TargetWriter {
@@ -133,7 +153,12 @@ impl TargetWriter {
     fn input(&mut self) -> io::Result<&mut Writer<Input>> {
         match &mut self.input {
             Some(input) => Ok(input),
-            none => Ok(none.insert(start(&self.command, &self.stream, &self.started)?)),
+            none => {
+                let input = start(&self.command, &self.stream, &self.started);
+                let input = input.map_err(|error| self.command.cannot_run(error, self.is_restart))?;
+                self.is_restart = true;
+                Ok(none.insert(input))
+            }
         }
     }
 }
@@ -151,78 +176,92 @@ impl MessageWriter for TargetWriter {
         self.input()?.state(value)
     }
 
-    fn end(&mut self) {
+    fn close(&mut self) {
         self.input = None;
     }
 }
 
 fn start(command: &TargetCommand, stream: &Stream, started: &Sender<Receiver<Event>>) -> io::Result<Writer<Input>> {
     let name = &command.name;
-    let mut child = command.spawn().map_err(|error| {
-        let program = command.program.display();
-        io::Error::new(error.kind(), Invalid::new(format!("cannot run the target {program}: {error}")))
-    })?;
+    let (stdin, input) = io::pipe()?;
+    let mut child = command.spawn(stdin.try_clone()?)?;
     info!("{name} is started");
     let (events_sender, events) = bounded(MAX_EVENTS);
     let (chunks_sender, chunks) = unbounded();
-    let (listened, silence) = bounded::<()>(0);
-    if let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) {
-        let sender = events_sender.clone();
-        start_thread("target's stdin", move || feed(stdin, &chunks, &sender))?;
+    let (complete, completed) = bounded(1);
+    let (output_open, output_ended) = bounded::<()>(0);
+    let sender = events_sender.clone();
+    start_thread("target's stdin", move || write_stdin(input, &chunks, &sender, &complete))?;
+    if let Some(stdout) = child.stdout.take() {
         let (name, stream, sender) = (name.clone(), stream.name.clone(), events_sender.clone());
         start_thread("target's stdout", move || {
-            listen(stdout, &name, &stream, &sender);
-            drop(listened);
+            read_stdout(stdout, &name, &stream, &sender);
+            drop(output_open);
         })?;
     }
     start_thread("target's end", move || {
         let status = child.wait();
+        let has_read_all = completed.try_recv().is_ok() && is_empty(&stdin);
+        // Nothing reads any more what is left, so that the thread that writes it ends.
+        drop(stdin);
         // Nothing is ever sent: the wait ends with the output, or with the time.
-        let _ = silence.recv_timeout(OUTPUT_AFTER_END);
-        let _ = events_sender.send(Event::Ended(status));
+        let _ = output_ended.recv_timeout(OUTPUT_AFTER_END);
+        let _ = events_sender.send(Event::Ended(Exit { status, has_read_all }));
     })?;
     // Ignore the error: nobody listens any more, and the run is ending.
     let _ = started.send(events);
     Writer::new(Input(chunks_sender), stream.clone()).map_err(io::Error::other)
 }
 
+/// Whether a pipe holds nothing.
+#[cfg(unix)]
+fn is_empty(pipe: &PipeReader) -> bool {
+    rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes == 0)
+}
+
+/// Whether a pipe holds nothing. It cannot be told here: a target has to read its whole input before it ends well.
+#[cfg(not(unix))]
+fn is_empty(_pipe: &PipeReader) -> bool {
+    true
+}
+
 fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
 }
 
-/// Hands chunks of text to the thread that writes them to a target's stdin.
+/// Hands chunks of text to the thread that writes them to a target's stdin. An empty chunk stands for a flush.
 #[derive(Debug)]
 struct Input(Sender<Vec<u8>>);
 
 impl Write for Input {
     fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
-        // Ignore that nobody takes it any more: `Event::Closed` says so, and nothing acknowledges what is not taken.
+        // Ignore that the target has ended: `Event::Ended` says so, and nothing acknowledges what it does not get.
         let _ = self.0.send(chunk.to_vec());
         Ok(chunk.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.send(Vec::new());
         Ok(())
     }
 }
 
-/// Writes chunks to a target's stdin. Closes it once no more can come.
-fn feed(mut stdin: ChildStdin, chunks: &Receiver<Vec<u8>>, events: &Sender<Event>) {
+/// Writes chunks to a target's stdin. Once no more can come, says that the input is complete, and only then ends it.
+fn write_stdin(mut stdin: PipeWriter, chunks: &Receiver<Vec<u8>>, events: &Sender<Event>, complete: &Sender<()>) {
     for chunk in chunks {
-        let event = match stdin.write_all(&chunk) {
-            Err(_) => Event::Closed,
-            Ok(()) if chunks.is_empty() => Event::Taken,
-            Ok(()) => continue,
-        };
-        let is_closed = matches!(event, Event::Closed);
-        if events.send(event).is_err() || is_closed {
+        if stdin.write_all(&chunk).is_err() {
             return;
         }
+        // Ignore that nobody listens any more: the target still gets what was written.
+        if chunk.is_empty() && chunks.is_empty() {
+            let _ = events.send(Event::Taken);
+        }
     }
+    let _ = complete.send(());
 }
 
 /// Reads a target's stdout to its end. Whatever is not a checkpoint goes to the log.
-fn listen(stdout: ChildStdout, name: &str, stream: &str, events: &Sender<Event>) {
+fn read_stdout(stdout: ChildStdout, name: &str, stream: &str, events: &Sender<Event>) {
     let mut output = BufReader::new(stdout);
     let mut line = Vec::new();
     while output.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {

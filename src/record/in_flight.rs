@@ -30,8 +30,8 @@ pub struct GoodExit(());
 
 impl GoodExit {
     /// The proof, if the target succeeded.
-    pub fn of(status: ExitStatus) -> Option<GoodExit> {
-        status.success().then_some(GoodExit(()))
+    pub fn of(status: ExitStatus, has_read_all: bool) -> Option<GoodExit> {
+        (status.success() && has_read_all).then_some(GoodExit(()))
     }
 }
 
@@ -39,8 +39,25 @@ impl GoodExit {
 #[derive(Debug)]
 pub struct InFlight {
     last: Checkpoint,
-    /// The records before each checkpoint, and its number.
-    windows: VecDeque<(u64, Vec<Fingerprint>)>,
+    windows: VecDeque<Window>,
+}
+
+/// The records before a checkpoint, and after the one before.
+#[derive(Debug)]
+struct Window {
+    number: u64,
+    unread: Vec<Fingerprint>,
+    /// The ids of those that are marked already: they slipped in before a mark.
+    marked: Vec<String>,
+}
+
+/// What a target was given and has not committed by its end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Abandoned {
+    /// How many records stay unread.
+    pub unread: usize,
+    /// The ids of the records that are marked already.
+    pub marked: Vec<String>,
 }
 
 impl Default for InFlight {
@@ -51,10 +68,11 @@ impl Default for InFlight {
 }
 
 impl InFlight {
-    /// Adds records that were written. Returns the checkpoint to write after them.
-    pub fn add(&mut self, records: Vec<Fingerprint>) -> Checkpoint {
+    /// Adds records that were written: unread ones, and the ids of others that are marked already. Returns the checkpoint to write
+    /// after them.
+    pub fn add(&mut self, unread: Vec<Fingerprint>, marked: Vec<String>) -> Checkpoint {
         self.last.number += 1;
-        self.windows.push_back((self.last.number, records));
+        self.windows.push_back(Window { number: self.last.number, unread, marked });
         self.last.clone()
     }
 
@@ -65,22 +83,27 @@ impl InFlight {
             return false;
         }
         let before = self.windows.len();
-        while let Some((_, records)) = self.windows.pop_front_if(|(window, _)| *window <= *number) {
-            committed.extend(records);
+        while let Some(window) = self.windows.pop_front_if(|window| window.number <= *number) {
+            committed.extend(window.unread);
         }
         self.windows.len() < before
     }
 
     /// Moves all records to the committed ones.
     pub fn acknowledge_all(&mut self, _proof: GoodExit, committed: &mut Committed) {
-        for (_, records) in self.windows.drain(..) {
-            committed.extend(records);
+        for window in self.windows.drain(..) {
+            committed.extend(window.unread);
         }
     }
 
-    /// Forgets all records: their target has ended. Returns how many there were, and how many checkpoints.
-    pub fn abandon(&mut self) -> usize {
-        self.windows.drain(..).map(|(_, records)| records.len()).sum()
+    /// Forgets all records, whose target has ended.
+    pub fn abandon(&mut self) -> Abandoned {
+        let mut abandoned = Abandoned { unread: 0, marked: Vec::new() };
+        for window in self.windows.drain(..) {
+            abandoned.unread += window.unread.len();
+            abandoned.marked.extend(window.marked);
+        }
+        abandoned
     }
 
     /// Whether everything is acknowledged.
@@ -102,10 +125,10 @@ mod tests {
         ReturnedCheckpoint(checkpoint.clone())
     }
 
-    /// A window with one record for each letter.
+    /// A window for each letter, with one record.
     fn in_flight(records: &str) -> (InFlight, Vec<Checkpoint>) {
         let mut in_flight = InFlight::default();
-        let checkpoints = records.chars().map(|id| in_flight.add(vec![record(&id.to_string())])).collect();
+        let checkpoints = records.chars().map(|id| in_flight.add(vec![record(&id.to_string())], Vec::new())).collect();
         (in_flight, checkpoints)
     }
 
@@ -130,14 +153,23 @@ mod tests {
         let (_, others) = in_flight("abc");
         let mut committed = Committed::default();
         assert!(!one.acknowledge(&returned(&others[2]), &mut committed));
-        assert_eq!((committed.len(), one.abandon()), (0, 3));
+        assert_eq!((committed.len(), one.abandon()), (0, Abandoned { unread: 3, marked: vec![] }));
+    }
+
+    #[test]
+    fn only_what_is_not_acknowledged_is_abandoned() {
+        let mut in_flight = InFlight::default();
+        let first = in_flight.add(vec![record("a")], vec!["x".to_owned()]);
+        in_flight.add(vec![record("b"), record("c")], vec!["y".to_owned()]);
+        in_flight.acknowledge(&returned(&first), &mut Committed::default());
+        assert_eq!(in_flight.abandon(), Abandoned { unread: 2, marked: vec!["y".to_owned()] });
     }
 
     #[test]
     fn a_checkpoint_from_an_earlier_target_does_not_cover_what_a_later_one_gets() {
         let (mut in_flight, checkpoints) = in_flight("ab");
         in_flight.abandon();
-        in_flight.add(vec![record("a")]);
+        in_flight.add(vec![record("a")], Vec::new());
         let mut committed = Committed::default();
         assert!(!in_flight.acknowledge(&returned(&checkpoints[1]), &mut committed));
         assert!(committed.is_empty());

@@ -12,7 +12,7 @@ mod text;
 use std::io;
 
 pub use identity::{Fingerprint, Fingerprints, Identity};
-pub use in_flight::{Checkpoint, GoodExit, InFlight, ReturnedCheckpoint};
+pub use in_flight::{Abandoned, Checkpoint, GoodExit, InFlight, ReturnedCheckpoint};
 pub use ledger::Ledger;
 pub use page::{InvalidBody, Page, Timing};
 pub use proof::{Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
@@ -43,6 +43,6 @@ pub trait MessageWriter {
     /// When it cannot be handed over.
     fn state(&mut self, value: &RawValue) -> io::Result<()>;
 
-    /// Ends the output for now. What is written next begins anew. Where nobody waits for the end, this does nothing.
-    fn end(&mut self) {}
+    /// Ends the input of a target that the tap runs: what is written next goes to a new one. Otherwise does nothing.
+    fn close(&mut self) {}
 }

@@ -148,10 +148,11 @@ impl State {
     }
 }
 
-/// The checkpoint of the stream that a line of a target's output returns; `None` if the line is anything else.
+/// The checkpoint of the stream that a line of a target's output returns; `None` if the line is anything else. Only the value of a STATE
+/// counts, as the Singer specification has it: a whole STATE message may be the input of a target that repeats it.
 pub fn returned_checkpoint(line: &str, stream: &str) -> Option<ReturnedCheckpoint> {
-    let state = State::parse(line).ok()?;
-    serde_json::from_str(state.bookmarks().get(stream)?.get()).ok()
+    let state: Members = serde_json::from_str(line).ok()?;
+    serde_json::from_str(State(state).bookmarks().get(stream)?.get()).ok()
 }
 
 /// The state with the bookmark of the stream that is read.
