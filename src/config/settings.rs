@@ -89,7 +89,12 @@ pub static SETTINGS: [Setting; 19] = [
         "1000",
         "with `write` and `read`: the most records asked for in one request (with `read`, never more than 100)",
     ),
-    optional("maxPending", RECORDS, "10000", "with `commit` or a target: the most records out at once, and in one request"),
+    optional(
+        "maxPending",
+        RECORDS,
+        "10000",
+        "with `commit` or a target: the most records out at once, and in one request",
+    ),
     optional(
         "targetProof",
         Kind::Choice(words::<TargetProof>),

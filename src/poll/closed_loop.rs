@@ -120,10 +120,7 @@ impl ClosedLoop {
             if self.lost_marks.may_be_applied(&page) && self.load.is_in_flight() {
                 return Ok(());
             }
-            let Some(first) = page.first() else {
-                self.load.committed.keep_shown(&page);
-                return Ok(());
-            };
+            let Some(first) = page.first() else { return Ok(()) };
             let Some(delivered) = self.load.committed.delivered(page) else { return Ok(()) };
             let count = delivered.count();
             match run.queue.mark(delivered) {
@@ -184,6 +181,9 @@ impl Mode for ClosedLoop {
         let Err(error) = self.load_all(run) else { return Ok(()) };
         // Whatever has ended the run: the target commits what it has, and that is marked.
         run.stop.defer();
+        if self.load.is_running() && !error.is::<Stopped>() {
+            warn!("{error:#}; the target still commits what it has");
+        }
         let settled = self.settle(run);
         self.lost_marks.warn();
         match settled {

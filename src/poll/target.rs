@@ -118,9 +118,11 @@ impl TargetCommand {
     fn spawn(&self, stdin: PipeReader) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(stdin).stdout(Stdio::piped());
-        let own = env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with(ENV_PREFIX));
-        for name in own {
-            command.env_remove(name);
+        for (name, _) in env::vars_os() {
+            // On Windows the case of a name does not matter.
+            if name.to_string_lossy().to_ascii_uppercase().starts_with(ENV_PREFIX) {
+                command.env_remove(name);
+            }
         }
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -264,14 +266,16 @@ fn write_stdin(mut stdin: PipeWriter, chunks: &Receiver<Vec<u8>>, events: &Sende
 fn read_stdout(stdout: ChildStdout, name: &str, stream: &str, events: &Sender<Event>) {
     let mut output = BufReader::new(stdout);
     let mut line = Vec::new();
+    let mut is_line = true;
     while output.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
         let text = String::from_utf8_lossy(&line);
-        match returned_checkpoint(&text, stream) {
+        match returned_checkpoint(&text, stream).filter(|_| is_line) {
             // Ignore that nobody listens any more: the target must not be blocked by what it prints.
             Some(checkpoint) => drop(events.send(Event::Acknowledged(checkpoint))),
             None if text.trim().is_empty() => {}
             None => info!("{name}: {}", text.trim_end()),
         }
+        is_line = line.ends_with(b"\n");
         line.clear();
     }
 }

@@ -79,7 +79,7 @@ impl InFlight {
     /// Moves the records before a checkpoint that was returned to the committed ones. Returns whether it proves anything new.
     pub fn acknowledge(&mut self, returned: &ReturnedCheckpoint, committed: &mut Committed) -> bool {
         let ReturnedCheckpoint(Checkpoint { run, number }) = returned;
-        if *run != self.last.run {
+        if *run != self.last.run || *number > self.last.number {
             return false;
         }
         let before = self.windows.len();

@@ -174,6 +174,37 @@ fn a_target_that_ends_well_too_early_ends_the_run() {
 }
 
 #[test]
+fn what_a_target_has_acknowledged_before_it_fails_is_marked() {
+    let tap = Tap::with_records(3);
+    let script =
+        format!("{} target --out {} --every 0; exit 1", target_program().display(), tap.path("rows").display());
+    let tap = with_script(tap, &script);
+    assert_failed(&tap.run(), 3, "CRITICAL sh has failed (exit status: 1): look at its own error");
+    assert_eq!((tap.unread(), committed(&tap)), (vec![], identities(&tap.records())));
+}
+
+#[test]
+fn a_target_that_fails_after_a_signal_is_a_failure() {
+    let tap = with_waiting_target(Tap::with_records(3), "2", &["--crash-at", "3"]);
+    let running = tap.start();
+    let held = hold_target(&tap);
+    running.signal(Signal::TERM);
+    drop(held);
+    let fatal = "CRITICAL streamduo-sandbox has failed (exit status: 1): look at its own error; 3 records that it has not \
+                 committed stay unread";
+    assert_failed(&running.wait(&tap), 3, fatal);
+    assert_eq!(tap.read(), []);
+}
+
+#[test]
+fn a_peek_that_wrongly_shows_nothing_costs_nothing() {
+    let tap = with_target(Tap::with_records(3), &["--every", "0"]);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).json("[]"));
+    let run = tap.run();
+    assert_eq!((run.code, tap.unread(), committed(&tap)), (0, vec![], identities(&tap.records())), "{}", run.stderr);
+}
+
+#[test]
 fn a_target_that_repeats_its_input_marks_nothing() {
     let tap = with_script(Tap::with_records(3), "cat");
     let fatal = "CRITICAL sh has ended well, and has not printed its last STATE: see what the README says of targets, or set \
