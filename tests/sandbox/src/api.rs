@@ -52,8 +52,8 @@ fn perform(service: &mut Service, request: Request, body: &[u8], overrides: Over
         Action::Health => Ok(Answer::text("OK")),
         Action::Stream(id) => Ok(Answer::json(&stream(service, &id)?.to_json(&id))),
         Action::Read(id, read) => {
-            let limits = service.limits;
-            read_records(permitted_stream(service, &id)?, read?, overrides, limits)
+            let (limits, newest) = (service.limits, service.newest_since);
+            read_records(permitted_stream(service, &id)?, read?, overrides, limits, newest)
         }
         Action::Schema(id, schema) => show_schema(stream(service, &id)?, &schema),
         Action::NotFound | Action::Token => Err(Answer::not_found("Not Found")),
@@ -113,7 +113,7 @@ fn permitted_stream<'a>(service: &'a mut Service, id: &str) -> Result<&'a mut St
 }
 
 /// Answers with the read status before the request, unless `show_as_read` is set.
-fn read_records(stream: &mut Stream, read: Read, overrides: Overrides, limits: Limits) -> Outcome {
+fn read_records(stream: &mut Stream, read: Read, overrides: Overrides, limits: Limits, newest: bool) -> Outcome {
     limits.check_records(read.count)?;
     let store = &mut stream.store;
     let count = read.count.min(overrides.max_records.unwrap_or(usize::MAX));
@@ -123,7 +123,7 @@ fn read_records(stream: &mut Stream, read: Read, overrides: Overrides, limits: L
         Selection::Single(id) => store.versions(id, count),
         Selection::Since(text) => {
             let invalid = || Answer::bad_request(&format!("recordTimeStampISO {text:?} is not a time stamp"));
-            store.since(store.clock().since(text).ok_or_else(invalid)?, count)
+            store.since(store.clock().since(text).ok_or_else(invalid)?, count, newest)
         }
     };
     let marks = read.mark && !overrides.dry_run;

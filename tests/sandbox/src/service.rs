@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::limits::Limits;
 use crate::sample;
 use crate::schema::Schema;
+use crate::stamp::Stamps;
 use crate::store::{Identity, Record, Store};
 use crate::token::Tokens;
 
@@ -19,6 +20,8 @@ use crate::token::Tokens;
 pub struct Service {
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,
+    /// Whether READ_SINCE_TIMESTAMP returns the newest records instead of the oldest.
+    pub(crate) newest_since: bool,
     streams: HashMap<String, Stream>,
     created: u64,
 }
@@ -34,7 +37,13 @@ pub(crate) struct Stream {
 
 impl Service {
     pub(crate) fn new(token_lifetime: Duration) -> Service {
-        Service { tokens: Tokens::new(token_lifetime), limits: Limits::default(), streams: HashMap::new(), created: 0 }
+        Service {
+            tokens: Tokens::new(token_lifetime),
+            limits: Limits::default(),
+            newest_since: false,
+            streams: HashMap::new(),
+            created: 0,
+        }
     }
 
     /// See [`Sandbox::create_stream`](crate::Sandbox::create_stream).
@@ -79,13 +88,19 @@ impl Service {
     /// See [`Sandbox::fill`](crate::Sandbox::fill).
     #[track_caller]
     pub fn fill(&mut self, stream: &str, count: usize) {
-        self.store_mut(stream).fill(count, 0);
+        self.store_mut(stream).fill(count, 0, Stamps::default());
+    }
+
+    /// See [`Sandbox::fill_stamped`](crate::Sandbox::fill_stamped).
+    #[track_caller]
+    pub fn fill_stamped(&mut self, stream: &str, count: usize, stamps: Stamps) {
+        self.store_mut(stream).fill(count, 0, stamps);
     }
 
     /// See [`Sandbox::fill_sized`](crate::Sandbox::fill_sized).
     #[track_caller]
     pub fn fill_sized(&mut self, stream: &str, count: usize, bytes: usize) {
-        self.store_mut(stream).fill(count, bytes);
+        self.store_mut(stream).fill(count, bytes, Stamps::default());
     }
 
     /// See [`Sandbox::slip_in`](crate::Sandbox::slip_in).
@@ -143,6 +158,11 @@ impl Service {
     #[track_caller]
     pub fn restrict(&mut self, stream: &str) {
         self.existing(stream).restricted = true;
+    }
+
+    /// See [`Sandbox::return_newest_since`](crate::Sandbox::return_newest_since).
+    pub fn return_newest_since(&mut self) {
+        self.newest_since = true;
     }
 
     /// See [`Sandbox::revoke_tokens`](crate::Sandbox::revoke_tokens).

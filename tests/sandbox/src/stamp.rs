@@ -20,6 +20,22 @@ pub(crate) enum Since {
     From(Timestamp),
 }
 
+/// How sample records are stamped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamps {
+    /// How many records in a row share a time stamp.
+    pub ties: usize,
+    /// The digits of a second, 0 to 9. Java writes 0, 3, 6 or 9.
+    pub digits: u8,
+}
+
+impl Default for Stamps {
+    /// A time stamp for each record, to the microsecond, like the vendor's example.
+    fn default() -> Stamps {
+        Stamps { ties: 1, digits: 6 }
+    }
+}
+
 /// Formats and parses time stamps. It holds the zone, so that the zone is looked up once.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
@@ -39,7 +55,13 @@ impl Clock {
 
     /// `at` as in a record.
     pub(crate) fn format(&self, at: Timestamp) -> String {
-        at.to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S.%6f%:z[%:Q]").to_string()
+        self.format_to(at, Stamps::default().digits)
+    }
+
+    /// `at` as in a record, with so many digits of a second. The rest is cut off.
+    pub(crate) fn format_to(&self, at: Timestamp, digits: u8) -> String {
+        let fraction = if digits == 0 { String::new() } else { format!(".%{digits}f") };
+        at.to_zoned(self.zone.clone()).strftime(&format!("%Y-%m-%dT%H:%M:%S{fraction}%:z[%:Q]")).to_string()
     }
 
     /// Parses a time stamp that has an offset.
@@ -71,6 +93,14 @@ mod tests {
         let text = Clock::new().format(EXAMPLE);
         assert_eq!(text, "2022-02-01T15:16:23.716848-05:00[America/New_York]");
         assert_eq!(Clock::parse(&text), Some(EXAMPLE));
+    }
+
+    #[test]
+    fn a_time_stamp_has_as_many_digits_as_are_asked_for() {
+        let texts = [0, 3, 6, 9].map(|digits| Clock::new().format_to(EXAMPLE, digits));
+        let texts = texts.each_ref().map(|text| text.trim_end_matches("-05:00[America/New_York]"));
+        let second = "2022-02-01T15:16:23";
+        assert_eq!(texts, ["", ".716", ".716848", ".716848000"].map(|fraction| format!("{second}{fraction}")));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a test reads and changes of the service's state, past the API.
 
-use crate::{Identity, Record, Sandbox};
+use crate::{Identity, Record, Sandbox, Stamps};
 
 impl Sandbox {
     /// Creates a stream and returns its id. The n-th stream of any sandbox has the same id.
@@ -52,6 +52,12 @@ impl Sandbox {
     #[track_caller]
     pub fn fill_sized(&self, stream: &str, count: usize, bytes: usize) {
         self.service().fill_sized(stream, count, bytes);
+    }
+
+    /// Like [`fill`](Sandbox::fill), with time stamps that several records share, or with other digits.
+    #[track_caller]
+    pub fn fill_stamped(&self, stream: &str, count: usize, stamps: Stamps) {
+        self.service().fill_stamped(stream, count, stamps);
     }
 
     /// Writes a record right behind the first unread one, with a time stamp in the middle between it and the record that
@@ -108,6 +114,12 @@ impl Sandbox {
     #[track_caller]
     pub fn restrict(&self, stream: &str) {
         self.service().restrict(stream);
+    }
+
+    /// From now on READ_SINCE_TIMESTAMP returns the newest `recordCount` records after its time stamp, oldest first, instead of
+    /// the oldest. Which ones the real service returns is not known.
+    pub fn return_newest_since(&self) {
+        self.service().return_newest_since();
     }
 
     /// Revokes all tokens issued so far.

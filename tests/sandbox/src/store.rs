@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::entry::Entry;
 use crate::sample;
-use crate::stamp::{Clock, Since, add_micros};
+use crate::stamp::{Clock, Since, Stamps, add_micros};
 
 /// What identifies a record. The id alone does not: a producer may write it again, with another time stamp.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,14 +91,16 @@ impl Store {
 
     /// Adds `count` sample records after the last record, with payloads padded to `bytes`. On an empty stream of a new
     /// sandbox they are always the same.
-    pub(crate) fn fill(&mut self, count: usize, bytes: usize) {
+    pub(crate) fn fill(&mut self, count: usize, bytes: usize, stamps: Stamps) {
         let start = self.last().map_or(sample::START, |last| add_micros(last, sample::STEP_MICROS));
         for step in 0..count {
+            let step = step / stamps.ties.max(1);
             let micros = i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(sample::STEP_MICROS);
-            let at = add_micros(start, micros);
+            let stamp = self.clock.format_to(add_micros(start, micros), stamps.digits);
             let id = sample::record_id(&self.stream_id, self.filled);
             let payload = sample::padded(sample::payload(self.filled), bytes);
-            self.insert(at, &id, &self.clock.format(at), &payload);
+            let at = Clock::parse(&stamp).unwrap_or(start);
+            self.insert(at, &id, &stamp, &payload);
             self.filled += 1;
         }
     }
@@ -137,13 +139,14 @@ impl Store {
         in_time_order(self.records.keys().rev().take(n).copied())
     }
 
-    /// The first `n` records from `since` on.
-    pub(crate) fn since(&self, since: Since, n: usize) -> Vec<Key> {
+    /// The first `n` records from `since` on, or the last `n`. Oldest first.
+    pub(crate) fn since(&self, since: Since, n: usize, newest: bool) -> Vec<Key> {
         let from = match since {
             Since::After(at) => Bound::Excluded(Key { at, seq: u64::MAX }),
             Since::From(at) => Bound::Included(Key { at, seq: 0 }),
         };
-        self.records.range((from, Bound::Unbounded)).take(n).map(|(key, _)| *key).collect()
+        let found = self.records.range((from, Bound::Unbounded)).map(|(key, _)| *key);
+        if newest { in_time_order(found.rev().take(n)) } else { found.take(n).collect() }
     }
 
     /// The last `n` versions of a record, oldest first.

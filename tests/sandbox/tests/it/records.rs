@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use streamduo_sandbox::{Endpoint, Identity, Sandbox};
+use streamduo_sandbox::{Endpoint, Identity, Sandbox, Stamps};
 
 use crate::client::{Api, unread};
 
@@ -95,6 +95,39 @@ fn since_excludes_a_full_time_stamp_and_includes_the_whole_second_of_a_cut_one()
     marking["markAsRead"] = true.into();
     assert_eq!(api.request(&stream, &marking).ids(), ["b", "c"]);
     assert_eq!(ids(&sandbox.read(&stream)), ["b", "c"]);
+}
+
+#[test]
+fn since_returns_the_newest_records_if_it_is_told_to() {
+    let sandbox = Sandbox::start();
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
+    assert_eq!(api.request(&stream, &since(&stamp(23), 3)).ids(), ["b", "c", "d"]);
+    sandbox.return_newest_since();
+    assert_eq!(api.request(&stream, &since(&stamp(23), 3)).ids(), ["c", "d", "e"]);
+    assert_eq!(api.request(&stream, &since(&stamp(25), 3)).ids(), ["d", "e"]);
+}
+
+#[test]
+fn sample_records_share_time_stamps_and_have_other_digits_if_they_are_told_to() {
+    let sandbox = Sandbox::start();
+    let stream = sandbox.create_stream("cars");
+    for digits in [0, 3, 9] {
+        sandbox.fill_stamped(&stream, 3, Stamps { ties: 2, digits });
+    }
+    let stamps: Vec<String> = sandbox.unread(&stream).into_iter().map(|identity| identity.timestamp).collect();
+    let zone = "-05:00[America/New_York]";
+    let expected = [
+        "15:16:23",
+        "15:16:23",
+        "15:16:30",
+        "15:16:37.013",
+        "15:16:37.013",
+        "15:16:44.027",
+        "15:16:51.040700000",
+        "15:16:51.040700000",
+        "15:16:58.054400000",
+    ];
+    assert_eq!(stamps, expected.map(|time| format!("2022-02-01T{time}{zone}")));
 }
 
 #[test]
