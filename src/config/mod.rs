@@ -103,14 +103,14 @@ pub struct Config {
     pub max_pending: usize,
     /// `targetProof`: what proves that a target that the tap runs has committed what it was given.
     pub target_proof: TargetProof,
+    /// `pollIntervalSeconds`: with `--follow`, the pause once the stream is drained.
+    #[serde(rename = "pollIntervalSeconds", deserialize_with = "seconds")]
+    pub poll_interval: Duration,
     /// `startTimestamp`: in `never` mode, what comes after this time stamp is read, unless a STATE says otherwise.
     pub start_timestamp: String,
     /// `replayOverlapSeconds`: in `never` mode, how much before the bookmark is read again.
     #[serde(rename = "replayOverlapSeconds", deserialize_with = "seconds")]
     pub replay_overlap: Duration,
-    /// `pollIntervalSeconds`: with `--follow`, the pause once the stream is drained.
-    #[serde(rename = "pollIntervalSeconds", deserialize_with = "seconds")]
-    pub poll_interval: Duration,
     /// `timestampFormat`: how `recordTimeStampISO` is written.
     pub timestamp_format: TimestampFormat,
     /// `payloadFormat`: how `dataPayload` is written.

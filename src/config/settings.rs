@@ -99,6 +99,7 @@ pub static SETTINGS: [Setting; 21] = [
         "state",
         "with a target that the tap runs: what proves that it has committed its records",
     ),
+    optional("pollIntervalSeconds", integer(0, 86_400), "10", "with `--follow`: the pause once the stream is drained"),
     optional(
         "startTimestamp",
         Kind::Timestamp,
@@ -112,7 +113,6 @@ pub static SETTINGS: [Setting; 21] = [
         "0",
         "with `never`: how much before the bookmark is read again, to find what has arrived late",
     ),
-    optional("pollIntervalSeconds", integer(0, 86_400), "10", "with `--follow`: the pause once the stream is drained"),
     optional("timestampFormat", Kind::Choice(words::<TimestampFormat>), "original", ""),
     optional("payloadFormat", Kind::Choice(words::<PayloadFormat>), "json", ""),
     optional("payloadSchema", Kind::Choice(words::<PayloadSchema>), "any", "the schema of `dataPayload`"),

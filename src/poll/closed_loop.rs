@@ -8,13 +8,15 @@
 //! nothing is in flight: should the service apply both, they hit what is committed, or what nobody has seen and a look back finds.
 
 use anyhow::Result;
+use log::warn;
 
-use super::load::{Load, end_with};
+use super::load::Load;
 use super::lost_mark::LostMarks;
 use super::target::{Target, TargetFailed};
 use super::{Mode, Run};
 use crate::config::Config;
 use crate::record::{Page, Peeked};
+use crate::shutdown::Stopped;
 use crate::streamduo::{Count, Marked, Tuning};
 
 /// Loads windows of unread records, and marks them once they are committed.
@@ -32,7 +34,7 @@ impl ClosedLoop {
         ClosedLoop {
             max_pending: config.max_pending,
             max_remembered: 4 * config.max_pending.max(tuning.first_page),
-            load: Load::new(target, config.target_proof, "stay unread"),
+            load: Load::new(target, config.target_proof),
             lost_marks: LostMarks::default(),
         }
     }
@@ -166,7 +168,12 @@ impl Mode for ClosedLoop {
         let Err(error) = self.load_all(run) else { return Ok(()) };
         // Whatever has ended the run: the target commits what it has, and that is marked.
         run.stop.defer();
-        Err(end_with(error, self.settle(run)))
+        match self.settle(run) {
+            Err(failure) if error.is::<Stopped>() && failure.is::<TargetFailed>() => return Err(failure),
+            Err(failure) => warn!("{failure:#}"),
+            Ok(()) => {}
+        }
+        Err(error)
     }
 
     fn end(&mut self, _run: &mut Run) -> Result<()> {

@@ -4,15 +4,15 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use anyhow::{Error, Result};
-use log::{info, warn};
+use anyhow::Result;
+use log::info;
 
 use super::output::Output;
 use super::target::{Event, Target, TargetFailed};
 use crate::config::TargetProof;
 use crate::metrics::records;
 use crate::record::{Committed, Fingerprint, GoodExit, InFlight};
-use crate::shutdown::{Shutdown, Stopped};
+use crate::shutdown::Shutdown;
 
 /// How often the log says what the tap waits for.
 pub(super) const REMINDER: Duration = Duration::from_secs(10);
@@ -46,8 +46,6 @@ enum Phase {
 pub struct Load {
     target: Box<dyn Target>,
     proof: TargetProof,
-    /// What becomes of records that are not committed, in an error.
-    fate: &'static str,
     phase: Phase,
     /// Whether the target's input is ended.
     is_input_ended: bool,
@@ -65,12 +63,11 @@ pub struct Load {
 }
 
 impl Load {
-    /// Nothing is started yet. `fate` says what becomes of records that are not committed.
-    pub fn new(target: Box<dyn Target>, proof: TargetProof, fate: &'static str) -> Load {
+    /// Nothing is started yet.
+    pub fn new(target: Box<dyn Target>, proof: TargetProof) -> Load {
         Load {
             target,
             proof,
-            fate,
             phase: Phase::Idle,
             is_input_ended: false,
             in_flight: InFlight::default(),
@@ -232,34 +229,24 @@ impl Load {
         let is_done = self.in_flight.is_empty();
         let left = records(self.in_flight.abandon());
         let marked = std::mem::take(&mut self.marked_in_flight);
-        let (name, fate) = (self.target.name(), self.fate);
+        let name = self.target.name();
         let problem = match status {
             Ok(status) if status.success() && is_done => return Ok(()),
             Ok(status) if status.success() && !has_read_all => {
-                format!("{name} has ended before it had read everything; {left} that it has not committed {fate}")
+                format!("{name} has ended before it had read everything; {left} that it has not committed stay unread")
             }
             Ok(status) if status.success() => format!(
-                "{name} has ended well and has printed no STATE for {left}, which {fate}: see what the README says of \
+                "{name} has ended well and has printed no STATE for {left}, which stay unread: see what the README says of \
                  targets, or set `targetProof` to `exit`"
             ),
-            Ok(status) => {
-                format!("{name} has failed ({status}): look at its own error; {left} that it has not committed {fate}")
-            }
-            Err(error) => format!("it is not known how {name} has ended ({error}); {left} {fate}"),
+            Ok(status) => format!(
+                "{name} has failed ({status}): look at its own error; {left} that it has not committed stay unread"
+            ),
+            Err(error) => format!("it is not known how {name} has ended ({error}); {left} stay unread"),
         };
         self.has_failed = true;
         Err(TargetFailed(problem + &lost(&marked)))
     }
-}
-
-/// The error of a run that has ended with one, once its target is settled. A target that fails after a stop is the error.
-pub fn end_with(error: Error, settled: Result<()>) -> Error {
-    match settled {
-        Err(failure) if error.is::<Stopped>() && failure.is::<TargetFailed>() => return failure,
-        Err(failure) => warn!("{failure:#}"),
-        Ok(()) => {}
-    }
-    error
 }
 
 /// What to add to an error about records that slipped in before a mark and were not committed.

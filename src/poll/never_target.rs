@@ -4,13 +4,15 @@
 use std::collections::VecDeque;
 
 use anyhow::Result;
+use log::warn;
 
 use super::by_time::ByTime;
-use super::load::{Load, end_with};
-use super::target::Target;
+use super::load::Load;
+use super::target::{Target, TargetFailed};
 use super::{Mode, Run};
 use crate::config::Config;
 use crate::record::{Committed, Fingerprint};
+use crate::shutdown::Stopped;
 
 /// What the target was given between two STATEs.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl NeverTarget {
         NeverTarget {
             max_pending: config.max_pending,
             reader,
-            load: Load::new(target, config.target_proof, "come again"),
+            load: Load::new(target, config.target_proof),
             windows: VecDeque::new(),
         }
     }
@@ -108,7 +110,12 @@ impl Mode for NeverTarget {
         let Err(error) = self.load_all(run) else { return Ok(()) };
         // Whatever has ended the run: the target commits what it has, and that is kept.
         run.stop.defer();
-        Err(end_with(error, self.settle(run)))
+        match self.settle(run) {
+            Err(failure) if error.is::<Stopped>() && failure.is::<TargetFailed>() => return Err(failure),
+            Err(failure) => warn!("{failure:#}"),
+            Ok(()) => {}
+        }
+        Err(error)
     }
 
     fn end(&mut self, _run: &mut Run) -> Result<()> {

@@ -243,7 +243,8 @@ fn settings_and_options_that_do_not_go_with_a_target_are_refused() {
     }
     let tap = with_script(Tap::with_records(1).set("acknowledge", "commit"), "cat > /dev/null; exit 1");
     assert_eq!(tap.run().code, 3, "`commit` is what it is anyway");
-    tap.run_with("--state", "state.json").assert_refused(
+    let tap = tap.args(&["--state", "state.json"]);
+    tap.run().assert_refused(
         &tap,
         2,
         "--state does not go with a target, unless `acknowledge` is `never`: the read status at the service is the state",

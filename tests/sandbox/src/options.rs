@@ -5,22 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use streamduo_sandbox::{Endpoint, Rule, Sandbox, Stamps, Tls};
+use streamduo_sandbox::{Endpoint, Rule, Sandbox, Tls};
 
 #[derive(Args)]
 pub(crate) struct Options {
     /// The number of sample records in the stream
     #[arg(long, value_name = "N", default_value_t = 12)]
     records: usize,
-    /// So many sample records share a time stamp
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "record_bytes", value_parser = clap::value_parser!(u16).range(1..))]
-    ties: u16,
-    /// The digits of a second in the sample records' time stamps
-    #[arg(long, value_name = "N", default_value_t = 6, conflicts_with = "record_bytes", value_parser = clap::value_parser!(u8).range(..=9))]
-    digits: u8,
-    /// Answer READ_SINCE_TIMESTAMP with the newest records instead of the oldest
-    #[arg(long)]
-    newest_since: bool,
     /// Pad the sample records' payloads to this length, in bytes
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     record_bytes: usize,
@@ -78,15 +69,7 @@ impl Options {
             sandbox.limit_bytes(max, self.refuse_with);
         }
         let stream = sandbox.create_stream("cars");
-        let stamps = Stamps { ties: self.ties.into(), digits: self.digits };
-        if stamps == Stamps::default() {
-            sandbox.fill_sized(&stream, self.records, self.record_bytes);
-        } else {
-            sandbox.fill_stamped(&stream, self.records, stamps);
-        }
-        if self.newest_since {
-            sandbox.return_newest_since();
-        }
+        sandbox.fill_sized(&stream, self.records, self.record_bytes);
         if let Some(n) = self.slip_in {
             let stream = stream.clone();
             sandbox.script(Rule::on(Endpoint::Mark).every_nth(n.get()).before(move |service| {

@@ -8,9 +8,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::limits::Limits;
-use crate::sample;
+use crate::sample::{self, Samples};
 use crate::schema::Schema;
-use crate::stamp::Stamps;
 use crate::store::{Identity, Record, Store};
 use crate::token::Tokens;
 
@@ -20,8 +19,6 @@ use crate::token::Tokens;
 pub struct Service {
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,
-    /// Whether READ_SINCE_TIMESTAMP returns the newest records instead of the oldest.
-    pub(crate) newest_since: bool,
     streams: HashMap<String, Stream>,
     created: u64,
 }
@@ -33,17 +30,13 @@ pub(crate) struct Stream {
     pub(crate) schemas: HashMap<String, Schema>,
     pub(crate) active_schema: Option<String>,
     pub(crate) restricted: bool,
+    /// Whether READ_SINCE_TIMESTAMP returns the newest records.
+    pub(crate) since_newest: bool,
 }
 
 impl Service {
     pub(crate) fn new(token_lifetime: Duration) -> Service {
-        Service {
-            tokens: Tokens::new(token_lifetime),
-            limits: Limits::default(),
-            newest_since: false,
-            streams: HashMap::new(),
-            created: 0,
-        }
+        Service { tokens: Tokens::new(token_lifetime), limits: Limits::default(), streams: HashMap::new(), created: 0 }
     }
 
     /// See [`Sandbox::create_stream`](crate::Sandbox::create_stream).
@@ -56,6 +49,7 @@ impl Service {
             schemas: HashMap::new(),
             active_schema: None,
             restricted: false,
+            since_newest: false,
         };
         self.streams.insert(id.clone(), stream);
         id
@@ -88,19 +82,19 @@ impl Service {
     /// See [`Sandbox::fill`](crate::Sandbox::fill).
     #[track_caller]
     pub fn fill(&mut self, stream: &str, count: usize) {
-        self.store_mut(stream).fill(count, 0, Stamps::default());
-    }
-
-    /// See [`Sandbox::fill_stamped`](crate::Sandbox::fill_stamped).
-    #[track_caller]
-    pub fn fill_stamped(&mut self, stream: &str, count: usize, stamps: Stamps) {
-        self.store_mut(stream).fill(count, 0, stamps);
+        self.fill_with(stream, count, Samples::default());
     }
 
     /// See [`Sandbox::fill_sized`](crate::Sandbox::fill_sized).
     #[track_caller]
     pub fn fill_sized(&mut self, stream: &str, count: usize, bytes: usize) {
-        self.store_mut(stream).fill(count, bytes, Stamps::default());
+        self.fill_with(stream, count, Samples { bytes, ..Samples::default() });
+    }
+
+    /// See [`Sandbox::fill_with`](crate::Sandbox::fill_with).
+    #[track_caller]
+    pub fn fill_with(&mut self, stream: &str, count: usize, samples: Samples) {
+        self.store_mut(stream).fill(count, samples);
     }
 
     /// See [`Sandbox::slip_in`](crate::Sandbox::slip_in).
@@ -161,8 +155,9 @@ impl Service {
     }
 
     /// See [`Sandbox::return_newest_since`](crate::Sandbox::return_newest_since).
-    pub fn return_newest_since(&mut self) {
-        self.newest_since = true;
+    #[track_caller]
+    pub fn return_newest_since(&mut self, stream: &str) {
+        self.existing(stream).since_newest = true;
     }
 
     /// See [`Sandbox::revoke_tokens`](crate::Sandbox::revoke_tokens).
