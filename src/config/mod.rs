@@ -32,7 +32,7 @@ pub enum Acknowledge {
     Commit,
     /// as it is read
     Read,
-    /// nothing is marked: the stream is read by time, from `startTimestamp` on
+    /// it is not marked, and the stream is read by time, from `startTimestamp` on
     Never,
 }
 
