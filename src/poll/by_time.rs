@@ -4,19 +4,19 @@
 //! share one are never split: the last one of a page that may not be the end is left to the next page. What would skip records ends
 //! the run instead: a service that does not show the oldest records first, or not all records at one time stamp at once.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
 
 use super::Run;
+use super::recent::Recent;
 use super::ties::{Crowd, Next};
 use crate::config::Config;
 use crate::config::settings::MAX_RECORDS;
 use crate::config::timestamp::{earlier, instant};
 use crate::metrics::records;
-use crate::record::{Fingerprint, Fingerprints, Page};
+use crate::record::{Fingerprint, Page};
 use crate::streamduo::Count;
 
 /// Why a service cannot be read by time, and what to do.
@@ -179,30 +179,5 @@ impl ByTime {
             self.is_oldest_first = true;
         }
         Ok(())
-    }
-}
-
-/// The records that this run has written and that the service may show again.
-#[derive(Debug, Default)]
-struct Recent {
-    records: Fingerprints,
-    in_order: VecDeque<(Timestamp, Fingerprint)>,
-}
-
-impl Recent {
-    fn has(&self, record: Fingerprint) -> bool {
-        self.records.contains(&record)
-    }
-
-    /// Adds records, and forgets those before `from`.
-    fn add(&mut self, records: impl Iterator<Item = (Timestamp, Fingerprint)>, from: Timestamp) {
-        for (at, record) in records.filter(|(at, _)| *at >= from) {
-            if self.records.insert(record) {
-                self.in_order.push_back((at, record));
-            }
-        }
-        while let Some((_, record)) = self.in_order.pop_front_if(|(at, _)| *at < from) {
-            self.records.remove(&record);
-        }
     }
 }

@@ -20,6 +20,7 @@ mod never;
 mod never_target;
 mod output;
 mod read;
+mod recent;
 pub mod target;
 mod ties;
 mod write;

@@ -1,9 +1,11 @@
 //! STATE: what a run hands to the next one, under `bookmarks.<stream>`.
 //!
 //! The service keeps the read status itself, so in `write` and `read` mode a bookmark only says whose it is. In `commit` mode
-//! it says which records it covers. In `never` mode it says up to which time stamp everything is written. A target prints a STATE once it has committed everything before it, so a STATE that comes
+//! it says which records it covers. A target prints a STATE once it has committed everything before it, so a STATE that comes
 //! back proves that those records are committed. Everything else in a state passes byte for byte; only white space between tokens
 //! goes, if it holds a line break.
+//!
+//! In `never` mode it says up to which time stamp everything is written.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

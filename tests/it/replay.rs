@@ -344,7 +344,7 @@ fn an_overlap_finds_what_has_arrived_late_and_a_run_writes_it_once() {
     tap.sandbox.write_as(&tap.stream, "too late", &second(3), "1");
     let late = tap.sandbox.write_as(&tap.stream, "late", &second(9), "1");
     let is_behind = late.identity.timestamp > records[9].identity.timestamp;
-    let state = if is_behind { state_line(&tap, &[late.clone()]) } else { state_line(&tap, &records) };
+    let state = if is_behind { state_line(&tap, std::slice::from_ref(&late)) } else { state_line(&tap, &records) };
     assert_eq!(running.read_lines(2), record_lines(&[late]) + &state);
     let polls = tap.sandbox.count(Endpoint::Since);
     tap.sandbox.wait_for(Endpoint::Since, polls + 2);
