@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
 
-    /// The STATE of an earlier run, a JSON file
+    /// The STATE of an earlier run, a JSON file. With a target and acknowledge `never`, what it has committed is kept there
     #[arg(short, long, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
@@ -71,7 +71,7 @@ pub struct Args {
     pub follow: bool,
 
     /// Run this target, and mark what it has committed: -- target-x --config target.json
-    #[arg(last = true, value_names = ["TARGET", "ARGUMENT"], num_args = 1.., conflicts_with_all = ["state", "discover", "test", "about"])]
+    #[arg(last = true, value_names = ["TARGET", "ARGUMENT"], num_args = 1.., conflicts_with_all = ["discover", "test", "about"])]
     pub target: Vec<OsString>,
 }
 

@@ -39,12 +39,15 @@ pub fn run(args: &Args) -> Result<()> {
 /// Prints the catalog. Only a schema that is registered or sampled needs the service.
 fn discover(args: &Args) -> Result<()> {
     if args.config.is_empty() {
-        return stdout::print(&format!("{:#}", catalog::discover("records", &schema::record(&schema::any()))));
+        return stdout::print(&format!(
+            "{:#}",
+            catalog::discover("records", &schema::record(&schema::any()), Acknowledge::default())
+        ));
     }
     let config = Config::load(&args.config)?;
     let mut api = connect(&config, &Shutdown::install()?)?;
     let schema = own_schema(&config, &mut api)?;
-    stdout::print(&format!("{:#}", catalog::discover(&config.stream_name, &schema)))
+    stdout::print(&format!("{:#}", catalog::discover(&config.stream_name, &schema, config.acknowledge)))
 }
 
 /// Says whether the stream can be read with these settings.
@@ -83,20 +86,32 @@ fn sync(args: &Args) -> Result<()> {
 /// Reads the stream into a target that the tap runs.
 fn load(args: &Args) -> Result<()> {
     let config = Config::load_for_target(&args.config)?;
+    let state = state_for_target(args, &config)?;
     let command = TargetCommand::find(&args.target)?;
     let stop = Shutdown::install()?;
     let mut api = connect(&config, &stop)?;
     let Some(stream) = selected_stream(args, &config, &mut api)? else { return Ok(()) };
     let name = stream.name.clone();
     let (writer, target) = target::connect(command, stream);
-    let endpoints = Endpoints {
-        service: api,
-        writer: Box::new(writer),
-        stream: name,
-        state: State::default(),
-        target: Some(Box::new(target)),
-    };
+    let endpoints =
+        Endpoints { service: api, writer: Box::new(writer), stream: name, state, target: Some(Box::new(target)) };
     poll(args, &config, Tuning::for_target(&config), endpoints, stop)
+}
+
+/// The state for a run that starts a target. Without marks, only a file can keep the position.
+fn state_for_target(args: &Args, config: &Config) -> Result<State> {
+    match (&args.state, config.acknowledge) {
+        (Some(_), Acknowledge::Never) => Ok(State::load(args.state.as_deref())?),
+        (Some(_), _) => Err(Invalid::new(
+            "--state does not go with a target, unless `acknowledge` is `never`: the read status at the service is the state",
+        )
+        .into()),
+        (None, Acknowledge::Never) => {
+            info!("no --state: the next run begins at `startTimestamp` again");
+            Ok(State::default())
+        }
+        (None, _) => Ok(State::default()),
+    }
 }
 
 /// The stream as the catalog has it; `None` if it is not selected.
@@ -112,7 +127,11 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api) -> Result<Option
 }
 
 fn poll(args: &Args, config: &Config, tuning: Tuning, endpoints: Endpoints<Api>, stop: Shutdown) -> Result<()> {
-    info!("reading the unread records of stream {} from {}", config.stream_id, config.api_url);
+    let Config { stream_id, api_url, .. } = config;
+    match config.acknowledge {
+        Acknowledge::Never => info!("reading stream {stream_id} by time from {api_url}, and marking nothing"),
+        _ => info!("reading the unread records of stream {stream_id} from {api_url}"),
+    }
     let pause = args.follow.then_some(config.poll_interval);
     poll::run(config, tuning, endpoints, pause, stop)
 }

@@ -1,10 +1,11 @@
 //! The configuration of a run. It is checked as a whole before any request.
 //!
 //! [`settings`] is the table of all settings, with their bounds, defaults and checks. [`source`] reads what the user has set.
-//! [`Config`] holds the result. [`url`] says where secrets may be sent.
+//! [`Config`] holds the result. [`url`] says where secrets may be sent, [`timestamp`] reads time stamps.
 
 pub mod settings;
 pub mod source;
+pub mod timestamp;
 pub mod url;
 
 use std::path::Path;
@@ -31,6 +32,8 @@ pub enum Acknowledge {
     Commit,
     /// as it is read
     Read,
+    /// it is not marked, and the stream is read by time, from `startTimestamp` on
+    Never,
 }
 
 /// What proves that a target that the tap runs has committed what it was given.
@@ -94,7 +97,7 @@ pub struct Config {
     pub stream_name: String,
     /// `acknowledge`: when a record counts as delivered.
     pub acknowledge: Acknowledge,
-    /// `pageSize`: in `write` and `read` mode, the maximum number of records in one request.
+    /// `pageSize`: in `write`, `read` and `never` mode, the maximum number of records in one request.
     pub page_size: usize,
     /// `maxPending`: in `commit` mode, the maximum number of records that are out at once, and in one request.
     pub max_pending: usize,
@@ -103,6 +106,11 @@ pub struct Config {
     /// `pollIntervalSeconds`: with `--follow`, the pause once the stream is drained.
     #[serde(rename = "pollIntervalSeconds", deserialize_with = "seconds")]
     pub poll_interval: Duration,
+    /// `startTimestamp`: in `never` mode, what comes after this time stamp is read, unless a STATE says otherwise.
+    pub start_timestamp: String,
+    /// `replayOverlapSeconds`: in `never` mode, how much before the bookmark is read again.
+    #[serde(rename = "replayOverlapSeconds", deserialize_with = "seconds")]
+    pub replay_overlap: Duration,
     /// `timestampFormat`: how `recordTimeStampISO` is written.
     pub timestamp_format: TimestampFormat,
     /// `payloadFormat`: how `dataPayload` is written.
@@ -148,16 +156,18 @@ impl Config {
         Config::check(&source::read(sources)?)
     }
 
-    /// Like [`Config::load`], for a run that starts a target: what it has committed is marked, so `acknowledge` is `commit`.
+    /// Like [`Config::load`], for a run that starts a target: what it has committed is marked, so `acknowledge` is `commit`, or
+    /// `never` where nothing is to be marked.
     ///
     /// # Errors
     /// [`Invalid`], also where `acknowledge` asks for anything else.
     pub fn load_for_target(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
         let mut given = source::read(sources)?;
         let acknowledge = given.entry("acknowledge").or_insert_with(|| "commit".into());
-        if acknowledge != "commit" {
+        if acknowledge != "commit" && acknowledge != "never" {
             return Err(Invalid(format!(
-                "`acknowledge` {acknowledge} does not go with a target: what the target has committed is marked; remove the setting"
+                "`acknowledge` {acknowledge} does not go with a target: what the target has committed is marked; remove the \
+                 setting, or set it to `never` to mark nothing"
             )));
         }
         Config::check(&given)
@@ -246,6 +256,22 @@ mod tests {
             problem(json!({"maxRetries": "5"})),
             "`maxRetries` must be a whole number from 0 to 100, not a string"
         );
+    }
+
+    #[test]
+    fn the_start_is_a_time_stamp() {
+        for stamp in ["2022-02-01T15:16:23.716848-05:00[America/New_York]", "2026-01-01T00:00:00Z"] {
+            assert_eq!(config(json!({"startTimestamp": stamp})).unwrap().start_timestamp, stamp);
+        }
+        for stamp in ["2026-01-01", "2026-01-01T00:00:00", "20260101T000000Z", "yesterday"] {
+            assert_eq!(
+                problem(json!({"startTimestamp": stamp})),
+                format!(
+                    "`startTimestamp` must be a time stamp with an offset, such as 2026-01-31T08:00:00Z or \
+                     2026-01-31T08:00:00.5-05:00[America/New_York], not {stamp:?}"
+                )
+            );
+        }
     }
 
     #[test]

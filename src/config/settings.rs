@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::{Map, Value, json};
 
+use super::timestamp::instant;
 use super::url::check_url;
 use super::{Acknowledge, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
@@ -33,6 +34,8 @@ pub enum Kind {
     },
     /// One of these words, each with its meaning.
     Choice(fn() -> Vec<(String, String)>),
+    /// A time stamp with an offset (RFC 3339 or RFC 9557).
+    Timestamp,
     /// An `https://` URL, or an `http://` one towards loopback.
     Url,
 }
@@ -72,7 +75,7 @@ fn words<T: ValueEnum>() -> Vec<(String, String)> {
 const RECORDS: Kind = integer(1, MAX_RECORDS as u64);
 
 /// Every setting, in the order in which they are explained.
-pub static SETTINGS: [Setting; 19] = [
+pub static SETTINGS: [Setting; 21] = [
     required("streamId", Kind::Id, "the stream to read"),
     required("clientId", Kind::Text, "the machine client's id"),
     required("clientSecret", Kind::Secret, "the machine client's secret"),
@@ -87,7 +90,7 @@ pub static SETTINGS: [Setting; 19] = [
         "pageSize",
         RECORDS,
         "1000",
-        "with `write` and `read`: the most records asked for in one request (with `read`, never more than 100)",
+        "with `write`, `read` and `never`: the most records asked for in one request (with `read`, never more than 100)",
     ),
     optional(
         "maxPending",
@@ -102,6 +105,19 @@ pub static SETTINGS: [Setting; 19] = [
         "with a target that the tap runs: what proves that it has committed its records",
     ),
     optional("pollIntervalSeconds", integer(0, 86_400), "10", "with `--follow`: the pause once the stream is drained"),
+    optional(
+        "startTimestamp",
+        Kind::Timestamp,
+        "1970-01-01T00:00:00Z",
+        "with `never`: the records after this time stamp are read, unless there is a state; best given with the offset that the \
+         stream's own time stamps have",
+    ),
+    optional(
+        "replayOverlapSeconds",
+        integer(0, 2_592_000),
+        "0",
+        "with `never`: how much before the bookmark is read again, to find what has arrived late",
+    ),
     optional("timestampFormat", Kind::Choice(words::<TimestampFormat>), "original", ""),
     optional("payloadFormat", Kind::Choice(words::<PayloadFormat>), "json", ""),
     optional("payloadSchema", Kind::Choice(words::<PayloadSchema>), "any", "the schema of `dataPayload`"),
@@ -238,7 +254,7 @@ impl Setting {
             Kind::Url => {
                 schema.insert("format".to_owned(), json!("uri"));
             }
-            Kind::Text | Kind::Id | Kind::Header => {}
+            Kind::Text | Kind::Id | Kind::Header | Kind::Timestamp => {}
         }
         if let Some(default) = self.default() {
             schema.insert("default".to_owned(), default);
@@ -281,6 +297,10 @@ fn check_text(kind: Kind, text: &str) -> Result<(), String> {
             Err(format!("must be plain ASCII text to go into a header, not {text:?}"))
         }
         Kind::Url => check_url(text).map(drop),
+        Kind::Timestamp if instant(text).is_err() => Err(format!(
+            "must be a time stamp with an offset, such as 2026-01-31T08:00:00Z or \
+             2026-01-31T08:00:00.5-05:00[America/New_York], not {text:?}"
+        )),
         _ => Ok(()),
     }
 }

@@ -12,12 +12,8 @@ use anyhow::{Context, Result};
 use log::warn;
 
 use super::Run;
+use super::ties::{Crowd, Next};
 use crate::record::{Fingerprint, Fingerprints, Identity, Page};
-use crate::streamduo::Count;
-
-/// How often a page of a single time stamp is asked for again although the last try showed no more. If an outage or two have left the
-/// size small, it grows meanwhile; a size that the service refuses does not.
-const MAX_TRIES: usize = 10;
 
 /// The marks whose answers were lost, until a look back has found everything that they may have hit.
 #[derive(Debug, Default)]
@@ -103,14 +99,11 @@ pub fn deliver_read_since(
 ) -> Result<Vec<String>> {
     let mut delivered = Vec::new();
     let (mut after, mut left, mut found) = (first.timestamp.clone(), count, Fingerprints::default());
-    // The most records that a page after `after` has shown, all at one time stamp, and how many tries have shown no more.
-    let (mut crowd, mut tries) = (0, 0);
-    let mut incomplete = Vec::new();
+    let (mut crowd, mut incomplete) = (Crowd::default(), Vec::new());
     loop {
-        let asked = if crowd == 0 { Count::UpTo(left) } else { Count::AtOnce(left.min(2 * crowd)) };
         let page = run
             .queue
-            .since(&after, asked)
+            .since(&after, crowd.count(left, left))
             .context("the answer to a mark was lost, and a record that slipped in just then may be lost too")?;
         let (is_last, next) = (page.is_last(), Next::after(&page));
         let page = page.already_read();
@@ -118,13 +111,12 @@ pub fn deliver_read_since(
         found.extend(page.fingerprints());
         let Some(next) = next.filter(|next| !is_last && next.behind < left && next.timestamp != after) else { break };
         if next.is_one_stamp {
-            (crowd, tries) = if next.behind > crowd { (next.behind, 0) } else { (crowd, tries + 1) };
-            if tries < MAX_TRIES {
+            if crowd.grow(next.behind) {
                 continue;
             }
             incomplete.push(next.timestamp.clone());
         }
-        (after, left, crowd, tries) = (next.timestamp, left - next.behind, 0, 0);
+        (after, left, crowd) = (next.timestamp, left - next.behind, Crowd::default());
     }
     if let [timestamp, others @ ..] = &incomplete[..] {
         let others = match others.len() {
@@ -139,47 +131,4 @@ pub fn deliver_read_since(
     }
     run.out.ledger.look_back(found);
     Ok(delivered)
-}
-
-/// Where the page after a page begins.
-#[derive(Debug, PartialEq)]
-struct Next {
-    /// It shows what comes after this time stamp.
-    timestamp: String,
-    /// How many records of the page it does not show again.
-    behind: usize,
-    /// Whether all records of the page share the time stamp. If more records have it, the next page does not show them.
-    is_one_stamp: bool,
-}
-
-impl Next {
-    /// The next page begins with the records at the last time stamp again: more of them may follow.
-    fn after(page: &Page) -> Option<Next> {
-        let timestamps: Vec<_> = page.identities().map(|identity| identity.timestamp).collect();
-        let last = timestamps.last()?;
-        let other = timestamps.iter().rposition(|timestamp| timestamp != last);
-        let behind = other.map_or(timestamps.len(), |index| index + 1);
-        Some(Next { timestamp: timestamps[behind - 1].clone(), behind, is_one_stamp: other.is_none() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_page_begins_with_the_last_time_stamp_again() {
-        let next = |timestamps: &[&str]| {
-            let record = |stamp: &&str| format!(r#"{{"recordId":"a","recordTimeStampISO":"{stamp}"}}"#);
-            let records: Vec<_> = timestamps.iter().map(record).collect();
-            Next::after(&Page::parse(format!("[{}]", records.join(",")).into(), 1).unwrap())
-        };
-        let page = |timestamp: &str, behind, is_one_stamp| {
-            Some(Next { timestamp: timestamp.to_owned(), behind, is_one_stamp })
-        };
-        assert_eq!(next(&["1", "2", "3"]), page("2", 2, false));
-        assert_eq!(next(&["1", "2", "2"]), page("1", 1, false));
-        assert_eq!(next(&["2", "2"]), page("2", 2, true));
-        assert_eq!(next(&[]), None);
-    }
 }

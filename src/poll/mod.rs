@@ -10,15 +10,20 @@
 //! 4. `cargo test --workspace` then names the documents to change. By hand: `meltano.yml`, the README's guarantees, and a
 //!    property in `src/poll/tests.rs`.
 //!
-//! Only `write` prefetches (`streamduo::queue`), and only `commit` reads the bookmark of a STATE (`singer::state`).
+//! Only `write` prefetches (`streamduo::queue`), and only `commit` and `never` read the bookmark of a STATE (`singer::state`).
 
+mod by_time;
 mod closed_loop;
 mod commit;
 mod load;
 mod lost_mark;
+mod never;
+mod never_target;
 mod output;
 mod read;
+mod recent;
 pub mod target;
+mod ties;
 mod write;
 
 #[cfg(test)]
@@ -38,14 +43,17 @@ use crate::streamduo::http_error::HttpError;
 use crate::streamduo::retry::Retry;
 use crate::streamduo::{self, Overlap, Queue, Tuning};
 
+use by_time::ByTime;
 use closed_loop::ClosedLoop;
 use commit::CommitMode;
+use never::NeverMode;
+use never_target::NeverTarget;
 use output::Output;
 use read::ReadMode;
 use target::Target;
 use write::WriteMode;
 
-/// One way to deliver the unread records of a stream.
+/// One way to deliver the records of a stream.
 trait Mode {
     /// Delivers what is unread. Returns once the stream is drained, or the mode wants to write no more for now.
     ///
@@ -69,16 +77,18 @@ trait Mode {
 fn mode(
     config: &Config,
     returned: Option<ReturnedBookmark>,
+    time_bookmark: Option<&str>,
     tuning: Tuning,
     target: Option<Box<dyn Target>>,
 ) -> Box<dyn Mode> {
-    if let Some(target) = target {
-        return Box::new(ClosedLoop::new(config, tuning, target));
-    }
-    match config.acknowledge {
-        Acknowledge::Write => Box::new(WriteMode::new(config.page_size, tuning)),
-        Acknowledge::Commit => Box::new(CommitMode { max_pending: config.max_pending, returned }),
-        Acknowledge::Read => Box::new(ReadMode { page_size: config.page_size }),
+    let by_time = || ByTime::new(config, time_bookmark);
+    match (target, config.acknowledge) {
+        (Some(target), Acknowledge::Never) => Box::new(NeverTarget::new(config, by_time(), target)),
+        (Some(target), _) => Box::new(ClosedLoop::new(config, tuning, target)),
+        (None, Acknowledge::Never) => Box::new(NeverMode { reader: by_time() }),
+        (None, Acknowledge::Write) => Box::new(WriteMode::new(config.page_size, tuning)),
+        (None, Acknowledge::Commit) => Box::new(CommitMode { max_pending: config.max_pending, returned }),
+        (None, Acknowledge::Read) => Box::new(ReadMode { page_size: config.page_size }),
     }
 }
 
@@ -170,13 +180,13 @@ pub fn run(
 ) -> Result<()> {
     let Endpoints { service, writer, stream, state, target } = endpoints;
     let (state, returned) = state.of_stream(&stream, config);
+    let mut mode = mode(config, returned, state.time_bookmark(), tuning, target);
     let mut run = Run {
         queue: streamduo::queue(config, tuning, service, &stop),
         out: Output::new(writer, state, RunMetrics::start(&stream), stop.clone()),
         ineffective_marks: Retry::new(tuning.retries),
         stop,
     };
-    let mut mode = mode(config, returned, tuning, target);
     let end = run.poll(&mut *mode, pause);
     let is_stopped = end.as_ref().err().is_some_and(|error| error.is::<Stopped>());
     if is_stopped {

@@ -60,6 +60,16 @@ impl Output {
         Ok(ids)
     }
 
+    /// Writes the records of a page that are not known, and that nobody is to mark.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&mut self, page: &Page, is_known: impl Fn(Fingerprint) -> bool) -> Result<()> {
+        let written = page.write(is_known, &mut *self.writer).map_err(|error| self.failure(error))?;
+        self.count(written);
+        Ok(())
+    }
+
     /// Forgets records in the ledger that the service does not show as unread any more.
     ///
     /// Only the last page proves that they are marked. A record that another page does not show may be marked, or records that
@@ -88,6 +98,26 @@ impl Output {
     pub fn set_checkpoint(&mut self, checkpoint: Checkpoint) {
         self.state.set_checkpoint(checkpoint);
         self.state_is_written = false;
+    }
+
+    /// Sets up to which time stamp the next STATE covers everything, if that is known and has changed.
+    pub fn set_time_bookmark(&mut self, timestamp: Option<&str>) {
+        if let Some(timestamp) = timestamp.filter(|timestamp| self.state.time_bookmark() != Some(timestamp)) {
+            self.state.set_time_bookmark(timestamp);
+            self.state_is_written = false;
+        }
+    }
+
+    /// Writes the STATE that covers everything up to a time stamp, if that is known and has changed, to the file that `--state` names.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save_time_bookmark(&mut self, timestamp: Option<&str>) -> Result<()> {
+        if timestamp.is_none() || self.state.time_bookmark() == timestamp {
+            return Ok(());
+        }
+        self.set_time_bookmark(timestamp);
+        self.state.save()
     }
 
     /// Ends the input of the target that the tap runs.

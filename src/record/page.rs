@@ -132,6 +132,16 @@ impl Page {
         self.identities().next()
     }
 
+    /// The time stamps of the records that have an identity, as sent.
+    pub fn timestamps(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.keys().map(|(_, timestamp)| timestamp)
+    }
+
+    /// Forgets all but the oldest `count` records.
+    pub fn keep_first(&mut self, count: usize) {
+        self.entries.truncate(count);
+    }
+
     /// The fingerprints of the records that have an identity.
     pub fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
         self.entries.iter().filter_map(|entry| Some(entry.key.as_ref()?.fingerprint))
@@ -200,7 +210,7 @@ impl Page {
     }
 
     /// The error about the first record without an identity, if there is one.
-    pub(super) fn missing_identity(&self) -> Option<InvalidBody> {
+    pub fn missing_identity(&self) -> Option<InvalidBody> {
         let index = self.entries.iter().position(|entry| entry.key.is_none())?;
         let text = &self.answer[self.entries[index].span.clone()];
         Some(InvalidBody::NoIdentity(index + 1, what_lacks(text)))

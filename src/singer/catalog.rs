@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::config::source::read_text;
-use crate::config::{Config, Invalid};
+use crate::config::{Acknowledge, Config, Invalid};
 use crate::singer::Stream;
 use crate::singer::schema;
 use crate::singer::selection::{Metadata, Selection};
@@ -20,20 +20,23 @@ use crate::singer::transform::{TIMESTAMP, Transform};
 const KEY_PROPERTIES: [&str; 2] = ["recordId", TIMESTAMP];
 
 /// The catalog of the one stream there is, as `--discover` prints it, with metadata for every field: Meltano takes a field
-/// without metadata for one that cannot be deselected.
-pub fn discover(stream_name: &str, schema: &Value) -> Value {
-    let mut metadata = vec![json!({
-        "breadcrumb": [],
-        "metadata": {"inclusion": "available", "selected-by-default": true, "table-key-properties": KEY_PROPERTIES}
-    })];
+/// without metadata for one that cannot be deselected. A stream that is read by time is replicated by its time stamp.
+pub fn discover(stream_name: &str, schema: &Value, acknowledge: Acknowledge) -> Value {
+    let mut root =
+        json!({"inclusion": "available", "selected-by-default": true, "table-key-properties": KEY_PROPERTIES});
+    let mut stream = json!({"tap_stream_id": stream_name, "stream": stream_name, "key_properties": KEY_PROPERTIES});
+    if acknowledge == Acknowledge::Never {
+        root["replication-method"] = json!("INCREMENTAL");
+        root["replication-key"] = json!(TIMESTAMP);
+        root["valid-replication-keys"] = json!([TIMESTAMP]);
+        stream["replication_method"] = json!("INCREMENTAL");
+        stream["replication_key"] = json!(TIMESTAMP);
+    }
+    let mut metadata = vec![json!({"breadcrumb": [], "metadata": root})];
     describe(schema, &mut Vec::new(), &mut metadata);
-    json!({"streams": [{
-        "tap_stream_id": stream_name,
-        "stream": stream_name,
-        "key_properties": KEY_PROPERTIES,
-        "schema": schema,
-        "metadata": metadata
-    }]})
+    stream["schema"] = schema.clone();
+    stream["metadata"] = json!(metadata);
+    json!({"streams": [stream]})
 }
 
 /// Appends the metadata of a schema's properties, and of theirs.

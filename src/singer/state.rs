@@ -5,9 +5,15 @@
 //! back proves that those records are committed. Where the tap runs the target, a STATE is a checkpoint of this run, and comes back in
 //! the same run. Everything else in a state passes byte for byte; only white space between tokens
 //! goes, if it holds a line break.
+//!
+//! In `never` mode it says up to which time stamp everything is written.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+use clap::ValueEnum;
 use indexmap::IndexMap;
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
@@ -16,15 +22,21 @@ use serde_json::{Value, error::Category};
 
 use crate::config::settings::MAX_RECORDS;
 use crate::config::source::read_text;
+use crate::config::timestamp::instant;
 use crate::config::{Acknowledge, Config, Invalid};
 use crate::record::{Bookmark, Checkpoint, ReturnedBookmark, ReturnedCheckpoint, on_one_line};
+use crate::singer::transform::TIMESTAMP;
 
 /// The members of a JSON object, in its order, each as it was written.
 type Members = IndexMap<String, Box<RawValue>>;
 
 /// The state that a run begins with, whichever streams it is of.
 #[derive(Debug, Default)]
-pub struct State(Members);
+pub struct State {
+    members: Members,
+    /// The file that `--state` names.
+    file: Option<PathBuf>,
+}
 
 /// What is written under `bookmarks.<stream>`.
 #[derive(Debug, Serialize)]
@@ -36,7 +48,7 @@ struct Entry<'a> {
     position: Option<&'a Position>,
 }
 
-/// What a STATE covers, in `commit` mode.
+/// What a STATE covers, in `commit` and `never` mode.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 enum Position {
@@ -44,6 +56,21 @@ enum Position {
     Window(Bookmark),
     /// What this run remembers.
     Checkpoint(Checkpoint),
+    /// Everything up to a time stamp.
+    UpTo(TimeBookmark),
+}
+
+/// What replication by key leaves in a STATE. The names are those of the Singer SDKs.
+#[derive(Debug, Clone, Serialize)]
+struct TimeBookmark {
+    replication_key: &'static str,
+    replication_key_value: String,
+}
+
+impl TimeBookmark {
+    fn new(timestamp: &str) -> TimeBookmark {
+        TimeBookmark { replication_key: TIMESTAMP, replication_key_value: timestamp.to_owned() }
+    }
 }
 
 /// What is read of such an entry to see which stream it belongs to.
@@ -53,6 +80,8 @@ struct Owner {
     stream_id: String,
     acknowledge: Acknowledge,
     count: Option<Value>,
+    #[serde(rename = "replication_key_value")]
+    timestamp: Option<Value>,
 }
 
 impl State {
@@ -63,6 +92,7 @@ impl State {
     /// [`Invalid`] when the file is not a JSON object or cannot be read.
     pub fn load(path: Option<&Path>) -> Result<State, Invalid> {
         let Some(path) = path else { return Ok(State::default()) };
+        let file = Some(path.to_owned());
         let invalid = |problem: String| Invalid::new(format!("state {}: {problem}", path.display()));
         let text = match read_text(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -72,9 +102,10 @@ impl State {
         };
         if text.trim().is_empty() {
             warn!("state {}: there is none yet", path.display());
-            return Ok(State::default());
+            return Ok(State { file, ..State::default() });
         }
-        State::parse(&text).map_err(invalid)
+        let state = State::parse(&text).map_err(invalid)?;
+        Ok(State { file, ..state })
     }
 
     /// Reads a state, or a STATE message: the whole message instead of its value is easily saved by mistake.
@@ -92,10 +123,10 @@ impl State {
         read(text.as_bytes())?;
         let members = read(&on_one_line(text.trim().as_bytes()))?;
         if members.get("type").is_none_or(|kind| kind.get() != "\"STATE\"") {
-            return Ok(State(members));
+            return Ok(State { members, file: None });
         }
         let value = members.get("value").and_then(|value| serde_json::from_str(value.get()).ok());
-        value.map(State).ok_or_else(|| "a STATE message without a value".to_owned())
+        value.map(|members| State { members, file: None }).ok_or_else(|| "a STATE message without a value".to_owned())
     }
 
     /// The state as it was given.
@@ -103,37 +134,72 @@ impl State {
     /// # Errors
     /// Never: what was read as JSON can be written as JSON.
     pub fn unchanged(&self) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(&self.0)
+        to_raw_value(&self.members)
     }
 
     /// The bookmarks of all streams; none if there is no object of them.
     fn bookmarks(&self) -> Members {
-        let bookmarks = self.0.get("bookmarks").and_then(|bookmarks| serde_json::from_str(bookmarks.get()).ok());
+        let bookmarks = self.members.get("bookmarks").and_then(|bookmarks| serde_json::from_str(bookmarks.get()).ok());
         bookmarks.unwrap_or_default()
     }
 
     /// The state of one stream, and how to write it; in `commit` mode also the bookmark that the state returns.
     pub fn of_stream(self, stream: &str, config: &Config) -> (StreamState, Option<ReturnedBookmark>) {
-        let is_commit = config.acknowledge == Acknowledge::Commit;
-        let returned = is_commit.then(|| self.returned_bookmark(stream, config)).flatten();
+        let returned = match config.acknowledge {
+            Acknowledge::Commit => self.returned_bookmark(stream, config),
+            _ => None,
+        };
+        let position = match config.acknowledge {
+            Acknowledge::Never => self.time_bookmark(stream, config).map(Position::UpTo),
+            _ => returned.as_deref().cloned().map(Position::Window),
+        };
         let state = StreamState {
             stream: stream.to_owned(),
             stream_id: config.stream_id.clone(),
             acknowledge: config.acknowledge,
-            position: returned.as_deref().cloned().map(Position::Window),
+            position,
             bookmarks: self.bookmarks(),
-            state: self.0,
+            state: self.members,
+            file: self.file,
         };
         (state, returned)
     }
 
-    fn returned_bookmark(&self, stream: &str, config: &Config) -> Option<ReturnedBookmark> {
+    /// The stream's entry, and whose it is: of the stream and the mode that are read, or else why not. `None` if there is no entry.
+    fn own_entry(&self, stream: &str, config: &Config) -> Option<(Value, Result<Owner, String>)> {
         // What does not fit a `Value`, such as 1e400, counts as null, which is no bookmark.
         let entry: Value = serde_json::from_str(self.bookmarks().get(stream)?.get()).unwrap_or_default();
-        let problem = match Owner::deserialize(&entry) {
-            Err(error) => format!("cannot be read ({error})"),
-            Ok(owner) if owner.stream_id != config.stream_id => format!("is of stream {}", owner.stream_id),
-            Ok(owner) if owner.acknowledge != Acknowledge::Commit => "is not of `acknowledge` `commit`".to_owned(),
+        let owner = match Owner::deserialize(&entry) {
+            Err(error) => Err(format!("cannot be read ({error})")),
+            Ok(owner) if owner.stream_id != config.stream_id => Err(format!("is of stream {}", owner.stream_id)),
+            Ok(owner) if owner.acknowledge != config.acknowledge => {
+                let mode = config.acknowledge.to_possible_value();
+                Err(format!("is not of `acknowledge` `{}`", mode.as_ref().map_or("", |mode| mode.get_name())))
+            }
+            Ok(owner) => Ok(owner),
+        };
+        Some((entry, owner))
+    }
+
+    /// The time stamp up to which an earlier run has written everything.
+    fn time_bookmark(&self, stream: &str, config: &Config) -> Option<TimeBookmark> {
+        let (_, owner) = self.own_entry(stream, config)?;
+        let problem = match owner {
+            Err(problem) => problem,
+            Ok(Owner { timestamp: None, .. }) => return None,
+            Ok(Owner { timestamp: Some(Value::String(timestamp)), .. }) if instant(&timestamp).is_ok() => {
+                return Some(TimeBookmark::new(&timestamp));
+            }
+            Ok(_) => "holds no time stamp with an offset".to_owned(),
+        };
+        info!("the state's bookmark of {stream:?} {problem}: reading from `startTimestamp` on");
+        None
+    }
+
+    fn returned_bookmark(&self, stream: &str, config: &Config) -> Option<ReturnedBookmark> {
+        let (entry, owner) = self.own_entry(stream, config)?;
+        let problem = match owner {
+            Err(problem) => problem,
             Ok(Owner { count: None, .. }) => return None,
             Ok(_) => match ReturnedBookmark::deserialize(&entry) {
                 Err(error) => format!("cannot be read ({error})"),
@@ -151,8 +217,9 @@ impl State {
 /// The checkpoint of the stream that a line of a target's output returns; `None` if the line is anything else. Only the value of a STATE
 /// counts, as the Singer specification has it: a whole STATE message may be the input of a target that repeats it.
 pub fn returned_checkpoint(line: &str, stream: &str) -> Option<ReturnedCheckpoint> {
-    let state: Members = serde_json::from_str(line).ok()?;
-    serde_json::from_str(State(state).bookmarks().get(stream)?.get()).ok()
+    let members = serde_json::from_str(line).ok()?;
+    let state = State { members, file: None };
+    serde_json::from_str(state.bookmarks().get(stream)?.get()).ok()
 }
 
 /// The state with the bookmark of the stream that is read.
@@ -166,6 +233,8 @@ pub struct StreamState {
     bookmarks: Members,
     /// The state, as it came.
     state: Members,
+    /// The file that it came from.
+    file: Option<PathBuf>,
 }
 
 impl StreamState {
@@ -177,6 +246,28 @@ impl StreamState {
     /// Sets which checkpoint the next STATE is.
     pub fn set_checkpoint(&mut self, checkpoint: Checkpoint) {
         self.position = Some(Position::Checkpoint(checkpoint));
+    }
+
+    /// Sets up to which time stamp the next STATE covers everything.
+    pub fn set_time_bookmark(&mut self, timestamp: &str) {
+        self.position = Some(Position::UpTo(TimeBookmark::new(timestamp)));
+    }
+
+    /// The time stamp up to which the STATE covers everything, in `never` mode.
+    pub fn time_bookmark(&self) -> Option<&str> {
+        match &self.position {
+            Some(Position::UpTo(bookmark)) => Some(&bookmark.replication_key_value),
+            _ => None,
+        }
+    }
+
+    /// Writes the value to the file that the state came from, if there is one. A crash leaves the old file or the new one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self) -> anyhow::Result<()> {
+        let Some(path) = &self.file else { return Ok(()) };
+        replace(path, self.value()?.get().as_bytes()).with_context(|| format!("write the state to {}", path.display()))
     }
 
     /// The value of the STATE message.
@@ -196,6 +287,17 @@ impl StreamState {
     }
 }
 
+/// Replaces a file by way of another one beside it.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut file = File::create(&new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(new, path)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -212,7 +314,8 @@ mod tests {
             acknowledge: Acknowledge::Write,
             position: None,
             bookmarks,
-            state: state.0,
+            state: state.members,
+            file: None,
         };
         stream.value().unwrap().get().to_owned()
     }

@@ -166,6 +166,8 @@ pub fn queue(config: &Config, tuning: Tuning, service: impl Overlap + 'static, s
         }
         // A window that does not grow ends a run, so only what lasts keeps it from growing.
         Acknowledge::Commit => Box::new(Retrying::new(sized(window, NewSize::TriedAgain), tuning.retries, stop)),
-        Acknowledge::Read => Box::new(Retrying::new(sized(page, NewSize::HalvedAtOnce), tuning.retries, stop)),
+        Acknowledge::Read | Acknowledge::Never => {
+            Box::new(Retrying::new(sized(page, NewSize::HalvedAtOnce), tuning.retries, stop))
+        }
     }
 }

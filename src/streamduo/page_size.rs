@@ -18,8 +18,9 @@ pub struct PageSize<Q> {
     queue: Q,
     /// The most that a `take` asks for.
     max_taken: usize,
-    /// The most that a peek could ask for: `pageSize` or `maxPending`. A look back does not grow beyond it.
-    max_peeked: usize,
+    /// The most that a peek could ask for: `pageSize` or `maxPending`. A look back does not grow beyond it. `None` before the
+    /// first peek.
+    max_peeked: Option<usize>,
     /// The largest size that a peek before a `take` was answered with.
     shown: usize,
     growth: Growth,
@@ -28,7 +29,7 @@ pub struct PageSize<Q> {
 impl<Q> PageSize<Q> {
     /// Takes no more than `max_taken` records at once.
     pub fn new(queue: Q, max_taken: usize, growth: Growth) -> PageSize<Q> {
-        PageSize { queue, max_taken, max_peeked: 0, shown: 0, growth }
+        PageSize { queue, max_taken, max_peeked: None, shown: 0, growth }
     }
 
     /// Learns from the answer to a peek, a `take` or a look back that asked for so many records.
@@ -92,7 +93,7 @@ impl<Q: Queue> PageSize<Q> {
 
 impl<Q: Queue> Queue for PageSize<Q> {
     fn peek(&mut self, count: Count) -> Result<Peeked> {
-        self.max_peeked = self.max_peeked.max(count.max());
+        self.max_peeked = self.max_peeked.max(Some(count.max()));
         let asked = self.growth.asked(count);
         let answer = self.queue.peek(Count::AtOnce(asked));
         self.learn_from_peek(asked, count, answer)
@@ -122,7 +123,7 @@ impl<Q: Queue> Queue for PageSize<Q> {
 
     fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
         let count = match count {
-            Count::UpTo(max) => Count::UpTo(max.min(self.max_peeked)),
+            Count::UpTo(max) => Count::UpTo(max.min(self.max_peeked.unwrap_or(max))),
             at_once @ Count::AtOnce(_) => at_once,
         };
         let asked = self.growth.asked(count);

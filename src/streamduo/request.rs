@@ -50,7 +50,7 @@ impl<'a> RecordRequest<'a> {
             ("UNREAD", true) => "mark",
             ("UNREAD", false) => "peek",
             ("LAST_N", _) => "sample",
-            _ => "look back",
+            _ => "read since",
         }
     }
 }

@@ -189,7 +189,7 @@ impl<Q: Queue> Queue for Retrying<Q> {
     }
 
     fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
-        retrying(self.policy, "look back", &self.stop, || self.queue.since(timestamp, count))
+        retrying(self.policy, "read since", &self.stop, || self.queue.since(timestamp, count))
     }
 }
 

@@ -176,6 +176,47 @@ def test_several_streams_side_by_side(project, tmp_path):
     assert sandbox.unread(streams["prices"]) == 13
 
 
+@pytest.fixture
+def load_in(project, tmp_path):
+    """Runs the tap into target-jsonl, in an environment with a place for rows of its own."""
+
+    def load_in(environment, sandbox, *options, **variables):
+        place = tmp_path / environment
+        place.mkdir(exist_ok=True)
+        words = ["run", *options, f"--state-id-suffix={tmp_path.name}", "tap-streamduo", "target-jsonl"]
+        variables = {"TARGET_JSONL_DESTINATION_PATH": place} | variables
+        project.run(f"--environment={environment}", *words, sandbox=sandbox, **variables)
+        return read_lines(place / "records.jsonl")
+
+    return load_in
+
+
+def test_one_environment_consumes_a_stream_and_another_replays_it(load_in):
+    sandbox = Sandbox(310)
+    assert_loaded(load_in("prod", sandbox), sandbox.records())
+    assert_loaded(load_in("replay", sandbox), sandbox.records())
+    assert sandbox.unread() == 310
+    sandbox.write(f'{{"new": {number}}}' for number in range(20))
+    # The second run marks what the first one has loaded. The replay does not notice.
+    assert_loaded(load_in("prod", sandbox), sandbox.records())
+    assert sandbox.unread() == 20
+    assert_loaded(load_in("replay", sandbox), sandbox.records())
+    assert sandbox.unread() == 20
+    # Neither loads anything again.
+    assert_loaded(load_in("prod", sandbox), sandbox.records())
+    assert_loaded(load_in("replay", sandbox), sandbox.records())
+    assert sandbox.unread() == 0
+
+
+def test_a_full_refresh_replays_from_the_start(load_in):
+    sandbox = Sandbox(130)
+    assert len(load_in("replay", sandbox)) == 130
+    assert len(load_in("replay", sandbox, "--full-refresh")) == 260
+    start = sandbox.records()[99]["recordTimeStampISO"]
+    assert len(load_in("replay", sandbox, "--full-refresh", TAP_STREAMDUO_STARTTIMESTAMP=start)) == 290
+    assert sandbox.unread() == 130
+
+
 def test_pip_url_in_place_of_executable(meltano_programs, clone):
     file = clone / "meltano.yml"
     text = file.read_text(encoding="utf-8")

@@ -16,14 +16,14 @@ use streamduo_sandbox::{Endpoint, Identity, Rule};
 use crate::tap::{EARLY, Run, Running, Tap, bare_command, identities};
 
 /// The target of the sandbox's program. Cargo builds it next to the tap, where both packages are tested.
-fn target_program() -> PathBuf {
+pub fn target_program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_tap-streamduo")).with_file_name("streamduo-sandbox");
     assert!(program.exists(), "build the target first: cargo build --bin streamduo-sandbox");
     program
 }
 
 /// A tap that runs the sandbox's target. The target commits to the file `rows`.
-fn with_target(tap: Tap, options: &[&str]) -> Tap {
+pub fn with_target(tap: Tap, options: &[&str]) -> Tap {
     let (program, rows) = (target_program(), tap.path("rows"));
     let words = [program.to_str().unwrap(), "target", "--out", rows.to_str().unwrap()];
     tap.target(&[&words, options].concat())
@@ -35,7 +35,7 @@ fn with_script(tap: Tap, script: &str) -> Tap {
 }
 
 /// Every record that the target has committed, in order, with repetitions.
-fn committed(tap: &Tap) -> Vec<Identity> {
+pub fn committed(tap: &Tap) -> Vec<Identity> {
     let rows = fs::read_to_string(tap.path("rows")).unwrap_or_default();
     let identity = |row: &str| {
         let row: Value = serde_json::from_str(row).unwrap();
@@ -293,13 +293,19 @@ fn settings_and_options_that_do_not_go_with_a_target_are_refused() {
         let tap = with_script(Tap::with_records(1).set("acknowledge", acknowledge), "cat");
         let fatal = format!(
             "`acknowledge` \"{acknowledge}\" does not go with a target: what the target has committed is marked; remove the \
-             setting"
+             setting, or set it to `never` to mark nothing"
         );
         tap.run().assert_refused(&tap, 2, &fatal);
     }
     let tap = with_script(Tap::with_records(1).set("acknowledge", "commit"), "cat > /dev/null; exit 1");
     assert_eq!(tap.run().code, 3, "`commit` is what it is anyway");
-    for option in [&["--state", "state.json"][..], &["--test"], &["--discover"]] {
+    let tap = tap.args(&["--state", "state.json"]);
+    tap.run().assert_refused(
+        &tap,
+        2,
+        "--state does not go with a target, unless `acknowledge` is `never`: the read status at the service is the state",
+    );
+    for option in [&["--test"][..], &["--discover"]] {
         let output = bare_command().args(option).args(["-c", "config.json", "--", "cat"]).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(stderr.contains("cannot be used with '[TARGET]"), "{stderr}");

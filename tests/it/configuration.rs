@@ -37,7 +37,7 @@ fn all_problems_are_reported_together() {
         2,
         &format!(
             "{UNUSABLE}`streamId` must be a string, not a number; `clientId` is missing (`clientID` is there: a \
-             misspelling?); `clientSecret` is empty; `acknowledge` must be one of \"write\", \"commit\", \"read\", not \
+             misspelling?); `clientSecret` is empty; `acknowledge` must be one of \"write\", \"commit\", \"read\", \"never\", not \
              \"maybe\"; `pageSize` must be a whole number from 1 to 100000, not a string; `apiUrl` must begin with \
              https:// unless it leads to this machine itself, not \"http://api.example.com\"; `authUrl` is no URL \
              (relative URL without a base); `maxRetries` must be a whole number from 0 to 100, not 1000"
@@ -203,7 +203,7 @@ fn an_environment_variable_that_is_not_unicode_matters_only_if_it_is_a_setting()
     let tap = Tap::with_records(1).args(&["-c", "ENV"]);
     let run_with_variable = |name| tap.run_command(tap.command().env(name, OsStr::from_bytes(b"\xff")));
     assert_eq!(run_with_variable("OTHER").code, 0);
-    let problem = "`acknowledge` must be one of \"write\", \"commit\", \"read\", not \"\u{fffd}\"";
+    let problem = "`acknowledge` must be one of \"write\", \"commit\", \"read\", \"never\", not \"\u{fffd}\"";
     let run = run_with_variable("TAP_STREAMDUO_ACKNOWLEDGE");
     assert_eq!(run.last_log_line(), format!("CRITICAL {UNUSABLE}{problem}"));
 }

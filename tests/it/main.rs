@@ -17,6 +17,7 @@ mod logs;
 mod proxy;
 mod reading;
 mod refusals;
+mod replay;
 mod shapes;
 mod soak;
 mod state;

@@ -10,7 +10,7 @@ use std::{env, io, thread};
 use fastrand::Rng;
 use rustix::process::Signal;
 use serde_json::Value;
-use streamduo_sandbox::{Endpoint, Identity, Rule};
+use streamduo_sandbox::{Endpoint, Identity, Rule, Samples, Stamps};
 
 use crate::closed_loop::Chaos;
 use crate::tap::{EARLY, Run, Running, Tap, written_identity};
@@ -51,6 +51,7 @@ fn nothing_is_lost_in_a_soak() {
                     match random.u8(..8) {
                         0..2 => Soak::on_thin_link(&mut random).drain(&mut random, tally),
                         2..4 => run_targets(&mut random, tally),
+                        4 => Soak::by_time(&mut random).replay(&mut random, tally),
                         _ => Soak::new(&mut random).run(&mut random, tally),
                     }
                 }
@@ -89,12 +90,26 @@ fn run_targets(random: &mut Rng, tally: &Tally) {
     tally.duplicates.fetch_add(duplicates, Ordering::Relaxed);
 }
 
+/// Has a request fail.
+fn fault(rule: Rule, random: &mut Rng) -> Rule {
+    match random.usize(..8) {
+        0 => rule.close(),
+        1 => rule.cut(),
+        2 => rule.cut_chunked(),
+        3 => rule.not_json(),
+        4 => rule.status(503).header("retry-after", "0"),
+        5 => rule.status(429).header("retry-after", "0"),
+        6 => rule.hold(),
+        _ => rule.revoke_token(),
+    }
+}
+
 /// A stream, its tap, and what its target has received.
 struct Soak {
     tap: Tap,
     commit_mode: bool,
     thin_link: bool,
-    /// In `commit` mode the records that the target has committed, else those that the tap has written.
+    /// In `commit` and `never` mode the records that the target has committed, else those that the tap has written.
     delivered: Vec<Identity>,
     state: Option<Value>,
 }
@@ -137,6 +152,36 @@ impl Soak {
             }));
         }
         Soak { tap, commit_mode, thin_link: true, delivered: Vec::new(), state: None }
+    }
+
+    /// A stream that is replayed, with records that share time stamps.
+    fn by_time(random: &mut Rng) -> Soak {
+        let tap = Tap::with_records(0)
+            .set("acknowledge", "never")
+            .set("pageSize", random.usize(1..150))
+            .set("maxRetries", random.usize(0..4))
+            .set("requestTimeoutSeconds", 2);
+        let stamps = if random.bool() { Stamps::Mixed } else { Stamps::Example };
+        let samples = Samples { bytes: random.usize(..3_000), ties: random.usize(1..8), stamps };
+        tap.sandbox.fill_with(&tap.stream, random.usize(1..400), samples);
+        Soak { tap, commit_mode: true, thin_link: false, delivered: Vec::new(), state: None }
+    }
+
+    /// Replays the stream several times with faults while records arrive, and then without faults to its end. Nothing is marked.
+    fn replay(&mut self, random: &mut Rng, tally: &Tally) {
+        for _ in 0..random.usize(1..8) {
+            let endpoint = if random.usize(..4) == 0 { Endpoint::Token } else { Endpoint::Since };
+            let rule = Rule::on(endpoint).call(self.tap.sandbox.count(endpoint) + random.usize(1..4));
+            let (stream, arrivals) = (self.tap.stream.clone(), random.usize(..4));
+            let rule = rule.before(move |service| service.fill(&stream, arrivals));
+            self.tap.sandbox.script(fault(rule, random));
+            tally.faults.fetch_add(1, Ordering::Relaxed);
+            self.run_once(random, true, tally);
+        }
+        // Faults that did not happen yet may still happen.
+        while self.run_once(random, false, tally).unwrap().code != 0 {}
+        assert_eq!((self.tap.read(), self.tap.sandbox.count(Endpoint::Mark)), (vec![], 0));
+        self.finish(tally);
     }
 
     /// Runs the tap on its thin link without other faults, until the stream is drained. Each run succeeds and gets on. In
@@ -187,18 +232,8 @@ impl Soak {
             let endpoint = *random.choice(&[Endpoint::Peek, Endpoint::Mark, Endpoint::Mark, Endpoint::Token]).unwrap();
             let rule = Rule::on(endpoint).call(self.tap.sandbox.count(endpoint) + random.usize(1..4));
             let rule = if random.bool() { rule.applied() } else { rule };
-            let rule = match random.usize(..9) {
-                0 => rule.close(),
-                1 => rule.cut(),
-                2 => rule.cut_chunked(),
-                3 => rule.not_json(),
-                4 => rule.status(503).header("retry-after", "0"),
-                5 => rule.status(429).header("retry-after", "0"),
-                6 => rule.hold(),
-                7 => rule.cap(random.usize(1..50)),
-                _ => rule.revoke_token(),
-            };
-            self.tap.sandbox.script(rule);
+            let caps = random.usize(..9) == 0;
+            self.tap.sandbox.script(if caps { rule.cap(random.usize(1..50)) } else { fault(rule, random) });
             tally.faults.fetch_add(1, Ordering::Relaxed);
         }
         if !self.thin_link && random.bool() {

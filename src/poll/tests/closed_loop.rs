@@ -26,7 +26,7 @@ enum AtState {
 
 /// What a target does at the end of its input.
 #[derive(Debug, Clone, Copy)]
-enum AtEnd {
+pub(super) enum AtEnd {
     /// Commits, prints its last STATE and ends well.
     Acknowledge,
     /// Commits and ends well.
@@ -39,7 +39,7 @@ enum AtEnd {
 
 /// The targets of one run of the tap, which do the same.
 #[derive(Debug, Clone)]
-struct Targets {
+pub(super) struct Targets {
     at_state: Vec<AtState>,
     at_end: AtEnd,
     /// The record at which a target crashes, counted over all targets of the run.
@@ -47,6 +47,29 @@ struct Targets {
 }
 
 const GOOD: AtEnd = AtEnd::Acknowledge;
+
+impl Targets {
+    /// They commit everything.
+    pub(super) fn good() -> Targets {
+        Targets { at_state: Vec::new(), at_end: GOOD, crashes_at: None }
+    }
+}
+
+/// The targets of one run of the tap that commit to this output.
+pub(super) fn process(output: &Shared<Output>, targets: &Targets, printed: &Shared<Vec<String>>) -> FakeProcess {
+    FakeProcess(Rc::new(RefCell::new(Process {
+        output: Rc::clone(output),
+        printed: Rc::clone(printed),
+        targets: targets.clone(),
+        buffer: Vec::new(),
+        last_state: None,
+        states: 0,
+        records: 0,
+        is_running: false,
+        is_dead: false,
+        events: VecDeque::new(),
+    })))
+}
 
 /// The target that is running, and what it has done.
 struct Process {
@@ -119,7 +142,7 @@ fn read(state: &str) -> ReturnedCheckpoint {
 
 /// The way into the target, and the way out.
 #[derive(Clone)]
-struct FakeProcess(Shared<Process>);
+pub(super) struct FakeProcess(Shared<Process>);
 
 impl MessageWriter for FakeProcess {
     fn record(&mut self, json: &[u8]) -> io::Result<()> {
@@ -211,18 +234,7 @@ impl Closed {
     /// Runs the tap to its end and checks the promise.
     fn run(&mut self, script: &Script, targets: &Targets) -> Result<(), TestCaseError> {
         self.world.output.borrow_mut().pending.clear();
-        let process = FakeProcess(Rc::new(RefCell::new(Process {
-            output: Rc::clone(&self.world.output),
-            printed: Rc::clone(&self.printed),
-            targets: targets.clone(),
-            buffer: Vec::new(),
-            last_state: None,
-            states: 0,
-            records: 0,
-            is_running: false,
-            is_dead: false,
-            events: VecDeque::new(),
-        })));
+        let process = process(&self.world.output, targets, &self.printed);
         let target: Box<dyn Target> = Box::new(process.clone());
         self.world.run_with(script, Box::new(process), State::default(), Some(target))
     }
@@ -249,12 +261,12 @@ fn at_state() -> impl Strategy<Value = AtState> {
 }
 
 /// Targets that may crash.
-fn targets(at_end: impl Strategy<Value = AtEnd>) -> impl Strategy<Value = Targets> {
+pub(super) fn targets(at_end: impl Strategy<Value = AtEnd>) -> impl Strategy<Value = Targets> {
     (prop::collection::vec(at_state(), 0..8), at_end, prop::option::weighted(0.3, 0..40usize))
         .prop_map(|(at_state, at_end, crashes_at)| Targets { at_state, at_end, crashes_at })
 }
 
-fn any_end() -> impl Strategy<Value = AtEnd> {
+pub(super) fn any_end() -> impl Strategy<Value = AtEnd> {
     prop_oneof![3 => Just(GOOD), 1 => Just(AtEnd::Commit), 1 => Just(AtEnd::GiveUp), 1 => Just(AtEnd::Fail)]
 }
 

@@ -63,6 +63,7 @@ fn perform(service: &mut Service, request: Request, body: &[u8], overrides: Over
         Action::DeleteSchema(id, schema) => delete_schema(stream(service, &id)?, &schema),
         Action::CreateStream => create_stream(service, body()?),
         Action::Write(id) => write(permitted_stream(service, &id)?, body()?),
+        Action::MarkRead(id, record) => mark_read(permitted_stream(service, &id)?, &record),
         Action::CreateSchema(id) => create_schema(stream(service, &id)?, body()?),
         Action::ActivateSchema(id) => activate_schema(stream(service, &id)?, body()?),
     }
@@ -88,7 +89,7 @@ fn token(service: &mut Service, request: &Request, form: &[u8], overrides: Overr
 fn authorize(service: &Service, request: &Request) -> Result<(), Answer> {
     let allowed: &[Scope] = match request.action {
         Action::Health | Action::NotFound => return Ok(()),
-        Action::Read(..) | Action::Write(_) => &[Scope::ReadRecords],
+        Action::Read(..) | Action::Write(_) | Action::MarkRead(..) => &[Scope::ReadRecords],
         Action::CreateStream | Action::Stream(_) | Action::DeleteStream(_) => &[Scope::ManageStreams],
         _ => &[Scope::ReadRecords, Scope::ManageStreams],
     };
@@ -115,6 +116,7 @@ fn permitted_stream<'a>(service: &'a mut Service, id: &str) -> Result<&'a mut St
 /// Answers with the read status before the request, unless `show_as_read` is set.
 fn read_records(stream: &mut Stream, read: Read, overrides: Overrides, limits: Limits) -> Outcome {
     limits.check_records(read.count)?;
+    let since_newest = stream.since_newest;
     let store = &mut stream.store;
     let count = read.count.min(overrides.max_records.unwrap_or(usize::MAX));
     let keys = match &read.selection {
@@ -123,7 +125,7 @@ fn read_records(stream: &mut Stream, read: Read, overrides: Overrides, limits: L
         Selection::Single(id) => store.versions(id, count),
         Selection::Since(text) => {
             let invalid = || Answer::bad_request(&format!("recordTimeStampISO {text:?} is not a time stamp"));
-            store.since(store.clock().since(text).ok_or_else(invalid)?, count)
+            store.since(store.clock().since(text).ok_or_else(invalid)?, count, since_newest)
         }
     };
     let marks = read.mark && !overrides.dry_run;
@@ -157,6 +159,16 @@ fn write(stream: &mut Stream, body: &[u8]) -> Outcome {
     let key = stream.store.append(&id, payload);
     let text = stream.store.record(key).map(|record| record.json).unwrap_or_default();
     Ok(Answer::records(text.into_bytes(), 1))
+}
+
+/// Marks the latest version of a record.
+fn mark_read(stream: &mut Stream, record_id: &str) -> Outcome {
+    let latest = stream.store.versions(record_id, 1);
+    if latest.is_empty() {
+        return Err(Answer::not_found(&format!("there is no record {record_id}")));
+    }
+    stream.store.mark(&latest);
+    Ok(success())
 }
 
 #[derive(Deserialize)]

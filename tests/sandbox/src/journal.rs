@@ -27,6 +27,8 @@ pub enum Endpoint {
     SimpleUnread,
     /// `POST /stream/{id}/record`
     Write,
+    /// `POST /stream/{id}/record/{recordId}/mark-read`
+    MarkRead,
     /// `GET /stream/{id}`
     Stream,
     /// `POST /stream`

@@ -24,7 +24,8 @@
 //! - All reads return records in time order. `readStatus` is the status *before* the request: "false" for a record that
 //!   the request itself marks.
 //! - READ_SINCE_TIMESTAMP excludes records at a time stamp with an offset. A time stamp without an offset is in New York
-//!   time, and records at that time are included.
+//!   time, and records at that time are included. The oldest records are returned, unless it is told to return the newest.
+//! - `mark-read` marks the latest version of a record, and answers `{"status":"Success"}`.
 //! - Read status is per stream. `recordCount` may exceed the number of records, and has no upper limit unless one is set.
 //! - SAMPLE and READ_SINCE_RECORD_ID get 400, unknown paths 404, and a JSON body with another content type 415.
 //! - Records written over HTTP or by [`Sandbox::write`] get the current time as their time stamp, or 1 µs after the last
@@ -67,7 +68,9 @@ use serde_json::{Value, json};
 
 pub use fault::Rule;
 pub use journal::{Call, Endpoint};
+pub use sample::Samples;
 pub use service::Service;
+pub use stamp::Stamps;
 pub use store::{Identity, Record};
 pub use tls::Tls;
 

@@ -30,6 +30,7 @@ pub(crate) enum Action {
     DeleteStream(String),
     Read(String, Result<Read, Answer>),
     Write(String),
+    MarkRead(String, String),
     CreateSchema(String),
     Schema(String, String),
     DeleteSchema(String, String),
@@ -98,6 +99,9 @@ impl Request {
                 (Endpoint::SimpleUnread, Action::Read(id.to_string(), read))
             }
             ("POST", ["stream", id, "record"]) => (Endpoint::Write, Action::Write(id.to_string())),
+            ("POST", ["stream", id, "record", record, "mark-read"]) => {
+                (Endpoint::MarkRead, Action::MarkRead(id.to_string(), record.to_string()))
+            }
             ("POST", ["stream", id, "schemas", "active"]) => {
                 (Endpoint::ActivateSchema, Action::ActivateSchema(id.to_string()))
             }

@@ -3,13 +3,30 @@
 
 use jiff::Timestamp;
 
-use crate::stamp;
+use crate::stamp::{self, Stamps};
 
 /// The time stamp of the first sample record.
 pub(crate) const START: Timestamp = stamp::EXAMPLE;
 
 /// The time from one sample record to the next: 7.0137 s, so that the microseconds differ as well.
 pub(crate) const STEP_MICROS: i64 = 7_013_700;
+
+/// What sample records are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples {
+    /// The length to which their payloads are padded, in bytes. A payload that is longer stays as it is.
+    pub bytes: usize,
+    /// How many records share each time stamp.
+    pub ties: usize,
+    /// How time stamps are written.
+    pub stamps: Stamps,
+}
+
+impl Default for Samples {
+    fn default() -> Samples {
+        Samples { bytes: 0, ties: 1, stamps: Stamps::Example }
+    }
+}
 
 const MODELS: [(&str, u64); 8] = [
     ("Toyota", 6_250),

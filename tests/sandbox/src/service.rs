@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::limits::Limits;
-use crate::sample;
+use crate::sample::{self, Samples};
 use crate::schema::Schema;
 use crate::store::{Identity, Record, Store};
 use crate::token::Tokens;
@@ -30,6 +30,8 @@ pub(crate) struct Stream {
     pub(crate) schemas: HashMap<String, Schema>,
     pub(crate) active_schema: Option<String>,
     pub(crate) restricted: bool,
+    /// Whether READ_SINCE_TIMESTAMP returns the newest records.
+    pub(crate) since_newest: bool,
 }
 
 impl Service {
@@ -47,6 +49,7 @@ impl Service {
             schemas: HashMap::new(),
             active_schema: None,
             restricted: false,
+            since_newest: false,
         };
         self.streams.insert(id.clone(), stream);
         id
@@ -79,13 +82,19 @@ impl Service {
     /// See [`Sandbox::fill`](crate::Sandbox::fill).
     #[track_caller]
     pub fn fill(&mut self, stream: &str, count: usize) {
-        self.store_mut(stream).fill(count, 0);
+        self.fill_with(stream, count, Samples::default());
     }
 
     /// See [`Sandbox::fill_sized`](crate::Sandbox::fill_sized).
     #[track_caller]
     pub fn fill_sized(&mut self, stream: &str, count: usize, bytes: usize) {
-        self.store_mut(stream).fill(count, bytes);
+        self.fill_with(stream, count, Samples { bytes, ..Samples::default() });
+    }
+
+    /// See [`Sandbox::fill_with`](crate::Sandbox::fill_with).
+    #[track_caller]
+    pub fn fill_with(&mut self, stream: &str, count: usize, samples: Samples) {
+        self.store_mut(stream).fill(count, samples);
     }
 
     /// See [`Sandbox::slip_in`](crate::Sandbox::slip_in).
@@ -143,6 +152,12 @@ impl Service {
     #[track_caller]
     pub fn restrict(&mut self, stream: &str) {
         self.existing(stream).restricted = true;
+    }
+
+    /// See [`Sandbox::return_newest_since`](crate::Sandbox::return_newest_since).
+    #[track_caller]
+    pub fn return_newest_since(&mut self, stream: &str) {
+        self.existing(stream).since_newest = true;
     }
 
     /// See [`Sandbox::revoke_tokens`](crate::Sandbox::revoke_tokens).

@@ -20,6 +20,19 @@ pub(crate) enum Since {
     From(Timestamp),
 }
 
+/// How many digits of a second a Java `ZonedDateTime` writes.
+const DIGITS: [i64; 4] = [6, 0, 3, 9];
+
+/// How the time stamps of sample records are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stamps {
+    /// As in the vendor's example: 6 digits of a second, an offset and a zone.
+    #[default]
+    Example,
+    /// In turn with 0, 3, 6 and 9 digits of a second, and with an offset and a zone, with `Z[UTC]` and with an offset alone.
+    Mixed,
+}
+
 /// Formats and parses time stamps. It holds the zone, so that the zone is looked up once.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
@@ -40,6 +53,26 @@ impl Clock {
     /// `at` as in a record.
     pub(crate) fn format(&self, at: Timestamp) -> String {
         at.to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S.%6f%:z[%:Q]").to_string()
+    }
+
+    /// The time stamp of the sample record number `index` at about `at`, and when exactly it is.
+    pub(crate) fn sample(&self, at: Timestamp, stamps: Stamps, index: usize) -> (Timestamp, String) {
+        if stamps == Stamps::Example {
+            return (at, self.format(at));
+        }
+        let digits = DIGITS[index % DIGITS.len()];
+        let unit = 10_i128.pow(9 - digits as u32);
+        // So that the ninth digit is not 0.
+        let nanos = at.as_nanosecond() + 7;
+        let at = Timestamp::from_nanosecond(nanos - nanos.rem_euclid(unit)).unwrap_or(at);
+        let (zone, suffix) = match index / DIGITS.len() % 3 {
+            0 => (self.zone.clone(), "%:z[%:Q]"),
+            1 => (TimeZone::UTC, "Z[UTC]"),
+            _ => (self.zone.clone(), "%:z"),
+        };
+        let fraction = if digits == 0 { String::new() } else { format!(".%{digits}f") };
+        let text = at.to_zoned(zone).strftime(&format!("%Y-%m-%dT%H:%M:%S{fraction}{suffix}")).to_string();
+        (at, text)
     }
 
     /// Parses a time stamp that has an offset.
@@ -64,7 +97,7 @@ pub(crate) fn add_micros(at: Timestamp, micros: i64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, EXAMPLE, Since, add_micros};
+    use super::{Clock, EXAMPLE, Since, Stamps, add_micros};
 
     #[test]
     fn a_time_stamp_is_formatted_as_in_the_vendors_example() {
@@ -78,6 +111,30 @@ mod tests {
         let second = add_micros(EXAMPLE, -716_848);
         assert_eq!(Clock::new().since("2022-02-01T15:16:23"), Some(Since::From(second)));
         assert_eq!(Clock::new().since("yesterday"), None);
+    }
+
+    #[test]
+    fn mixed_time_stamps_have_every_form_and_stand_for_their_time() {
+        let stamps: Vec<_> = (0..12).map(|index| Clock::new().sample(EXAMPLE, Stamps::Mixed, index)).collect();
+        for (at, text) in &stamps {
+            assert_eq!(Clock::parse(text), Some(*at), "{text}");
+        }
+        let texts: Vec<_> = stamps.iter().map(|(_, text)| text.as_str()).collect();
+        let expected = [
+            "2022-02-01T15:16:23.716848-05:00[America/New_York]",
+            "2022-02-01T15:16:23-05:00[America/New_York]",
+            "2022-02-01T15:16:23.716-05:00[America/New_York]",
+            "2022-02-01T15:16:23.716848007-05:00[America/New_York]",
+            "2022-02-01T20:16:23.716848Z[UTC]",
+            "2022-02-01T20:16:23Z[UTC]",
+            "2022-02-01T20:16:23.716Z[UTC]",
+            "2022-02-01T20:16:23.716848007Z[UTC]",
+            "2022-02-01T15:16:23.716848-05:00",
+            "2022-02-01T15:16:23-05:00",
+            "2022-02-01T15:16:23.716-05:00",
+            "2022-02-01T15:16:23.716848007-05:00",
+        ];
+        assert_eq!(texts, expected);
     }
 
     #[test]

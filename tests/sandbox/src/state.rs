@@ -1,6 +1,6 @@
 //! What a test reads and changes of the service's state, past the API.
 
-use crate::{Identity, Record, Sandbox};
+use crate::{Identity, Record, Samples, Sandbox};
 
 impl Sandbox {
     /// Creates a stream and returns its id. The n-th stream of any sandbox has the same id.
@@ -52,6 +52,13 @@ impl Sandbox {
     #[track_caller]
     pub fn fill_sized(&self, stream: &str, count: usize, bytes: usize) {
         self.service().fill_sized(stream, count, bytes);
+    }
+
+    /// Like [`fill`](Sandbox::fill), with sample records that are like this: with payloads of a certain length, with records that
+    /// share a time stamp, or with time stamps of every form.
+    #[track_caller]
+    pub fn fill_with(&self, stream: &str, count: usize, samples: Samples) {
+        self.service().fill_with(stream, count, samples);
     }
 
     /// Writes a record right behind the first unread one, with a time stamp in the middle between it and the record that
@@ -108,6 +115,13 @@ impl Sandbox {
     #[track_caller]
     pub fn restrict(&self, stream: &str) {
         self.service().restrict(stream);
+    }
+
+    /// From now on READ_SINCE_TIMESTAMP returns the last `recordCount` records after the time stamp, and not the first ones. Which
+    /// of them the real service returns is not known.
+    #[track_caller]
+    pub fn return_newest_since(&self, stream: &str) {
+        self.service().return_newest_since(stream);
     }
 
     /// Revokes all tokens issued so far.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::entry::Entry;
-use crate::sample;
+use crate::sample::{self, Samples};
 use crate::stamp::{Clock, Since, add_micros};
 
 /// What identifies a record. The id alone does not: a producer may write it again, with another time stamp.
@@ -89,16 +89,17 @@ impl Store {
         self.add(self.end(), Entry::verbatim(text))
     }
 
-    /// Adds `count` sample records after the last record, with payloads padded to `bytes`. On an empty stream of a new
-    /// sandbox they are always the same.
-    pub(crate) fn fill(&mut self, count: usize, bytes: usize) {
+    /// Adds `count` sample records after the last record. On an empty stream of a new sandbox they are always the same.
+    pub(crate) fn fill(&mut self, count: usize, samples: Samples) {
+        let Samples { bytes, ties, stamps } = samples;
         let start = self.last().map_or(sample::START, |last| add_micros(last, sample::STEP_MICROS));
         for step in 0..count {
-            let micros = i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(sample::STEP_MICROS);
-            let at = add_micros(start, micros);
+            let group = step / ties.max(1);
+            let micros = i64::try_from(group).unwrap_or(i64::MAX).saturating_mul(sample::STEP_MICROS);
+            let (at, stamp) = self.clock.sample(add_micros(start, micros), stamps, group);
             let id = sample::record_id(&self.stream_id, self.filled);
             let payload = sample::padded(sample::payload(self.filled), bytes);
-            self.insert(at, &id, &self.clock.format(at), &payload);
+            self.insert(at, &id, &stamp, &payload);
             self.filled += 1;
         }
     }
@@ -137,13 +138,14 @@ impl Store {
         in_time_order(self.records.keys().rev().take(n).copied())
     }
 
-    /// The first `n` records from `since` on.
-    pub(crate) fn since(&self, since: Since, n: usize) -> Vec<Key> {
+    /// The first `n` records from `since` on, or the last `n` of them.
+    pub(crate) fn since(&self, since: Since, n: usize, newest: bool) -> Vec<Key> {
         let from = match since {
             Since::After(at) => Bound::Excluded(Key { at, seq: u64::MAX }),
             Since::From(at) => Bound::Included(Key { at, seq: 0 }),
         };
-        self.records.range((from, Bound::Unbounded)).take(n).map(|(key, _)| *key).collect()
+        let keys = self.records.range((from, Bound::Unbounded)).map(|(key, _)| *key);
+        if newest { in_time_order(keys.rev().take(n)) } else { keys.take(n).collect() }
     }
 
     /// The last `n` versions of a record, oldest first.

@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use streamduo_sandbox::{Endpoint, Identity, Sandbox};
+use streamduo_sandbox::{Endpoint, Identity, Samples, Sandbox, Stamps};
 
 use crate::client::{Api, unread};
 
@@ -117,6 +117,67 @@ fn single_returns_the_latest_versions_of_a_record() {
     api.request(&stream, &marking);
     let read = sandbox.read(&stream);
     assert_eq!(read.iter().map(|identity| &identity.timestamp).collect::<Vec<_>>(), [&stamp(30), &stamp(40)]);
+}
+
+#[test]
+fn single_marks_the_versions_that_it_returns_and_can_be_repeated() {
+    let sandbox = Sandbox::start();
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
+    sandbox.write_as(&stream, "b", &stamp(40), "2");
+    let mut marking = single("b", 1.into());
+    marking["markAsRead"] = true.into();
+    for status in ["false", "true"] {
+        let reply = api.request(&stream, &marking).json();
+        assert_eq!((&reply[0]["dataPayload"], &reply[0]["readStatus"]), (&2.into(), &status.into()));
+        assert_eq!(ids(&sandbox.unread(&stream)), ["a", "b", "c", "d", "e"]);
+    }
+    marking["recordCount"] = 2.into();
+    assert_eq!(api.request(&stream, &marking).ids(), ["b", "b"]);
+    assert_eq!(ids(&sandbox.unread(&stream)), ["a", "c", "d", "e"]);
+}
+
+#[test]
+fn mark_read_marks_one_record_without_returning_it() {
+    let sandbox = Sandbox::start();
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
+    sandbox.write_as(&stream, "b", &stamp(40), "2");
+    let mark = |record: &str| api.call("POST", &format!("/stream/{stream}/record/{record}/mark-read"), "");
+    let reply = mark("b");
+    assert_eq!((reply.status, reply.text()), (200, r#"{"status":"Success"}"#));
+    assert_eq!(ids(&sandbox.unread(&stream)), ["a", "b", "c", "d", "e"]);
+    assert_eq!((mark("b").status, mark("z").status), (200, 404));
+    assert_eq!((sandbox.tally(&stream), sandbox.count(Endpoint::MarkRead)), ((6, 5), 3));
+    sandbox.restrict(&stream);
+    assert_eq!(mark("a").status, 403);
+}
+
+#[test]
+fn since_can_be_told_to_return_the_newest_records() {
+    let sandbox = Sandbox::start();
+    let (stream, api) = (five_records(&sandbox), Api::new(&sandbox));
+    assert_eq!(api.request(&stream, &since(&stamp(23), 2)).ids(), ["b", "c"]);
+    sandbox.return_newest_since(&stream);
+    assert_eq!(api.request(&stream, &since(&stamp(23), 2)).ids(), ["d", "e"]);
+    assert_eq!(api.request(&stream, &since(&stamp(23), 9)).ids(), ["b", "c", "d", "e"]);
+}
+
+#[test]
+fn sample_records_can_share_time_stamps_and_have_them_in_every_form() {
+    let sandbox = Sandbox::start();
+    let (stream, api) = (sandbox.create_stream("cars"), Api::new(&sandbox));
+    sandbox.fill_with(&stream, 36, Samples { ties: 3, stamps: Stamps::Mixed, ..Samples::default() });
+    let records: Vec<_> = sandbox.records(&stream).into_iter().map(|record| record.identity).collect();
+    assert!(records.is_sorted_by(|a, b| a.record_id < b.record_id), "they are in time order");
+    let stamps: Vec<_> = records.chunks(3).map(|tied| &tied[0].timestamp).collect();
+    assert!(records.chunks(3).zip(&stamps).all(|(tied, stamp)| tied.iter().all(|record| record.timestamp == **stamp)));
+    assert_eq!(
+        (stamps[1].as_str(), stamps[5].as_str()),
+        ("2022-02-01T15:16:30-05:00[America/New_York]", "2022-02-01T20:16:58Z[UTC]",)
+    );
+    // All that come after the third of those at one time stamp, whatever its form.
+    for (group, stamp) in stamps.iter().enumerate() {
+        assert_eq!(api.request(&stream, &since(stamp, 99)).ids(), ids(&records[3 * group + 3..]), "{stamp}");
+    }
 }
 
 #[test]

@@ -1,0 +1,26 @@
+//! `acknowledge: never`: reads by time, writes what comes after the bookmark, and marks nothing. A plain Singer INCREMENTAL stream.
+
+use anyhow::Result;
+
+use super::by_time::ByTime;
+use super::{Mode, Run};
+
+/// Writes pages, and after each the STATE that covers it.
+#[derive(Debug)]
+pub struct NeverMode {
+    pub reader: ByTime,
+}
+
+impl Mode for NeverMode {
+    fn drain(&mut self, run: &mut Run) -> Result<()> {
+        self.reader.begin()?;
+        loop {
+            let is_last = self.reader.write_next(run)?.is_last;
+            run.out.set_time_bookmark(self.reader.bookmark());
+            run.out.write_state()?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+}

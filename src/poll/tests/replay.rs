@@ -1,0 +1,296 @@
+//! `acknowledge: never` against a service whose records arrive in time order, several at one time stamp, in every form of one.
+//!
+//! The fake service refuses to mark. After each run, everything up to the bookmark that the target has committed is committed.
+
+use std::fs;
+
+use super::closed_loop::{Targets, any_end, process, targets};
+use super::*;
+use crate::config::timestamp::instant;
+
+/// Nanoseconds of the digits that a time stamp may have.
+const DIGITS: [i64; 4] = [1_000_000_000, 1_000_000, 1_000, 1];
+
+/// Records that arrive at once, at one time stamp.
+#[derive(Debug, Clone)]
+struct Group {
+    records: usize,
+    /// How far behind the one before, in steps of its digits.
+    steps: i64,
+    digits: usize,
+}
+
+/// The stream. Its records are in time order, each with its instant.
+#[derive(Debug, Default)]
+struct Stream {
+    records: Vec<(jiff::Timestamp, Stored)>,
+    /// The time stamp of the last one, in nanoseconds.
+    last: i64,
+}
+
+impl Stream {
+    fn arrive(&mut self, group: &Group) {
+        let digit = DIGITS[group.digits];
+        self.last = (self.last / digit + group.steps) * digit;
+        let utc = jiff::Timestamp::from_nanosecond(self.last.into()).unwrap();
+        for _ in 0..group.records {
+            let number = self.records.len();
+            // The same instant in other words.
+            let timestamp = match number % 3 {
+                0 => utc.to_string(),
+                1 => format!("{}[UTC]", utc.strftime("%Y-%m-%dT%H:%M:%S%.9f+00:00")),
+                _ => format!(
+                    "{}[A/B]",
+                    (utc + jiff::SignedDuration::from_hours(5)).strftime("%Y-%m-%dT%H:%M:%S%.f+05:00")
+                ),
+            };
+            let identity = Identity { record_id: number.to_string(), timestamp };
+            self.records.push((utc, Stored { identity, read: false, payload: 7 * number % MAX_PAYLOAD }));
+        }
+    }
+
+    fn since(&self, timestamp: &str, count: usize, newest: bool) -> Vec<Stored> {
+        let after = instant(timestamp).unwrap();
+        let found = &self.records[self.records.partition_point(|(at, _)| *at <= after)..];
+        let skipped = if newest { found.len().saturating_sub(count) } else { 0 };
+        found.iter().skip(skipped).take(count).map(|(_, record)| record.clone()).collect()
+    }
+}
+
+/// What a run meets.
+#[derive(Debug, Clone)]
+struct Weather {
+    calls: Vec<(Vec<Group>, Answer)>,
+    capacity: Capacity,
+    cap: usize,
+    newest: bool,
+    stdout_breaks: Option<usize>,
+    commits: Vec<bool>,
+}
+
+impl Weather {
+    const FAIR: Weather = Weather {
+        calls: Vec::new(),
+        capacity: Capacity::UNLIMITED,
+        cap: usize::MAX,
+        newest: false,
+        stdout_breaks: None,
+        commits: Vec::new(),
+    };
+}
+
+struct TimedService {
+    stream: Shared<Stream>,
+    weather: Weather,
+    calls: VecDeque<(Vec<Group>, Answer)>,
+    timeout: Duration,
+    is_killed: bool,
+}
+
+impl Queue for TimedService {
+    fn peek(&mut self, _count: Count) -> Result<Peeked> {
+        unreachable!("nothing is read by read status")
+    }
+
+    fn mark(&mut self, _delivered: Delivered) -> Result<Marked> {
+        unreachable!("nothing is marked")
+    }
+
+    fn take(&mut self, _count: usize) -> Result<Page> {
+        unreachable!("nothing is marked")
+    }
+
+    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
+        let (groups, fate) = self.calls.pop_front().unwrap_or((Vec::new(), Answer::Comes));
+        groups.iter().for_each(|group| self.stream.borrow_mut().arrive(group));
+        self.is_killed |= matches!(fate, Answer::Killed | Answer::KilledBefore);
+        match fate {
+            _ if self.is_killed => bail!("killed"),
+            Answer::Status(code) => return Err(status(code)),
+            Answer::Comes => {}
+            _ => return Err(lost_answer()),
+        }
+        let (asked, Weather { capacity, cap, newest, .. }) = (count.max(), &self.weather);
+        let answer = text(&self.stream.borrow().since(timestamp, asked.min(*cap), *newest));
+        if capacity.refuses(asked, &answer) {
+            return Err(status(capacity.refusal));
+        }
+        let transfer = capacity.transfer(&answer, self.timeout)?;
+        Ok(Page::parse(answer, asked)?.timed(Timing { first_byte: Duration::ZERO, transfer }))
+    }
+}
+
+impl Overlap for TimedService {
+    fn mark_and_peek(
+        &mut self,
+        _delivered: Delivered,
+        _count: Count,
+        _head_start: Duration,
+    ) -> (Result<Marked>, Option<Result<Peeked>>) {
+        unreachable!("nothing is marked")
+    }
+}
+
+/// A stream, and what was made of it.
+struct Replay {
+    stream: Shared<Stream>,
+    output: Shared<super::Output>,
+    config: Config,
+    /// Every STATE that a target has printed.
+    printed: Shared<Vec<String>>,
+}
+
+impl Replay {
+    fn new(groups: &[Group], page_size: usize) -> Replay {
+        let mut stream = Stream { last: 1_643_746_583_716_848_000, ..Stream::default() };
+        groups.iter().for_each(|group| stream.arrive(group));
+        let config = config("never", page_size);
+        Replay { stream: Rc::new(RefCell::new(stream)), output: Rc::default(), config, printed: Rc::default() }
+    }
+
+    /// Runs the tap once. Returns whether it ended well.
+    fn run_with(
+        &self,
+        weather: &Weather,
+        writer: Box<dyn MessageWriter>,
+        state: State,
+        target: Option<Box<dyn Target>>,
+    ) -> bool {
+        let service = TimedService {
+            stream: Rc::clone(&self.stream),
+            weather: weather.clone(),
+            calls: weather.calls.iter().cloned().collect(),
+            timeout: self.config.request_timeout,
+            is_killed: false,
+        };
+        let endpoints = Endpoints { service, writer, stream: "records".to_owned(), state, target };
+        let retries = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::new(self.config.max_retries) };
+        let tuning = Tuning { first_page: FIRST_PAGE, page_bytes: PAGE_BYTES, window_bytes: WINDOW_BYTES, retries };
+        super::super::run(&self.config, tuning, endpoints, None, Shutdown::default()).is_ok()
+    }
+
+    /// Runs the tap into a pipe, from the last STATE that the target has committed.
+    fn run(&self, weather: &Weather) -> Result<bool, TestCaseError> {
+        self.output.borrow_mut().pending.clear();
+        let state = self.output.borrow().state.as_deref().map(|value| State::parse(value).unwrap());
+        let target = FakeTarget {
+            output: Rc::clone(&self.output),
+            buffer: Vec::new(),
+            breaks_after: weather.stdout_breaks,
+            commits: weather.commits.iter().copied().collect(),
+        };
+        let ended_well = self.run_with(weather, Box::new(target), state.unwrap_or_default(), None);
+        let state = self.output.borrow().state.clone();
+        self.check(state.as_deref())?;
+        Ok(ended_well)
+    }
+
+    /// Runs the tap with a target that it runs, and a state file.
+    fn run_target(&self, weather: &Weather, targets: &Targets, file: &Path) -> Result<bool, TestCaseError> {
+        self.output.borrow_mut().pending.clear();
+        let process = process(&self.output, targets, &self.printed);
+        let state = State::load(Some(file)).unwrap();
+        let ended_well = self.run_with(weather, Box::new(process.clone()), state, Some(Box::new(process)));
+        self.check(fs::read_to_string(file).ok().as_deref())?;
+        Ok(ended_well)
+    }
+
+    /// Everything up to the bookmark of a state is committed.
+    fn check(&self, state: Option<&str>) -> Result<(), TestCaseError> {
+        let state: serde_json::Value = serde_json::from_str(state.unwrap_or("null")).unwrap();
+        let Some(bookmark) = state["bookmarks"]["records"]["replication_key_value"].as_str() else { return Ok(()) };
+        let (output, bookmark) = (self.output.borrow(), instant(bookmark).unwrap());
+        for (at, Stored { identity, .. }) in &self.stream.borrow().records {
+            let is_later = *at > bookmark;
+            prop_assert!(is_later || output.committed.contains(identity), "{identity:?} is skipped: {bookmark}");
+        }
+        Ok(())
+    }
+
+    fn check_all_committed(&self) -> Result<(), TestCaseError> {
+        let output = self.output.borrow();
+        for (_, Stored { identity, .. }) in &self.stream.borrow().records {
+            prop_assert!(output.committed.contains(identity), "{identity:?} is missing");
+        }
+        Ok(())
+    }
+
+    fn duplicates(&self) -> usize {
+        let output = self.output.borrow();
+        output.flushed.len() - output.flushed.iter().collect::<BTreeSet<_>>().len()
+    }
+}
+
+fn groups() -> impl Strategy<Value = Vec<Group>> {
+    let group = (prop_oneof![3 => Just(1), 2 => 2..4usize, 1 => 4..12usize], 1..3i64, 0..DIGITS.len());
+    prop::collection::vec(group.prop_map(|(records, steps, digits)| Group { records, steps, digits }), 0..10)
+}
+
+fn weather() -> impl Strategy<Value = Weather> {
+    (
+        prop::collection::vec((groups(), answer()), 0..8),
+        capacity(),
+        cap(),
+        prop::bool::weighted(0.2),
+        prop::option::weighted(0.3, 0..10usize),
+        prop::collection::vec(any::<bool>(), 0..4),
+    )
+        .prop_map(|(calls, capacity, cap, newest, stdout_breaks, commits)| Weather {
+            calls,
+            capacity,
+            cap,
+            newest,
+            stdout_breaks,
+            commits,
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_skipped_by_runs_that_are_resumed_from_what_the_target_has_committed(
+        groups in groups(), page_size in 1..15usize, runs in prop::collection::vec(weather(), 1..5)
+    ) {
+        let replay = Replay::new(&groups, page_size);
+        for weather in &runs {
+            replay.run(weather)?;
+        }
+        prop_assert!(replay.run(&Weather::FAIR)?, "a run without failures fails");
+        replay.check_all_committed()?;
+    }
+
+    #[test]
+    fn runs_without_failures_write_every_record_once(
+        groups in groups(), page_size in 1..15usize,
+        arrivals in prop::collection::vec(prop::collection::vec(super::replay::groups(), 0..6), 1..4)
+    ) {
+        let replay = Replay::new(&groups, page_size);
+        for arrivals in arrivals {
+            let calls = arrivals.into_iter().map(|groups| (groups, Answer::Comes)).collect();
+            let weather = Weather { calls, ..Weather::FAIR };
+            prop_assert!(replay.run(&weather)?);
+        }
+        // As many records at the last time stamp as fill the first page may be read again.
+        prop_assert!(replay.run(&Weather::FAIR)?);
+        replay.check_all_committed()?;
+        let stream = replay.stream.borrow();
+        let crowds = stream.records.chunk_by(|(one, _), (other, _)| one == other).map(<[_]>::len);
+        let crowds: usize = crowds.filter(|crowd| *crowd >= FIRST_PAGE).sum();
+        prop_assert!(replay.duplicates() <= 5 * crowds, "{} duplicates", replay.duplicates());
+    }
+
+    #[test]
+    fn a_state_file_covers_nothing_that_the_target_has_not_committed(
+        groups in groups(), page_size in 1..15usize, runs in prop::collection::vec((weather(), targets(any_end())), 1..4)
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state.json");
+        let replay = Replay::new(&groups, page_size);
+        for (weather, targets) in &runs {
+            replay.run_target(weather, targets, &file)?;
+        }
+        prop_assert!(replay.run_target(&Weather::FAIR, &Targets::good(), &file)?, "a run without failures fails");
+        replay.check_all_committed()?;
+    }
+}
