@@ -410,7 +410,7 @@ struct FakeTarget {
 }
 
 impl MessageWriter for FakeTarget {
-    fn record(&mut self, json: &[u8]) -> io::Result<()> {
+    fn record(&mut self, json: &[u8], _time_extracted: &str) -> io::Result<()> {
         if let Some(left) = &mut self.breaks_after {
             *left = left.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
         }

@@ -9,6 +9,7 @@ mod commit;
 mod configuration;
 mod connect_proxy;
 mod documents;
+mod extracted;
 mod following;
 mod http;
 mod large;
