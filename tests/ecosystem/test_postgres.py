@@ -7,7 +7,7 @@ import pytest
 
 import postgres
 from processes import environment, run
-from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, parse, write_json
+from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, extracted, instant, parse, write_json
 from sandbox import Sandbox, run_tap
 
 
@@ -38,6 +38,11 @@ class Table:
         rows = self.server.query(f'select "recordId", {instant} as instant from {self.name}')
         return {row["recordId"]: row["instant"] for row in rows}
 
+    def extracted(self):
+        """When each record was read from the service, in UTC if the target's connection is."""
+        rows = self.server.query(f'select "recordId", _sdc_extracted_at from {self.name}')
+        return {row["recordId"]: instant(row["_sdc_extracted_at"]) for row in rows}
+
     def types(self):
         return self.server.column_types(self.name)
 
@@ -58,6 +63,13 @@ def test_default_settings(new_table, tmp_path):
     assert_loaded(table.load(run_tap(sandbox, tmp_path)), sandbox.records())
     assert table.types()["dataPayload"] == "jsonb"
     assert table.types()["recordId"] == "text"
+
+
+def test_record_metadata(new_table, tmp_path):
+    sandbox, table = Sandbox(250), new_table("metadata", add_record_metadata=True)
+    output = run_tap(sandbox, tmp_path)
+    assert_loaded(table.load(output, PGTZ="UTC"), sandbox.records())
+    assert table.extracted() == extracted(output)
 
 
 def test_payload_format_string(new_table, tmp_path):
