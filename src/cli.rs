@@ -3,8 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
+
+use crate::config::settings::MAX_RECORDS;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -19,7 +22,7 @@ Environment:
   HTTPS_PROXY, NO_PROXY    the proxy, as other programs read it";
 
 /// Singer tap for StreamDuo: writes the unread records of a stream to stdout, and marks them as read once they are
-/// delivered.
+/// delivered. Where stdout is a terminal, it shows them and marks nothing.
 #[derive(Debug, Parser)]
 #[command(name = "tap-streamduo", version, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Args {
@@ -67,9 +70,18 @@ pub struct Args {
     #[arg(long)]
     pub follow: bool,
 
+    /// Show the N oldest unread records (1 to 100,000) as SCHEMA and RECORDs, mark nothing, write no STATE
+    #[arg(long, value_name = "N", value_parser = peek_count(), conflicts_with_all = ["discover", "test", "about", "follow"])]
+    pub peek: Option<usize>,
+
     /// Run this target, and mark what it has committed: -- target-x --config target.json
-    #[arg(last = true, value_names = ["TARGET", "ARGUMENT"], num_args = 1.., conflicts_with_all = ["state", "discover", "test", "about"])]
+    #[arg(last = true, value_names = ["TARGET", "ARGUMENT"], num_args = 1.., conflicts_with_all = ["state", "discover", "test", "about", "peek"])]
     pub target: Vec<OsString>,
+}
+
+/// As many records as a request may ask for.
+fn peek_count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MAX_RECORDS as u64)
 }
 
 /// How `--about` prints what it says.

@@ -1,13 +1,17 @@
 //! What the tap can be asked to do. Each command wires the parts that it needs.
 
+use std::fs::File;
+use std::io::IsTerminal;
+use std::time::Duration;
+
 use anyhow::Result;
 use log::{info, warn};
 use serde_json::Value;
 
 use crate::cli::Args;
 use crate::config::{Acknowledge, Config, Invalid, PayloadFormat, PayloadSchema};
-use crate::poll::Endpoints;
 use crate::poll::target::{self, TargetCommand};
+use crate::poll::{Endpoints, Look};
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::state::State;
 use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
@@ -60,6 +64,11 @@ fn test(args: &Args) -> Result<()> {
 /// Reads the stream and writes it to stdout.
 fn sync(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
+    let out = stdout::open()?;
+    let terminal = out.is_terminal().then_some(Look::Terminal(config.max_pending));
+    if let Some(what) = args.peek.map(Look::Peek).or(terminal) {
+        return look(args, &config, what, out);
+    }
     if args.follow && config.acknowledge == Acknowledge::Commit {
         return Err(Invalid::new(
             "--follow does not go with `acknowledge` `commit`, unless the tap runs the target: `tap-streamduo -c config.json \
@@ -68,7 +77,6 @@ fn sync(args: &Args) -> Result<()> {
         .into());
     }
     let state = State::load(args.state.as_deref())?;
-    let out = stdout::open()?;
     let stop = Shutdown::install()?;
     let mut api = connect(&config, &stop)?;
     let Some(stream) = selected_stream(args, &config, &mut api)? else {
@@ -78,6 +86,18 @@ fn sync(args: &Args) -> Result<()> {
     let endpoints =
         Endpoints { service: api, writer: Box::new(Writer::new(out, stream)?), stream: name, state, target: None };
     poll(args, &config, Tuning::new(&config), endpoints, stop)
+}
+
+/// Shows unread records. Nothing is marked, so the state of an earlier run is not read: what it proves stays for the next one.
+fn look(args: &Args, config: &Config, what: Look, out: File) -> Result<()> {
+    let stop = Shutdown::install()?;
+    let mut api = connect(config, &stop)?;
+    let Some(stream) = selected_stream(args, config, &mut api)? else { return Ok(()) };
+    let name = stream.name.clone();
+    let writer = Box::new(Writer::new(out, stream)?);
+    let endpoints = Endpoints { service: api, writer, stream: name, state: State::default(), target: None };
+    log_start(config);
+    poll::look(what, config, Tuning::new(config), endpoints, pause(args, config), stop)
 }
 
 /// Reads the stream into a target that the tap runs.
@@ -112,9 +132,17 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api) -> Result<Option
 }
 
 fn poll(args: &Args, config: &Config, tuning: Tuning, endpoints: Endpoints<Api>, stop: Shutdown) -> Result<()> {
+    log_start(config);
+    poll::run(config, tuning, endpoints, pause(args, config), stop)
+}
+
+fn log_start(config: &Config) {
     info!("reading the unread records of stream {} from {}", config.stream_id, config.api_url);
-    let pause = args.follow.then_some(config.poll_interval);
-    poll::run(config, tuning, endpoints, pause, stop)
+}
+
+/// The pause between two polls, if there is a second one.
+fn pause(args: &Args, config: &Config) -> Option<Duration> {
+    args.follow.then_some(config.poll_interval)
 }
 
 fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {

@@ -109,4 +109,15 @@ impl Mode for CommitMode {
         }
         self.write_windows(run)
     }
+
+    fn remark(&self) -> &'static str {
+        "; the next run marks what the target has committed, by its STATE"
+    }
+
+    fn left_by_stop(&self, run: &Run) -> &'static str {
+        match run.out.metrics.written() {
+            0 => "no record was written",
+            _ => "the next run marks what the target has committed, by its STATE, and writes the rest again",
+        }
+    }
 }
