@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(short, long)]
     pub discover: bool,
 
-    /// Try the settings: fetch a token and peek at one record, mark nothing, print no record
+    /// Try the settings: fail on a misspelt one, fetch a token and peek at one record, mark nothing, print no record
     #[arg(long, conflicts_with = "discover")]
     pub test: bool,
 

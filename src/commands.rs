@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use log::{info, warn};
 use serde_json::Value;
 
@@ -53,12 +54,24 @@ fn discover(args: &Args) -> Result<()> {
 
 /// Says whether the stream can be read with these settings.
 fn test(args: &Args) -> Result<()> {
-    let config = Config::load(&args.config)?;
+    let config = Config::load_for_test(&args.config)?;
+    info!("{}", in_use(&config));
     let stop = Shutdown::install()?;
     let mut queue = streamduo::queue(&config, Tuning::new(&config), connect(&config, &stop)?, &stop);
     let unread = if queue.peek(Count::AtOnce(1))?.is_empty() { "no unread record" } else { "unread records" };
     info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
     Ok(())
+}
+
+/// The settings that decide what a run reads, and when it marks.
+fn in_use(config: &Config) -> String {
+    let Config { stream_id, stream_name, acknowledge, page_size, max_pending, .. } = config;
+    let word = acknowledge.to_possible_value().map_or_else(String::new, |word| word.get_name().to_owned());
+    let size = match acknowledge {
+        Acknowledge::Commit => format!("`maxPending` {max_pending}"),
+        _ => format!("`pageSize` {page_size}"),
+    };
+    format!("in use: `streamId` {stream_id}, `streamName` {stream_name}, `acknowledge` {word}, {size}")
 }
 
 /// Reads the stream and writes it to stdout.
