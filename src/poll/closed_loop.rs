@@ -181,9 +181,9 @@ impl Mode for ClosedLoop {
     }
 
     fn left_by_stop(&self, run: &Run) -> &'static str {
-        match run.out.ledger.unmarked() {
-            0 if run.out.metrics.written() == 0 => "no record was written",
-            0 => "all that was written is committed and marked as read",
+        match (run.out.has_unmarked(), run.out.has_written()) {
+            (false, false) => "no record was written",
+            (false, true) => "all that was written is committed and marked as read",
             _ if self.load.committed.is_empty() => {
                 "what the target has committed is marked as read, and the rest stays unread"
             }

@@ -115,9 +115,10 @@ impl Mode for CommitMode {
     }
 
     fn left_by_stop(&self, run: &Run) -> &'static str {
-        match run.out.metrics.written() {
-            0 => "no record was written",
-            _ => "the next run marks what the target has committed, by its STATE, and writes the rest again",
+        if run.out.has_written() {
+            "the next run marks what the target has committed, by its STATE, and writes the rest again"
+        } else {
+            "no record was written"
         }
     }
 }

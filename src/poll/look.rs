@@ -24,6 +24,8 @@ pub enum Look {
 #[derive(Debug)]
 pub struct LookMode {
     look: Look,
+    /// Why there may be more unread records than are shown, to follow their number; empty if that is not known.
+    more: &'static str,
     /// Whether the log says how many records are shown, and what happens to them.
     is_told: bool,
 }
@@ -31,10 +33,10 @@ pub struct LookMode {
 impl LookMode {
     /// Shows what `look` asks for.
     pub fn new(look: Look) -> LookMode {
-        LookMode { look, is_told: false }
+        LookMode { look, more: "", is_told: false }
     }
 
-    fn show(&self, run: &mut Run) -> Result<()> {
+    fn show(&mut self, run: &mut Run) -> Result<()> {
         let (Look::Peek(max) | Look::Terminal(max)) = self.look;
         let mut shown_before = 0;
         loop {
@@ -47,6 +49,12 @@ impl LookMode {
             let (shown, is_short) = (page.len(), page.is_short());
             // The proof is not used: a look marks nothing.
             let _ = run.out.deliver(page)?;
+            self.more = match self.look {
+                _ if is_short => "",
+                Look::Peek(_) if shown == max => "",
+                Look::Terminal(_) if shown == max => " (`maxPending`: there may be more)",
+                _ => " (there may be more: no more fit into one answer)",
+            };
             if is_short || shown == max || shown <= shown_before {
                 return Ok(());
             }
@@ -72,21 +80,18 @@ impl Mode for LookMode {
         if std::mem::replace(&mut self.is_told, true) {
             return Ok(());
         }
-        let written = run.out.metrics.written();
-        let shown = match written {
-            0 => "no record is shown".to_owned(),
-            1 => "1 record is shown and stays unread".to_owned(),
-            count => format!("{} are shown and stay unread", records(count)),
+        let more = self.more;
+        let shown = match run.out.metrics.written() {
+            0 => "there is no unread record".to_owned(),
+            1 => format!("1 record is shown and stays unread{more}"),
+            count => format!("{} are shown and stay unread{more}", records(count)),
         };
         match self.look {
             Look::Peek(_) => info!("{shown}"),
-            Look::Terminal(max) => {
-                let more = if written == max { " (`maxPending`: there may be more)" } else { "" };
-                warn!(
-                    "stdout is a terminal, so nothing is marked as read: {shown}{more}; to deliver what is unread, let the tap \
-                     run a target (`tap-streamduo -c config.json -- target-x`) or pipe into one (`… | target-x`)"
-                );
-            }
+            Look::Terminal(_) => warn!(
+                "stdout is a terminal, so nothing is marked as read: {shown}; to deliver what is unread, let the tap run a \
+                 target (`tap-streamduo -c config.json -- target-x`) or pipe into one (`… | target-x`)"
+            ),
         }
         Ok(())
     }

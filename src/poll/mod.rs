@@ -76,10 +76,10 @@ trait Mode {
 
     /// What a stop leaves behind, to follow the signal's name in the log.
     fn left_by_stop(&self, run: &Run) -> &'static str {
-        match run.out.ledger.unmarked() {
-            0 if run.out.metrics.written() == 0 => "no record was written",
-            0 => "all that was written is marked as read",
-            _ => "what was written last may not be marked as read yet, and comes again",
+        match (run.out.has_unmarked(), run.out.has_written()) {
+            (true, _) => "what was written last may not be marked as read yet, and comes again",
+            (false, true) => "all that was written is marked as read",
+            (false, false) => "no record was written",
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::streamduo::retry::RetryPolicy;
 use crate::streamduo::{Count, Marked};
 
 mod closed_loop;
+mod look;
 
 /// Small, because the streams are short.
 const FIRST_PAGE: usize = 3;

@@ -153,7 +153,7 @@ fn a_large_peek_grows_to_what_was_asked_for_and_no_further() {
 #[test]
 fn a_peek_at_fewer_records_than_it_asks_for_shows_all() {
     for (records, line) in [
-        (0, "no record is shown"),
+        (0, "there is no unread record"),
         (1, "1 record is shown and stays unread"),
         (2, "2 records are shown and stay unread"),
     ] {
@@ -203,7 +203,18 @@ fn what_a_target_keeps_of_a_peek_marks_nothing_later() {
 }
 
 #[test]
-fn a_window_that_the_service_cannot_show_at_once_ends_a_peek() {
+fn a_peek_that_the_service_does_not_show_at_once_says_that_there_may_be_more() {
+    let tap = Tap::with_records(500);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).status(413).body("too many"));
+    let run = tap.run_with("--peek", "400");
+    assert_eq!((run.code, &run.stdout), (0, &schema_and(&tap.records()[..100])), "{}", run.stderr);
+    assert_nothing_marked(&tap);
+    let more = "(there may be more: no more fit into one answer)";
+    run.assert_logged(&format!("INFO 100 records are shown and stay unread {more}"));
+}
+
+#[test]
+fn a_window_that_the_service_caps_ends_a_peek() {
     let tap = Tap::with_records(500);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().cap(150));
     let run = tap.run_with("--peek", "400");

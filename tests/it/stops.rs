@@ -92,6 +92,19 @@ fn a_stop_says_that_what_was_written_may_come_again_only_if_it_may() {
 }
 
 #[test]
+fn a_page_that_was_written_in_part_comes_again() {
+    // Ctrl-C ends the target, too, while the tap is writing its first page.
+    let tap = Tap::with_large_records(150);
+    let mut running = tap.start();
+    running.read_line();
+    running.signal(Signal::INT);
+    let run = running.close_stdout().wait(&tap);
+    assert_eq!((run.code, tap.read()), (130, vec![]));
+    let line = "WARNING stopped by SIGINT: what was written last may not be marked as read yet, and comes again";
+    assert_eq!((run.last_log_line(), job_status(&run)), (line, None));
+}
+
+#[test]
 fn a_stop_in_commit_mode_leaves_the_marks_to_the_next_run() {
     let tap = Tap::with_records(250).set("acknowledge", "commit");
     let run = stopped_at_peek(&tap, 2);
