@@ -3,9 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
+
+use crate::config::settings::MAX_RECORDS;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -22,7 +25,7 @@ Environment:
   HTTPS_PROXY, NO_PROXY    the proxy, as other programs read it";
 
 /// Singer tap for StreamDuo: writes the unread records of a stream to stdout, or into a target that it runs, and marks them
-/// as read once they are delivered.
+/// as read once they are delivered. Where stdout is a terminal, it shows them and marks nothing.
 #[derive(Debug, Parser)]
 #[command(name = "tap-streamduo", version, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Args {
@@ -46,7 +49,7 @@ pub struct Args {
     #[arg(short, long)]
     pub discover: bool,
 
-    /// Try the settings: fetch a token and peek at one record, mark nothing, print no record
+    /// Try the settings: fail on a misspelt one, fetch a token and peek at one record, mark nothing, print no record
     #[arg(long, conflicts_with = "discover")]
     pub test: bool,
 
@@ -70,9 +73,18 @@ pub struct Args {
     #[arg(long)]
     pub follow: bool,
 
+    /// Show the N oldest unread records (1 to 100,000) as SCHEMA and RECORDs, mark nothing, write no STATE
+    #[arg(long, value_name = "N", value_parser = peek_count(), conflicts_with_all = ["discover", "test", "about", "follow"])]
+    pub peek: Option<usize>,
+
     /// Run this target, and mark what it has committed: -- target-x --config target.json
-    #[arg(last = true, value_names = ["TARGET", "ARGUMENT"], num_args = 1.., conflicts_with_all = ["discover", "test", "about"])]
+    #[arg(last = true, value_names = ["TARGET", "ARGUMENT"], num_args = 1.., conflicts_with_all = ["discover", "test", "about", "peek"])]
     pub target: Vec<OsString>,
+}
+
+/// As many records as a request may ask for.
+fn peek_count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MAX_RECORDS as u64)
 }
 
 /// How `--about` prints what it says.

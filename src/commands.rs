@@ -1,13 +1,18 @@
 //! What the tap can be asked to do. Each command wires the parts that it needs.
 
+use std::fs::File;
+use std::io::IsTerminal;
+use std::time::Duration;
+
 use anyhow::Result;
+use clap::ValueEnum;
 use log::{info, warn};
 use serde_json::Value;
 
 use crate::cli::Args;
 use crate::config::{Acknowledge, Config, Invalid, PayloadFormat, PayloadSchema};
-use crate::poll::Endpoints;
 use crate::poll::target::{self, TargetCommand};
+use crate::poll::{Endpoints, Look};
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::state::State;
 use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
@@ -52,7 +57,8 @@ fn discover(args: &Args) -> Result<()> {
 
 /// Says whether the stream can be read with these settings.
 fn test(args: &Args) -> Result<()> {
-    let config = Config::load(&args.config)?;
+    let config = Config::load_for_test(&args.config)?;
+    info!("{}", in_use(&config));
     let stop = Shutdown::install()?;
     let mut queue = streamduo::queue(&config, Tuning::new(&config), connect(&config, &stop)?, &stop);
     let unread = if queue.peek(Count::AtOnce(1))?.is_empty() { "no unread record" } else { "unread records" };
@@ -60,9 +66,26 @@ fn test(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The settings that decide what a run reads, and when it marks.
+fn in_use(config: &Config) -> String {
+    let Config { stream_id, stream_name, acknowledge, page_size, max_pending, .. } = config;
+    let word = acknowledge.to_possible_value().map_or_else(String::new, |word| word.get_name().to_owned());
+    let size = match acknowledge {
+        Acknowledge::Commit => format!("`maxPending` {max_pending}"),
+        _ => format!("`pageSize` {page_size}"),
+    };
+    format!("in use: `streamId` {stream_id}, `streamName` {stream_name}, `acknowledge` {word}, {size}")
+}
+
 /// Reads the stream and writes it to stdout.
 fn sync(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
+    let out = stdout::open()?;
+    let consumes = config.acknowledge != Acknowledge::Never;
+    let terminal = (out.is_terminal() && consumes).then_some(Look::Terminal(config.max_pending));
+    if let Some(what) = args.peek.map(Look::Peek).or(terminal) {
+        return look(args, &config, what, out);
+    }
     if args.follow && config.acknowledge == Acknowledge::Commit {
         return Err(Invalid::new(
             "--follow does not go with `acknowledge` `commit`, unless the tap runs the target: `tap-streamduo -c config.json \
@@ -71,7 +94,6 @@ fn sync(args: &Args) -> Result<()> {
         .into());
     }
     let state = State::load(args.state.as_deref())?;
-    let out = stdout::open()?;
     let stop = Shutdown::install()?;
     let mut api = connect(&config, &stop)?;
     let Some(stream) = selected_stream(args, &config, &mut api)? else {
@@ -81,6 +103,18 @@ fn sync(args: &Args) -> Result<()> {
     let endpoints =
         Endpoints { service: api, writer: Box::new(Writer::new(out, stream)?), stream: name, state, target: None };
     poll(args, &config, Tuning::new(&config), endpoints, stop)
+}
+
+/// Shows unread records. Nothing is marked, so the state of an earlier run is not read: what it proves stays for the next one.
+fn look(args: &Args, config: &Config, what: Look, out: File) -> Result<()> {
+    let stop = Shutdown::install()?;
+    let mut api = connect(config, &stop)?;
+    let Some(stream) = selected_stream(args, config, &mut api)? else { return Ok(()) };
+    let name = stream.name.clone();
+    let writer = Box::new(Writer::new(out, stream)?);
+    let endpoints = Endpoints { service: api, writer, stream: name, state: State::default(), target: None };
+    log_start(config);
+    poll::look(what, config, Tuning::new(config), endpoints, pause(args, config), stop)
 }
 
 /// Reads the stream into a target that the tap runs.
@@ -127,13 +161,21 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api) -> Result<Option
 }
 
 fn poll(args: &Args, config: &Config, tuning: Tuning, endpoints: Endpoints<Api>, stop: Shutdown) -> Result<()> {
+    log_start(config);
+    poll::run(config, tuning, endpoints, pause(args, config), stop)
+}
+
+fn log_start(config: &Config) {
     let Config { stream_id, api_url, .. } = config;
     match config.acknowledge {
         Acknowledge::Never => info!("reading stream {stream_id} by time from {api_url}, and marking nothing"),
         _ => info!("reading the unread records of stream {stream_id} from {api_url}"),
     }
-    let pause = args.follow.then_some(config.poll_interval);
-    poll::run(config, tuning, endpoints, pause, stop)
+}
+
+/// The pause between two polls, if there is a second one.
+fn pause(args: &Args, config: &Config) -> Option<Duration> {
+    args.follow.then_some(config.poll_interval)
 }
 
 fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {

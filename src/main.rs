@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use log::warn;
 use tap_streamduo::cli::Args;
 use tap_streamduo::exit::Exit;
+use tap_streamduo::poll::LeftByStop;
 use tap_streamduo::shutdown::Stopped;
 use tap_streamduo::{commands, logging};
 
@@ -15,9 +16,10 @@ fn main() -> ExitCode {
         Ok(()) => Exit::Success,
         Err(error) => {
             match error.downcast_ref::<Stopped>() {
-                Some(stopped) => {
-                    warn!("{stopped}: what was written last may not be marked as read yet, and comes again")
-                }
+                Some(stopped) => match error.downcast_ref::<LeftByStop>() {
+                    Some(left) => warn!("{stopped}: {left}"),
+                    None => warn!("{stopped}"),
+                },
                 None => logging::fatal(&error),
             }
             Exit::of(&error)

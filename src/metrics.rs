@@ -74,6 +74,11 @@ impl RunMetrics {
         }
     }
 
+    /// How many records this run has written.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
     /// Counts records that the service has marked as read.
     pub fn count_marked(&mut self, count: usize) {
         self.marked += count;
@@ -96,9 +101,13 @@ impl RunMetrics {
         info!("{}", Metric { r#type: "counter", metric: "record_count", value, tags }.text());
     }
 
-    /// Logs the summary of a run that has ended.
-    pub fn finish(mut self, succeeded: bool) {
-        info!("{}", self.counts());
+    /// Logs the summary of a run that has ended, with a remark on records that are written. Says nothing of a run that has failed
+    /// before it came to anything.
+    pub fn finish(mut self, succeeded: bool, remark: &str) {
+        if !succeeded && self.written == 0 && self.marked == 0 {
+            return;
+        }
+        info!("{}{}", self.counts(), if self.written > 0 { remark } else { "" });
         self.log_record_count();
         let status = if succeeded { "succeeded" } else { "failed" };
         info!("{}", timer("job_duration", self.started.elapsed(), json!({"job_type": self.stream, "status": status})));

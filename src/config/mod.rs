@@ -82,6 +82,9 @@ pub enum PayloadSchema {
     Sampled,
 }
 
+/// How many failures of one request in a row are forgiven where the settings are only tried: somebody waits for the answer.
+const MAX_TEST_RETRIES: usize = 1;
+
 /// The settings of a run, all of them valid. Bounds and defaults are in [`settings::SETTINGS`]. `Debug` does not show the
 /// secret.
 #[derive(Debug, Deserialize)]
@@ -153,7 +156,24 @@ impl Config {
     /// # Errors
     /// [`Invalid`], with all that is wrong at once.
     pub fn load(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        Config::check(&source::read(sources)?)
+        let given = source::read(sources)?;
+        given.warn_of_unknown();
+        Config::check(&given.settings)
+    }
+
+    /// Like [`Config::load`], to try the settings: one that does not do what the user has meant is an error, too.
+    ///
+    /// # Errors
+    /// [`Invalid`], also where a setting is misspelt.
+    pub fn load_for_test(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
+        let given = source::read(sources)?;
+        let config = Config::check(&given.settings)?;
+        let misspelt = given.misspelt();
+        if !misspelt.is_empty() {
+            return Err(Invalid(misspelt.join("; ")));
+        }
+        given.warn_of_unknown();
+        Ok(Config { max_retries: config.max_retries.min(MAX_TEST_RETRIES), ..config })
     }
 
     /// Like [`Config::load`], for a run that starts a target: what it has committed is marked, so `acknowledge` is `commit`, or
@@ -163,14 +183,15 @@ impl Config {
     /// [`Invalid`], also where `acknowledge` asks for anything else.
     pub fn load_for_target(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
         let mut given = source::read(sources)?;
-        let acknowledge = given.entry("acknowledge").or_insert_with(|| "commit".into());
+        given.warn_of_unknown();
+        let acknowledge = given.settings.entry("acknowledge").or_insert_with(|| "commit".into());
         if acknowledge != "commit" && acknowledge != "never" {
             return Err(Invalid(format!(
                 "`acknowledge` {acknowledge} does not go with a target: what the target has committed is marked; remove the \
                  setting, or set it to `never` to mark nothing"
             )));
         }
-        Config::check(&given)
+        Config::check(&given.settings)
     }
 
     /// Checks what the user has set, and adds the defaults.

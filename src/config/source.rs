@@ -1,6 +1,5 @@
 //! What the user has set: JSON files and environment variables.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::{env, fs, io};
@@ -21,28 +20,62 @@ const OTHER_VARIABLES: [&str; 1] = ["LOGLEVEL"];
 /// Keys that Singer configurations share and that mean nothing here.
 const SINGER_KEYS: [&str; 4] = ["start_date", "end_date", "disable_collection", "metrics_log_level"];
 
-/// Reads what is set in the files, or in the environment where the path is `ENV`; later ones win. Warns of unknown settings.
+/// What the user has set.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    /// The settings by their names, and keys that are none.
+    pub(super) settings: Map<String, Value>,
+    /// What looks like a setting and is none.
+    unknown: Vec<Unknown>,
+}
+
+/// A name that is no setting's.
+#[derive(Debug)]
+struct Unknown {
+    /// What to say of it.
+    problem: String,
+    /// Whether a setting has a name that is much like it.
+    is_misspelt: bool,
+}
+
+impl Given {
+    /// Warns of every name that is no setting's.
+    pub(super) fn warn_of_unknown(&self) {
+        for Unknown { problem, .. } in &self.unknown {
+            warn!("{problem}");
+        }
+    }
+
+    /// What to say of the names that were probably meant for a setting.
+    pub(super) fn misspelt(&self) -> Vec<&str> {
+        let misspelt = self.unknown.iter().filter(|unknown| unknown.is_misspelt);
+        misspelt.map(|unknown| unknown.problem.as_str()).collect()
+    }
+}
+
+/// Reads what is set in the files, or in the environment where the path is `ENV`; later ones win.
 ///
 /// # Errors
 /// [`Invalid`] when there is no source, or a file is not a JSON object.
-pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<Map<String, Value>, Invalid> {
+pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<Given, Invalid> {
     if sources.is_empty() {
         return Err(Invalid::new(
             "no configuration: name it with --config config.json, or take it from the environment with --config ENV",
         ));
     }
-    let mut given = Map::new();
+    let mut given = Given::default();
     for source in sources.iter().map(AsRef::as_ref) {
         if source == Path::new(ENV) {
-            given.extend(from_environment(env::vars_os()));
+            from_environment(env::vars_os(), &mut given);
         } else {
             let file = read_object(source).with_context(|| format!("config {}", source.display()));
             let file = file.map_err(|error| Invalid(format!("{error:#}")))?;
             // A null stands for a setting that is not given.
-            given.extend(file.into_iter().filter(|(_, value)| !value.is_null()));
+            given.settings.extend(file.into_iter().filter(|(_, value)| !value.is_null()));
         }
     }
-    warn_of_unknown(&given);
+    let keys = unknown_keys(&given.settings);
+    given.unknown.extend(keys);
     Ok(given)
 }
 
@@ -76,9 +109,8 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
-/// The settings that the environment holds. An empty variable counts as not set; a number may be written as such.
-fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Map<String, Value> {
-    let mut given = Map::new();
+/// Adds the settings that the environment holds. An empty variable counts as not set; a number may be written as such.
+fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>, given: &mut Given) {
     for (variable, value) in variables.filter(|(_, value)| !value.is_empty()) {
         let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix(ENV_PREFIX)) else { continue };
         // What is not Unicode becomes U+FFFD; the service refuses such credentials.
@@ -86,32 +118,30 @@ fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Ma
         match SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name)) {
             Some(setting) => {
                 let number = value.parse::<u64>().ok().filter(|_| matches!(setting.kind, Kind::Integer { .. }));
-                given.insert(setting.name.to_owned(), number.map_or(Value::String(value), Value::from));
+                given.settings.insert(setting.name.to_owned(), number.map_or(Value::String(value), Value::from));
             }
             None if OTHER_VARIABLES.contains(&name) => {}
             None => {
-                let near =
-                    nearest(name).map_or_else(String::new, |near| format!(": did you mean {}?", near.variable()));
-                warn!("the environment variable {ENV_PREFIX}{name} is no setting{near}");
+                let near = nearest(name);
+                let meant = near.map_or_else(String::new, |near| format!(": did you mean {}?", near.variable()));
+                let problem = format!("the environment variable {ENV_PREFIX}{name} is no setting{meant}");
+                given.unknown.push(Unknown { problem, is_misspelt: near.is_some() });
             }
         }
     }
-    given
 }
 
-/// Warns of every key that is not a setting.
-fn warn_of_unknown(given: &Map<String, Value>) {
-    let unknown: BTreeMap<_, _> = given
-        .keys()
-        .filter(|key| !key.starts_with('_') && !SINGER_KEYS.contains(&key.as_str()) && named(key).is_none())
-        .map(|key| (key, nearest(key)))
-        .collect();
-    for (key, near) in unknown {
-        match near {
-            Some(near) => warn!("unknown setting `{key}`: did you mean `{}`?", near.name),
-            None => warn!("unknown setting `{key}`: it is not used"),
-        }
-    }
+/// The keys that are not a setting's name, in order.
+fn unknown_keys(settings: &Map<String, Value>) -> Vec<Unknown> {
+    let is_unknown =
+        |key: &&String| !key.starts_with('_') && !SINGER_KEYS.contains(&key.as_str()) && named(key).is_none();
+    let mut keys: Vec<_> = settings.keys().filter(is_unknown).collect();
+    keys.sort_unstable();
+    let unknown = keys.into_iter().map(|key| match nearest(key) {
+        Some(near) => (format!("unknown setting `{key}`: did you mean `{}`?", near.name), true),
+        None => (format!("unknown setting `{key}`: it is not used"), false),
+    });
+    unknown.map(|(problem, is_misspelt)| Unknown { problem, is_misspelt }).collect()
 }
 
 #[cfg(test)]
@@ -129,7 +159,8 @@ mod tests {
             ("TAP_STREAMDUO_LOGLEVEL", "DEBUG"),
             ("PATH", "/bin"),
         ];
-        let given = from_environment(variables.iter().map(|(name, value)| (name.into(), value.into())));
-        assert_eq!(Value::Object(given), json!({"clientSecret": "s", "pageSize": 7, "maxRetries": "many"}));
+        let mut given = Given::default();
+        from_environment(variables.iter().map(|(name, value)| (name.into(), value.into())), &mut given);
+        assert_eq!(Value::Object(given.settings), json!({"clientSecret": "s", "pageSize": 7, "maxRetries": "many"}));
     }
 }

@@ -198,4 +198,15 @@ impl Mode for ClosedLoop {
     fn finish(&mut self, _run: &mut Run) -> Result<()> {
         Ok(())
     }
+
+    fn left_by_stop(&self, run: &Run) -> &'static str {
+        match (run.out.has_unmarked(), run.out.has_written()) {
+            (false, false) => "no record was written",
+            (false, true) => "all that was written is committed and marked as read",
+            _ if self.load.committed.is_empty() => {
+                "what the target has committed is marked as read, and the rest stays unread"
+            }
+            _ => "what the target has committed last may not be marked as read yet, and comes again",
+        }
+    }
 }

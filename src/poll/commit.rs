@@ -109,4 +109,16 @@ impl Mode for CommitMode {
         }
         self.write_windows(run)
     }
+
+    fn remark(&self) -> &'static str {
+        "; the next run marks what the target has committed, by its STATE"
+    }
+
+    fn left_by_stop(&self, run: &Run) -> &'static str {
+        if run.out.has_written() {
+            "the next run marks what the target has committed, by its STATE, and writes the rest again"
+        } else {
+            "no record was written"
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The loop that keeps the promise: a record is marked as read only after it has been delivered (but with `acknowledge: read`).
 //!
-//! There is a mode, and a file, for each value of `acknowledge`, and one for a target that the tap runs (`closed_loop.rs`, over `load.rs`
-//! and `target.rs`). To add one:
+//! There is a mode, and a file, for each value of `acknowledge`, one for a target that the tap runs (`closed_loop.rs`, over `load.rs`
+//! and `target.rs`), and one that only shows records (`look.rs`). To add one for `acknowledge`:
 //!
 //! 1. Write `src/poll/<mode>.rs` with a type that implements `Mode`. `read.rs` is the shortest one.
 //! 2. Add a variant to [`Acknowledge`] in `src/config/mod.rs`. Its word in a config file follows from its name, its meaning in
@@ -16,6 +16,7 @@ mod by_time;
 mod closed_loop;
 mod commit;
 mod load;
+mod look;
 mod lost_mark;
 mod never;
 mod never_target;
@@ -29,9 +30,10 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use log::info;
 
 use crate::config::{Acknowledge, Config};
@@ -43,9 +45,12 @@ use crate::streamduo::http_error::HttpError;
 use crate::streamduo::retry::Retry;
 use crate::streamduo::{self, Overlap, Queue, Tuning};
 
+pub use look::Look;
+
 use by_time::ByTime;
 use closed_loop::ClosedLoop;
 use commit::CommitMode;
+use look::LookMode;
 use never::NeverMode;
 use never_target::NeverTarget;
 use output::Output;
@@ -70,6 +75,30 @@ trait Mode {
     /// When it cannot be written.
     fn finish(&mut self, run: &mut Run) -> Result<()> {
         run.out.write_state()
+    }
+
+    /// What the summary of the run says of the records that it has written, to follow their number.
+    fn remark(&self) -> &'static str {
+        ""
+    }
+
+    /// What a stop leaves behind, to follow the signal's name in the log.
+    fn left_by_stop(&self, run: &Run) -> &'static str {
+        match (run.out.has_unmarked(), run.out.has_written()) {
+            (true, _) => "what was written last may not be marked as read yet, and comes again",
+            (false, true) => "all that was written is marked as read",
+            (false, false) => "no record was written",
+        }
+    }
+}
+
+/// The context of a [`Stopped`] that has ended a run: what it leaves behind.
+#[derive(Debug)]
+pub struct LeftByStop(&'static str);
+
+impl fmt::Display for LeftByStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
     }
 }
 
@@ -98,10 +127,16 @@ struct Run {
     out: Output,
     /// Marks in a row that were answered and came to nothing.
     ineffective_marks: Retry,
+    /// Whether the last poll has done all that there was to do.
+    is_drained: bool,
     stop: Shutdown,
 }
 
 impl Run {
+    fn new(queue: Box<dyn Queue>, out: Output, tuning: Tuning, stop: Shutdown) -> Run {
+        Run { queue, out, ineffective_marks: Retry::new(tuning.retries), is_drained: false, stop }
+    }
+
     /// Counts what a mark's answer shows as marked, and delivers its records that are neither written nor committed: they slipped
     /// in between peek and mark.
     /// Returns their ids.
@@ -142,13 +177,28 @@ impl Run {
     /// Drains the stream once, or again and again with a pause, and writes the STATE at the end of each poll.
     fn poll(&mut self, mode: &mut dyn Mode, pause: Option<Duration>) -> Result<()> {
         loop {
+            self.is_drained = false;
             mode.drain(self)?;
             mode.finish(self)?;
+            self.is_drained = true;
             match pause {
                 None => return Ok(self.stop.check()?),
                 Some(pause) => self.stop.sleep(pause)?,
             }
         }
+    }
+
+    /// Runs to the end, and logs the summary.
+    fn finish(mut self, mode: &mut dyn Mode, pause: Option<Duration>) -> Result<()> {
+        let mut end = self.poll(mode, pause);
+        if end.as_ref().is_err_and(|error| error.is::<Stopped>()) {
+            // A stop is an orderly end. Ignore the error: the target may be gone.
+            let _ = mode.finish(&mut self);
+            end = end.context(LeftByStop(mode.left_by_stop(&self)));
+        }
+        // As singer-python has it, an interrupted job has failed; but not one that was waiting for more to do.
+        self.out.metrics.finish(end.is_ok() || self.is_drained, mode.remark());
+        end
     }
 }
 
@@ -169,8 +219,8 @@ pub struct Endpoints<Q> {
 /// Reads the stream until it is drained; with a pause to make between polls, until a stop is asked for.
 ///
 /// # Errors
-/// When the service or stdout fails; [`Stopped`] when a stop was asked for. No undelivered record is marked as read, except
-/// with `acknowledge: read`.
+/// When the service or stdout fails; [`Stopped`] when a stop was asked for, with [`LeftByStop`]. No undelivered record is marked as
+/// read, except with `acknowledge: read`.
 pub fn run(
     config: &Config,
     tuning: Tuning,
@@ -181,18 +231,27 @@ pub fn run(
     let Endpoints { service, writer, stream, state, target } = endpoints;
     let (state, returned) = state.of_stream(&stream, config);
     let mut mode = mode(config, returned, state.time_bookmark(), tuning, target);
-    let mut run = Run {
-        queue: streamduo::queue(config, tuning, service, &stop),
-        out: Output::new(writer, state, RunMetrics::start(&stream), stop.clone()),
-        ineffective_marks: Retry::new(tuning.retries),
-        stop,
-    };
-    let end = run.poll(&mut *mode, pause);
-    let is_stopped = end.as_ref().err().is_some_and(|error| error.is::<Stopped>());
-    if is_stopped {
-        // A stop is an orderly end. Ignore the error: the target may be gone.
-        let _ = mode.finish(&mut run);
-    }
-    run.out.metrics.finish(end.is_ok() || is_stopped);
-    end
+    let queue = streamduo::queue(config, tuning, service, &stop);
+    let out = Output::new(writer, state, RunMetrics::start(&stream), stop.clone());
+    Run::new(queue, out, tuning, stop).finish(&mut *mode, pause)
+}
+
+/// Shows unread records, and marks nothing, whatever `acknowledge` is. With a pause to make between polls, shows what is new
+/// until a stop is asked for.
+///
+/// # Errors
+/// When the service or stdout fails; [`Stopped`] when a stop was asked for, with [`LeftByStop`].
+pub fn look(
+    look: Look,
+    config: &Config,
+    tuning: Tuning,
+    endpoints: Endpoints<impl Queue + 'static>,
+    pause: Option<Duration>,
+    stop: Shutdown,
+) -> Result<()> {
+    let Endpoints { service, writer, stream, state, .. } = endpoints;
+    let (state, _) = state.of_stream(&stream, config);
+    let queue = streamduo::windows(config, tuning, service, &stop);
+    let out = Output::new(writer, state, RunMetrics::start(&stream), stop.clone());
+    Run::new(queue, out, tuning, stop).finish(&mut LookMode::new(look), pause)
 }

@@ -23,4 +23,8 @@ impl Mode for NeverMode {
             }
         }
     }
+
+    fn left_by_stop(&self, _run: &Run) -> &'static str {
+        "nothing is marked as read, and the next run goes on where the state says"
+    }
 }

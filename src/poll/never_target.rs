@@ -121,4 +121,8 @@ impl Mode for NeverTarget {
     fn finish(&mut self, _run: &mut Run) -> Result<()> {
         Ok(())
     }
+
+    fn left_by_stop(&self, _run: &Run) -> &'static str {
+        "nothing is marked as read, and the next run goes on where the state says"
+    }
 }

@@ -26,13 +26,15 @@ pub struct Output {
     state: StreamState,
     /// Whether the last message on stdout is the current STATE.
     state_is_written: bool,
+    /// Whether a page is perhaps written in part.
+    is_cut: bool,
     stop: Shutdown,
 }
 
 impl Output {
     /// Writes to `writer`.
     pub fn new(writer: Box<dyn MessageWriter>, state: StreamState, metrics: RunMetrics, stop: Shutdown) -> Output {
-        Output { writer, ledger: Ledger::default(), metrics, state, state_is_written: false, stop }
+        Output { writer, ledger: Ledger::default(), metrics, state, state_is_written: false, is_cut: false, stop }
     }
 
     /// Writes the records of a page that are not in the ledger yet.
@@ -40,7 +42,9 @@ impl Output {
     /// # Errors
     /// When they cannot be written. Nothing may be marked then.
     pub fn deliver(&mut self, page: Peeked) -> Result<Delivered> {
-        let delivered = page.deliver(&mut self.ledger, &mut *self.writer).map_err(|error| self.failure(error))?;
+        let delivered = page.deliver(&mut self.ledger, &mut *self.writer);
+        self.is_cut |= delivered.is_err();
+        let delivered = delivered.map_err(|error| self.failure(error))?;
         self.count(delivered.written());
         Ok(delivered)
     }
@@ -81,6 +85,16 @@ impl Output {
         } else if self.ledger.unmarked() > max_remembered {
             self.ledger.keep_shown(page);
         }
+    }
+
+    /// Whether this run has written anything, be it a part of a page.
+    pub fn has_written(&self) -> bool {
+        self.is_cut || self.metrics.written() > 0
+    }
+
+    /// Whether it has written anything that is not known to be marked.
+    pub fn has_unmarked(&self) -> bool {
+        self.is_cut || self.ledger.unmarked() > 0
     }
 
     fn count(&mut self, written: usize) {

@@ -166,8 +166,8 @@ impl TargetWriter {
 }
 
 impl MessageWriter for TargetWriter {
-    fn record(&mut self, json: &[u8]) -> io::Result<()> {
-        self.input()?.record(json)
+    fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
+        self.input()?.record(json, time_extracted)
     }
 
     fn flush(&mut self) -> io::Result<()> {

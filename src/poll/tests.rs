@@ -23,6 +23,7 @@ use crate::streamduo::retry::RetryPolicy;
 use crate::streamduo::{Count, Marked};
 
 mod closed_loop;
+mod look;
 mod replay;
 
 /// Small, because the streams are short.
@@ -411,7 +412,7 @@ struct FakeTarget {
 }
 
 impl MessageWriter for FakeTarget {
-    fn record(&mut self, json: &[u8]) -> io::Result<()> {
+    fn record(&mut self, json: &[u8], _time_extracted: &str) -> io::Result<()> {
         if let Some(left) = &mut self.breaks_after {
             *left = left.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
         }

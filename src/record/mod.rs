@@ -25,11 +25,12 @@ mod tests;
 
 /// Where messages are written.
 pub trait MessageWriter {
-    /// Writes a RECORD message. The record is JSON text without a line break.
+    /// Writes a RECORD message. The record is JSON text without a line break. `time_extracted` says when its page arrived (RFC 3339,
+    /// UTC).
     ///
     /// # Errors
     /// When it cannot be written. What was written since the last flush may be lost.
-    fn record(&mut self, json: &[u8]) -> io::Result<()>;
+    fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()>;
 
     /// Hands over everything written so far.
     ///

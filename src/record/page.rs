@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -50,6 +51,8 @@ pub struct Page {
     answer: Bytes,
     entries: Vec<Entry>,
     timing: Timing,
+    /// When the answer arrived.
+    arrived: Timestamp,
     /// Whether the page holds fewer records than were asked for.
     is_short: bool,
     /// Whether the service may have capped the page.
@@ -57,20 +60,26 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads the answer to a record-request that asked for `asked` records. A record without an identity is kept: it can
-    /// still be written.
+    /// Reads the answer to a record-request that asked for `asked` records, and has arrived now. A record without an identity is
+    /// kept: it can still be written.
     ///
     /// # Errors
     /// [`InvalidBody`] when the answer is not a JSON array.
     pub fn parse(answer: Bytes, asked: usize) -> Result<Page, InvalidBody> {
         let entries = str::from_utf8(&answer).ok().and_then(parse::entries).ok_or_else(|| diagnose(&answer))?;
         let is_short = entries.len() < asked;
-        Ok(Page { answer, entries, timing: Timing::default(), is_short, may_be_capped: false })
+        let (timing, arrived) = (Timing::default(), Timestamp::now());
+        Ok(Page { answer, entries, timing, arrived, is_short, may_be_capped: false })
     }
 
     /// Notes how long the answer took.
     pub fn timed(self, timing: Timing) -> Page {
         Page { timing, ..self }
+    }
+
+    /// Notes when the answer arrived.
+    pub fn arrived_at(self, arrived: Timestamp) -> Page {
+        Page { arrived, ..self }
     }
 
     /// How long the answer took.
@@ -177,11 +186,12 @@ impl Page {
     /// When a record cannot be written, or handed over.
     pub fn write(&self, is_known: impl Fn(Fingerprint) -> bool, out: &mut dyn MessageWriter) -> io::Result<usize> {
         let mut written = 0;
+        let time_extracted = format!("{:.6}", self.arrived);
         // One search for the whole page: a record alone is too short for one to pay.
         let has_breaks = has_line_break(&self.answer);
         for entry in self.undelivered(is_known) {
             let text = &self.answer[entry.span.clone()];
-            out.record(&if has_breaks { on_one_line(text) } else { Cow::Borrowed(text) })?;
+            out.record(&if has_breaks { on_one_line(text) } else { Cow::Borrowed(text) }, &time_extracted)?;
             written += 1;
         }
         out.flush()?;

@@ -16,7 +16,7 @@ struct Memory {
 }
 
 impl MessageWriter for Memory {
-    fn record(&mut self, json: &[u8]) -> io::Result<()> {
+    fn record(&mut self, json: &[u8], _time_extracted: &str) -> io::Result<()> {
         self.lines.push(String::from_utf8(json.to_vec()).unwrap());
         Ok(())
     }

@@ -84,12 +84,15 @@ impl<W: Write> Writer<W> {
 }
 
 impl<W: Write> MessageWriter for Writer<W> {
-    fn record(&mut self, json: &[u8]) -> io::Result<()> {
+    fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
         let json = self.transform.apply(json)?;
         self.begin()?;
         self.out.write_all(&self.record_start)?;
         self.out.write_all(&json)?;
-        self.out.write_all(b"}\n")
+        self.out.write_all(br#","time_extracted":""#)?;
+        // A time stamp holds nothing that JSON escapes.
+        self.out.write_all(time_extracted.as_bytes())?;
+        self.out.write_all(b"\"}\n")
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -133,16 +136,18 @@ mod tests {
     #[test]
     fn the_schema_comes_first_and_once() {
         let text = written(|writer| {
-            writer.record(br#"{"x":1e400}"#).unwrap();
+            writer.record(br#"{"x":1e400}"#, "2022-02-01T20:16:23.716848Z").unwrap();
             writer.state(&RawValue::from_string(r#"{"bookmarks":{}}"#.to_owned()).unwrap()).unwrap();
-            writer.record(b"{}").unwrap();
+            writer.record(b"{}", "2022-02-01T20:16:24.000000Z").unwrap();
         });
         let record = r#"{"type":"RECORD","stream":"a \"b\"","record":"#;
         assert_eq!(
             text,
             format!(
-                "{SCHEMA}\n{record}{{\"x\":1e400}}}}\n{}\n{record}{{}}}}\n",
-                r#"{"type":"STATE","value":{"bookmarks":{}}}"#
+                "{SCHEMA}\n{record}{{\"x\":1e400}},{}\n{}\n{record}{{}},{}\n",
+                r#""time_extracted":"2022-02-01T20:16:23.716848Z"}"#,
+                r#"{"type":"STATE","value":{"bookmarks":{}}}"#,
+                r#""time_extracted":"2022-02-01T20:16:24.000000Z"}"#
             )
         );
     }

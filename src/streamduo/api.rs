@@ -96,7 +96,7 @@ impl Api {
 }
 
 fn parse(answer: Answer, request: RecordRequest<'_>) -> Result<Page, InvalidBody> {
-    Ok(Page::parse(answer.body, request.record_count)?.timed(answer.timing))
+    Ok(Page::parse(answer.body, request.record_count)?.timed(answer.timing).arrived_at(answer.arrived))
 }
 
 /// Makes the error of a `take` that may have been applied final: as a text only, nobody takes it for transient, or for one that

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use jiff::Timestamp;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
@@ -35,6 +36,8 @@ pub struct Answer {
     pub body: Bytes,
     /// How long it took.
     pub timing: Timing,
+    /// When its last byte arrived.
+    pub arrived: Timestamp,
 }
 
 /// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries of its own.
@@ -216,7 +219,8 @@ impl Call {
             }
             let first_byte = started.elapsed();
             let body = read_body(response, max_answer, &host, timeout)?;
-            Ok(Answer { body, timing: Timing { first_byte, transfer: started.elapsed() - first_byte } })
+            let timing = Timing { first_byte, transfer: started.elapsed() - first_byte };
+            Ok(Answer { body, timing, arrived: Timestamp::now() })
         });
         metrics::http_request(endpoint, status, started.elapsed());
         answer

@@ -150,24 +150,27 @@ impl Tuning {
 
 /// The queue that the settings ask for, over one that sends each request once.
 pub fn queue(config: &Config, tuning: Tuning, service: impl Overlap + 'static, stop: &Shutdown) -> Box<dyn Queue> {
-    // The next page may hold larger records, so one is far from the bound on answers.
-    let bytes = |bytes: usize| bytes.min(config.max_answer / 2);
-    let timeout = config.request_timeout;
-    let page = Limits { bytes: bytes(tuning.page_bytes), transfer: PAGE_TRANSFER, timeout };
-    let window = Limits { bytes: bytes(tuning.window_bytes), transfer: Duration::MAX, timeout };
-    let sized = |limits, new_size| {
-        let growth = Growth::new(tuning.first_page, limits, new_size);
-        PageSize::new(service, tuning.first_page, growth)
+    let pages = |service| {
+        let limits = limits(config, tuning.page_bytes, PAGE_TRANSFER);
+        PageSize::new(service, tuning.first_page, Growth::new(tuning.first_page, limits, NewSize::HalvedAtOnce))
     };
     match config.acknowledge {
-        Acknowledge::Write => {
-            let pages = sized(page, NewSize::HalvedAtOnce);
-            Box::new(Retrying::new(Prefetch::new(pages), tuning.retries, stop))
-        }
-        // A window that does not grow ends a run, so only what lasts keeps it from growing.
-        Acknowledge::Commit => Box::new(Retrying::new(sized(window, NewSize::TriedAgain), tuning.retries, stop)),
-        Acknowledge::Read | Acknowledge::Never => {
-            Box::new(Retrying::new(sized(page, NewSize::HalvedAtOnce), tuning.retries, stop))
-        }
+        Acknowledge::Write => Box::new(Retrying::new(Prefetch::new(pages(service)), tuning.retries, stop)),
+        Acknowledge::Commit => windows(config, tuning, service, stop),
+        Acknowledge::Read | Acknowledge::Never => Box::new(Retrying::new(pages(service), tuning.retries, stop)),
     }
+}
+
+/// A queue that shows growing windows of unread records, over one that sends each request once.
+pub fn windows(config: &Config, tuning: Tuning, service: impl Queue + 'static, stop: &Shutdown) -> Box<dyn Queue> {
+    let limits = limits(config, tuning.window_bytes, Duration::MAX);
+    // A window that does not grow ends a run, so only what lasts keeps it from growing.
+    let growth = Growth::new(tuning.first_page, limits, NewSize::TriedAgain);
+    Box::new(Retrying::new(PageSize::new(service, tuning.first_page, growth), tuning.retries, stop))
+}
+
+/// The limits of an answer of about so many bytes.
+fn limits(config: &Config, bytes: usize, transfer: Duration) -> Limits {
+    // The next page may hold larger records, so one is far from the bound on answers.
+    Limits { bytes: bytes.min(config.max_answer / 2), transfer, timeout: config.request_timeout }
 }

@@ -13,7 +13,7 @@ import tempfile
 import pytest
 
 from processes import environment, is_set, run
-from rows import parse_lines, write_json
+from rows import instant, parse_lines, write_json
 
 
 @contextlib.contextmanager
@@ -144,6 +144,11 @@ class Table:
         instant = '"recordTimeStampISO" at time zone current_setting(\'TimeZone\')'
         rows = self.server.query(f'select "recordId", {instant} as instant from {self.name}')
         return {row["recordId"]: row["instant"] for row in rows}
+
+    def extracted(self):
+        """When each record was read from the service, in UTC if the target's connection is."""
+        rows = self.server.query(f'select "recordId", _sdc_extracted_at from {self.name}')
+        return {row["recordId"]: instant(row["_sdc_extracted_at"]) for row in rows}
 
     def types(self):
         return self.server.column_types(self.name)

@@ -92,6 +92,12 @@ def at_instants(rows):
     return [row | {"recordTimeStampISO": instant(row["recordTimeStampISO"]).isoformat()} for row in rows]
 
 
+def extracted(output):
+    """When each record of the tap's output was read from the service, by its id."""
+    messages = [message for message in parse_lines(output) if message["type"] == "RECORD"]
+    return {message["record"]["recordId"]: instant(message["time_extracted"]) for message in messages}
+
+
 def instant(stamp):
     """The instant of a time stamp, which may also name its zone in brackets (RFC 9557)."""
     moment = datetime.datetime.fromisoformat(stamp.partition("[")[0])

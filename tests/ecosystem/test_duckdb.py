@@ -3,7 +3,7 @@
 import pytest
 
 from processes import run
-from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, write_json
+from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, extracted, instant, write_json
 from sandbox import Sandbox, run_tap
 
 
@@ -13,9 +13,9 @@ def load(duckdb_programs, read_duckdb, tmp_path):
     database = tmp_path / "records.duckdb"
     # Small batches, to see a row that is lost at the border of one.
     settings = {"filepath": str(database), "default_target_schema": "main", "batch_size_rows": 50}
-    config = write_json(tmp_path / "duckdb.json", settings)
 
-    def load(output):
+    def load(output, **more):
+        config = write_json(tmp_path / "duckdb.json", settings | more)
         run([duckdb_programs / "target-duckdb", "--config", config], input=output)
         return read_duckdb(database)
 
@@ -32,6 +32,14 @@ def test_default_settings(load, tmp_path):
         assert_loaded(load(output)[0], sandbox.records())
     sandbox.write(OBJECTS)
     assert_loaded(load(run_tap(sandbox, tmp_path))[0], sandbox.records())
+
+
+def test_metadata_columns(load, tmp_path):
+    sandbox = Sandbox(250)
+    output = run_tap(sandbox, tmp_path)
+    rows, _ = load(output, add_metadata_columns=True)
+    assert {row["recordId"]: instant(row["_sdc_extracted_at"]) for row in rows} == extracted(output)
+    assert_loaded([{name: value for name, value in row.items() if not name.startswith("_sdc_")} for row in rows], sandbox.records())
 
 
 def test_payload_format_string(load, tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, parse
+from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, extracted, parse
 from sandbox import Sandbox, run_tap
 
 
@@ -18,6 +18,13 @@ def test_default_settings(new_table, tmp_path):
     assert_loaded(table.load(run_tap(sandbox, tmp_path)), sandbox.records())
     assert table.types()["dataPayload"] == "jsonb"
     assert table.types()["recordId"] == "text"
+
+
+def test_record_metadata(new_table, tmp_path):
+    sandbox, table = Sandbox(250), new_table("metadata", add_record_metadata=True)
+    output = run_tap(sandbox, tmp_path)
+    assert_loaded(table.load(output, PGTZ="UTC"), sandbox.records())
+    assert table.extracted() == extracted(output)
 
 
 def test_payload_format_string(new_table, tmp_path):

@@ -1,7 +1,7 @@
 //! What users of the Singer SDK expect: `--about`, `--test` and structured logs.
 
 use serde_json::{Value, json};
-use streamduo_sandbox::Endpoint;
+use streamduo_sandbox::{Endpoint, Rule};
 
 use crate::tap::{Tap, bare_command};
 
@@ -58,12 +58,57 @@ fn test_reports_what_it_can_read_and_marks_nothing() {
     for (records, unread) in [(3, "unread records"), (0, "no unread record")] {
         let tap = Tap::with_records(records).args(&["--test"]);
         let run = tap.run();
-        let expected = format!("INFO stream STREAM at http://HOST/ can be read: it has {unread}\n");
+        let expected = format!(
+            "INFO in use: `streamId` STREAM, `streamName` records, `acknowledge` write, `pageSize` 1000\n\
+             INFO stream STREAM at http://HOST/ can be read: it has {unread}\n"
+        );
         assert_eq!((run.code, run.stdout.as_str(), run.stderr), (0, "", expected));
         let calls: Vec<_> = tap.sandbox.journal().iter().map(|call| (call.endpoint, call.record_count)).collect();
         assert_eq!(calls, [(Endpoint::Token, None), (Endpoint::Peek, Some(1))]);
         assert_eq!(tap.read(), []);
     }
+}
+
+#[test]
+fn test_says_what_commit_has_in_place_of_a_page_size() {
+    let tap = Tap::with_records(1).set("acknowledge", "commit").set("maxPending", 7).set("streamName", "cars");
+    tap.run_command(tap.command().arg("--test"))
+        .assert_logged("INFO in use: `streamId` STREAM, `streamName` cars, `acknowledge` commit, `maxPending` 7");
+}
+
+#[test]
+fn test_fails_on_a_setting_that_is_misspelt_and_makes_no_request() {
+    let tap = Tap::with_records(1).set("acknowledges", "commit").set("page_size", 5).set("flavour", "sweet");
+    tap.run_command(tap.command().arg("--test")).assert_refused(
+        &tap,
+        2,
+        "unknown setting `acknowledges`: did you mean `acknowledge`?; unknown setting `page_size`: did you mean \
+         `pageSize`?",
+    );
+    let tap = Tap::with_records(1).env("TAP_STREAMDUO_PAGE_SIZE", "5").args(&["-c", "ENV", "--test"]);
+    tap.run().assert_refused(
+        &tap,
+        2,
+        "the environment variable TAP_STREAMDUO_PAGE_SIZE is no setting: did you mean TAP_STREAMDUO_PAGESIZE?",
+    );
+    assert_eq!(tap.sandbox.requests(), 0);
+    // What is like no setting may be another program's.
+    let tap = Tap::with_records(1).set("flavour", "sweet").args(&["--test"]);
+    let run = tap.run();
+    assert_eq!(run.code, 0);
+    run.assert_logged("WARNING unknown setting `flavour`: it is not used");
+}
+
+#[test]
+fn test_gives_up_after_one_retry() {
+    let tap = Tap::with_records(1).set("maxRetries", 50).args(&["--test"]);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(503).header("retry-after", "0").body("no"));
+    tap.run().assert_refused(
+        &tap,
+        1,
+        "read stream STREAM: HOST answers 503: no (still so after 1 retry: `maxRetries`)",
+    );
+    assert_eq!(tap.sandbox.count(Endpoint::Peek), 2);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::tap::{SCHEMA, Tap, bare_command};
+use crate::tap::{EXTRACTED, SCHEMA, Tap, bare_command};
 
 fn discovered_text() -> String {
     let output = bare_command().arg("--discover").output().unwrap();
@@ -145,7 +145,7 @@ fn a_deselected_field_is_gone_from_schema_and_record_and_the_rest_is_untouched()
         .replace(r#""readStatus":{"type":["null","string","boolean"]},"#, "");
     let identity = &record.identity;
     let written = format!(
-        r#"{{"type":"RECORD","stream":"records","record":{{"recordId":"{}","recordTimeStampISO":"{}","dataPayload":{}}}}}"#,
+        r#"{{"type":"RECORD","stream":"records","record":{{"recordId":"{}","recordTimeStampISO":"{}","dataPayload":{}}}{EXTRACTED}"#,
         identity.record_id, identity.timestamp, record.payload
     );
     assert_eq!((run.code, run.stdout), (0, format!("{schema}{written}\n{}", tap.state_line("write"))));

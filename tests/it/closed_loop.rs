@@ -441,7 +441,7 @@ fn a_record_that_slipped_in_and_is_not_committed_is_named() {
 
 #[test]
 fn a_signal_lets_the_target_commit_what_it_has_and_marks_that() {
-    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+    for (signal, code, name) in [(Signal::TERM, 143, "SIGTERM"), (Signal::INT, 130, "SIGINT")] {
         for follow in [&[][..], &["--follow"]] {
             let tap = with_waiting_target(Tap::with_records(250).args(follow), "102", &["--every", "0"]);
             tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).hold());
@@ -454,8 +454,40 @@ fn a_signal_lets_the_target_commit_what_it_has_and_marks_that() {
             assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{}", run.stderr);
             let first = identities(&tap.records()[..100]);
             assert_eq!((tap.read(), committed(&tap)), (first.clone(), first), "{}", run.stderr);
+            let line = format!("WARNING stopped by {name}: all that was written is committed and marked as read");
+            assert_eq!(run.last_log_line(), line);
         }
     }
+}
+
+#[test]
+fn a_stop_says_that_what_is_committed_and_not_marked_comes_again() {
+    let tap = with_waiting_target(Tap::with_records(250), "102", &["--every", "0"]);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).hold());
+    tap.sandbox.script(Rule::on(Endpoint::Mark).every().status(503).body("no"));
+    let running = tap.start();
+    let held = hold_target(&tap);
+    tap.sandbox.wait_held(Endpoint::Peek, 2);
+    running.signal(Signal::TERM);
+    drop(held);
+    let run = running.wait(&tap);
+    assert_eq!((run.code, tap.read(), committed(&tap).len()), (143, vec![], 100), "{}", run.stderr);
+    let line =
+        "WARNING stopped by SIGTERM: what the target has committed last may not be marked as read yet, and comes again";
+    assert_eq!(run.last_log_line(), line);
+}
+
+#[test]
+fn a_stop_before_the_first_record_starts_no_target_and_says_that_nothing_was_written() {
+    let tap = with_target(Tap::with_records(3), &[]);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(1).hold());
+    let running = tap.start();
+    tap.sandbox.wait_held(Endpoint::Peek, 1);
+    running.signal(Signal::TERM);
+    let run = running.wait(&tap);
+    assert_eq!((run.code, tap.read(), tap.path("rows").exists()), (143, vec![], false));
+    assert_eq!(run.last_log_line(), "WARNING stopped by SIGTERM: no record was written");
+    assert!(!run.stderr.contains("METRIC"), "{}", run.stderr);
 }
 
 #[test]

@@ -301,7 +301,7 @@ fn a_signal_between_two_windows_leaves_the_state_of_the_first() {
     running.signal(Signal::INT);
     let run = running.wait(&tap);
     assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{}", run.stderr);
-    let first = Run { code: 0, stdout: written, stderr: String::new() };
+    let first = Run { code: 0, stdout: written, times: Vec::new(), stderr: String::new() };
     assert_eq!((without_states(&first), count(&last_state(&first))), (schema_and(&tap.records()[..100]), &json!(100)));
 }
 

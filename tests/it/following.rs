@@ -21,10 +21,7 @@ fn follow_goes_on_when_the_stream_is_drained_and_ends_with_a_signal() {
         running.signal(signal);
         let run = running.wait(&tap);
         assert_eq!((run.code, run.stdout.as_str(), tap.unread()), (code, "", vec![]));
-        assert_eq!(
-            run.last_log_line(),
-            format!("WARNING stopped by {name}: what was written last may not be marked as read yet, and comes again")
-        );
+        assert_eq!(run.last_log_line(), format!("WARNING stopped by {name}: all that was written is marked as read"));
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use streamduo_sandbox::{Endpoint, Rule};
 
-use crate::tap::{EARLY, SCHEMA, Tap, identities, schema_and};
+use crate::tap::{EARLY, EXTRACTED, SCHEMA, Tap, identities, schema_and};
 
 #[test]
 fn the_vendors_example_record_is_written_unchanged() {
@@ -18,7 +18,7 @@ fn the_vendors_example_record_is_written_unchanged() {
     let run = tap.run();
     let stream = &tap.stream;
     let record = format!(
-        r#"{{"type":"RECORD","stream":"records","record":{{"recordId":"{id}","streamId":"{stream}","recordTimeStampISO":"{stamp}","readStatus":"false","dataPayload":{payload}}}}}"#
+        r#"{{"type":"RECORD","stream":"records","record":{{"recordId":"{id}","streamId":"{stream}","recordTimeStampISO":"{stamp}","readStatus":"false","dataPayload":{payload}}}{EXTRACTED}"#
     );
     assert_eq!(run.stdout, format!("{SCHEMA}{record}\n{}", tap.state_line("write")));
     assert_eq!((run.code, tap.unread()), (0, vec![]));

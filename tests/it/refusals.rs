@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use streamduo_sandbox::{Endpoint, Rule};
 
-use crate::tap::Tap;
+use crate::tap::{EXTRACTED, Tap};
 
 #[test]
 fn a_wrong_secret_ends_the_run() {
@@ -184,8 +184,8 @@ fn read_mode_delivers_a_record_without_an_identity() {
     tap.sandbox.write_text(&tap.stream, r#"{"dataPayload":1}"#);
     let run = tap.run();
     assert_eq!(run.code, 0, "{}", run.stderr);
-    let record = "{\"type\":\"RECORD\",\"stream\":\"records\",\"record\":{\"dataPayload\":1}}\n";
-    assert!(run.stdout.contains(record), "{}", run.stdout);
+    let record = format!("{{\"type\":\"RECORD\",\"stream\":\"records\",\"record\":{{\"dataPayload\":1}}{EXTRACTED}\n");
+    assert!(run.stdout.contains(&record), "{}", run.stdout);
 }
 
 #[test]

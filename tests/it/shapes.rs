@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Rule};
 
-use crate::tap::{Run, SCHEMA, Tap};
+use crate::tap::{EXTRACTED, Run, SCHEMA, Tap};
 
 /// The messages of a successful run.
 fn messages(run: &Run) -> Vec<Value> {
@@ -35,7 +35,7 @@ fn rfc3339_keeps_the_instant_and_the_schema_declares_it() {
         r#""recordTimeStampISO":{"type":"string","format":"date-time"}"#,
     );
     let record = format!(
-        r#"{{"type":"RECORD","stream":"records","record":{{"recordId":"a","streamId":"{}","recordTimeStampISO":"2022-02-01T20:16:23.716848Z","readStatus":"false","dataPayload":{{"n":1.00}}}}}}"#,
+        r#"{{"type":"RECORD","stream":"records","record":{{"recordId":"a","streamId":"{}","recordTimeStampISO":"2022-02-01T20:16:23.716848Z","readStatus":"false","dataPayload":{{"n":1.00}}}}{EXTRACTED}"#,
         tap.stream
     );
     assert_eq!((run.code, run.stdout), (0, format!("{schema}{record}\n{}", tap.state_line("write"))));

@@ -27,6 +27,9 @@ pub const SCHEMA: &str = concat!(
 /// A time stamp before those of all sample records.
 pub const EARLY: &str = "2001-01-01T00:00:00-05:00[America/New_York]";
 
+/// The end of a RECORD message, with a placeholder for the time at which its page arrived.
+pub const EXTRACTED: &str = r#","time_extracted":"TIME"}"#;
+
 /// A sandbox with one stream, and the command line of a tap that reads it.
 pub struct Tap {
     pub sandbox: Sandbox,
@@ -44,8 +47,10 @@ pub struct Tap {
 pub struct Run {
     /// The exit code.
     pub code: i32,
-    /// What the test has not read before.
+    /// What the test has not read before, see [`without_times`].
     pub stdout: String,
+    /// The `time_extracted` of each RECORD there.
+    pub times: Vec<String>,
     /// stderr, see [`Tap::normalize`].
     pub stderr: String,
 }
@@ -174,11 +179,8 @@ impl Tap {
 
     /// The result of a command that has ended by itself.
     pub fn finished(&self, output: Output) -> Run {
-        Run {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: self.normalize(&output.stderr),
-        }
+        let (stdout, times) = without_times(str::from_utf8(&output.stdout).unwrap());
+        Run { code: output.status.code().unwrap(), stdout, times, stderr: self.normalize(&output.stderr) }
     }
 
     /// stderr with placeholders for what differs from run to run: address, ids, paths and durations.
@@ -283,7 +285,7 @@ impl Running {
     pub fn read_line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
-        line
+        without_times(&line).0
     }
 
     /// Waits for the next `count` lines on stdout.
@@ -318,13 +320,13 @@ impl Running {
     pub fn remaining_stdout(mut self) -> String {
         let stdout = self.read_to_end();
         self.child.wait().unwrap();
-        stdout
+        without_times(&stdout).0
     }
 
     /// Waits for the end, which must not be by a signal.
     pub fn wait(mut self, tap: &Tap) -> Run {
-        let stdout = self.read_to_end();
-        Run { stdout, ..tap.finished(self.child.wait_with_output().unwrap()) }
+        let (stdout, times) = without_times(&self.read_to_end());
+        Run { stdout, times, ..tap.finished(self.child.wait_with_output().unwrap()) }
     }
 
     fn read_to_end(&mut self) -> String {
@@ -343,11 +345,27 @@ pub fn bare_command() -> Command {
     command
 }
 
+/// What a tap has written, with [`EXTRACTED`] at the end of each RECORD message; and the times that stood there.
+pub fn without_times(stdout: &str) -> (String, Vec<String>) {
+    let (mut text, mut times) = (String::with_capacity(stdout.len()), Vec::new());
+    for line in stdout.split_inclusive('\n') {
+        // A line that a kill has cut has no such end.
+        match line.strip_suffix("\"}\n").and_then(|line| line.rsplit_once(r#","time_extracted":""#)) {
+            Some((record, time)) => {
+                text.extend([record, EXTRACTED, "\n"]);
+                times.push(time.to_owned());
+            }
+            None => text.push_str(line),
+        }
+    }
+    (text, times)
+}
+
 /// The RECORD messages of these records.
 pub fn record_lines(records: &[Record]) -> String {
     records
         .iter()
-        .map(|record| format!("{{\"type\":\"RECORD\",\"stream\":\"records\",\"record\":{}}}\n", record.json))
+        .map(|record| format!("{{\"type\":\"RECORD\",\"stream\":\"records\",\"record\":{}{EXTRACTED}\n", record.json))
         .collect()
 }
 

@@ -145,7 +145,7 @@ fn read(state: &str) -> ReturnedCheckpoint {
 pub(super) struct FakeProcess(Shared<Process>);
 
 impl MessageWriter for FakeProcess {
-    fn record(&mut self, json: &[u8]) -> io::Result<()> {
+    fn record(&mut self, json: &[u8], _time_extracted: &str) -> io::Result<()> {
         let process = &mut *self.0.borrow_mut();
         process.start();
         if process.targets.crashes_at == Some(process.records) && !process.is_dead {
