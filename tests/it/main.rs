@@ -24,3 +24,4 @@ mod stdout;
 mod survival;
 mod tap;
 mod tls;
+mod twins;
