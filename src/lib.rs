@@ -156,14 +156,14 @@
 //! ```
 //! # use tap_streamduo::record::{MessageWriter, Page};
 //! fn right(answer: Page, out: &mut dyn MessageWriter) -> std::io::Result<usize> {
-//!     answer.write(|_| false, out)
+//!     answer.write(|_| 0, out)
 //! }
 //! ```
 //!
 //! ```compile_fail,E0308
 //! # use tap_streamduo::record::{Delivered, MessageWriter, Page};
 //! fn wrong(answer: Page, out: &mut dyn MessageWriter) -> std::io::Result<Delivered> {
-//!     answer.write(|_| false, out)
+//!     answer.write(|_| 0, out)
 //! }
 //! ```
 //!

@@ -102,8 +102,8 @@ impl ByTime {
     /// When the service or the output fails, or records would be skipped.
     pub fn write_next(&mut self, run: &mut Run) -> Result<Written> {
         let Stretch { page, instants, is_complete, is_last } = self.read_next(run)?;
-        let new = page.fingerprints().filter(|record| !self.recent.has(*record)).collect();
-        run.out.write(&page, |record| self.recent.has(record))?;
+        let new = page.undelivered_fingerprints(|record| self.recent.copies(record));
+        run.out.write(&page, |record| self.recent.copies(record))?;
         if let Some(last) = page.timestamps().last().filter(|_| is_complete) {
             self.after = last.clone().into_owned();
             let is_later = self.bookmark.as_ref().is_none_or(|bookmark| instant(bookmark) < instant(&last));

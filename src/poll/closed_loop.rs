@@ -80,7 +80,7 @@ impl ClosedLoop {
 
     /// Writes the records of a page that are not out yet, and the STATE that covers them. Returns whether there are any.
     fn write(&mut self, page: Peeked, run: &mut Run) -> Result<bool> {
-        let new: Vec<_> = page.fingerprints().filter(|record| !run.out.ledger.has(*record)).collect();
+        let new = page.undelivered_fingerprints(|record| run.out.ledger.unmarked_copies(record));
         if new.is_empty() {
             return Ok(false);
         }
@@ -93,11 +93,16 @@ impl ClosedLoop {
     /// Peeks at a window of unread records, and forgets what is not unread any more.
     fn peek_window(&mut self, run: &mut Run) -> Result<Peeked> {
         let page = self.peek(Count::UpTo(self.max_pending), run)?;
-        run.out.trim_ledger(&page, self.max_remembered);
-        if page.is_last() || self.load.committed.len() > self.max_remembered {
-            self.load.committed.keep_shown(&page);
-        }
+        self.forget_marked(&page, run);
         Ok(page)
+    }
+
+    /// Forgets what the service does not show as unread any more: see [`Output::trim_ledger`](super::output::Output::trim_ledger).
+    fn forget_marked(&mut self, page: &Page, run: &mut Run) {
+        run.out.trim_ledger(page, self.max_remembered);
+        if page.is_last() || self.load.committed.len() > self.max_remembered {
+            self.load.committed.keep_shown(page);
+        }
     }
 
     /// Peeks, and delivers what lost marks have hit.
@@ -106,8 +111,10 @@ impl ClosedLoop {
             run.stop.check()?;
             let page = run.queue.peek(count)?;
             let found = self.lost_marks.look_back(&page, run)?;
-            self.load.cover(Vec::new(), found, &mut run.out)?;
-            if run.is_up_to_date(&page)? {
+            self.load.committed.note_marked(found.marked);
+            let is_outdated = !found.written.is_empty();
+            self.load.cover(Vec::new(), found.written, &mut run.out)?;
+            if !is_outdated && run.is_up_to_date(&page)? {
                 return Ok(page);
             }
         }
@@ -120,20 +127,20 @@ impl ClosedLoop {
             if self.lost_marks.may_be_applied(&page) && self.load.is_in_flight() {
                 return Ok(());
             }
-            let Some(first) = page.first() else { return Ok(()) };
+            let Some(start) = page.start() else { return Ok(()) };
             let Some(delivered) = self.load.committed.delivered(page) else { return Ok(()) };
             let count = delivered.count();
             match run.queue.mark(delivered) {
                 Ok(Marked::Answered(answer)) => {
                     self.note_marked(&answer, run)?;
-                    self.lost_marks.move_to(first, count);
+                    self.lost_marks.move_to(start, count);
                 }
-                Ok(Marked::Unknown) => self.lost_marks.add(first, count),
+                Ok(Marked::Unknown) => self.lost_marks.add(start, count),
                 // Nothing was applied: the next iteration peeks again, and marks what the service then accepts.
                 Ok(Marked::Refused) => {}
                 Err(error) => {
                     // It may have been applied, and more is marked once the target has ended.
-                    self.lost_marks.add(first, count);
+                    self.lost_marks.add(start, count);
                     return Err(error);
                 }
             }
@@ -143,10 +150,10 @@ impl ClosedLoop {
 
     /// Notes the answer to a mark, and delivers the records that slipped in.
     fn note_marked(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
-        let slipped_in = run.deliver_answer(answer, |_| false)?;
+        let slipped_in = run.deliver_answer(answer, None)?;
         self.load.cover(Vec::new(), slipped_in, &mut run.out)?;
         let has_news = run.out.ledger.note_marked(answer);
-        self.load.committed.note_marked(answer);
+        self.load.committed.note_marked(answer.fingerprints());
         run.judge_mark(has_news)
     }
 

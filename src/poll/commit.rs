@@ -33,14 +33,14 @@ impl CommitMode {
             );
             return Ok(true);
         };
-        while let Some(first) = page.first() {
+        while let Some(start) = page.start() {
             let Some(delivered) = committed.delivered(page) else { break };
             run.stop.check()?;
             let marked = delivered.count();
             match run.queue.mark(delivered)? {
                 Marked::Answered(answer) => {
-                    run.deliver_answer(&answer, |record| committed.has(record))?;
-                    run.judge_mark(committed.note_marked(&answer))?;
+                    run.deliver_answer(&answer, Some(&committed))?;
+                    run.judge_mark(committed.note_marked(answer.fingerprints()))?;
                     if committed.is_empty() {
                         break;
                     }
@@ -48,14 +48,15 @@ impl CommitMode {
                 }
                 Marked::Unknown => {
                     page = run.queue.peek(Count::AtOnce(committed.len()))?;
-                    if page.first().as_ref() == Some(&first) {
+                    if page.start().as_ref() == Some(&start) {
                         // The mark may still be applied. It hits what is committed, unless another mark has marked that already.
                         info!(
                             "the answer to a mark was lost, and it is not applied yet: the next run marks what is left"
                         );
                         return Ok(false);
                     }
-                    deliver_read_since(run, &first, 2 * marked, |record| committed.has(record))?;
+                    let found = deliver_read_since(run, &start, 2 * marked, Some(&committed))?;
+                    committed.note_marked(found.read);
                 }
                 Marked::Refused => page = run.queue.peek(Count::AtOnce(committed.len()))?,
             }

@@ -25,6 +25,7 @@ mod read;
 mod recent;
 pub mod target;
 mod ties;
+mod twins;
 mod write;
 
 #[cfg(test)]
@@ -38,7 +39,7 @@ use log::info;
 
 use crate::config::{Acknowledge, Config};
 use crate::metrics::{RunMetrics, records};
-use crate::record::{Fingerprint, MessageWriter, Page, ReturnedBookmark};
+use crate::record::{Committed, MessageWriter, Page, ReturnedBookmark};
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::state::State;
 use crate::streamduo::http_error::HttpError;
@@ -138,11 +139,10 @@ impl Run {
     }
 
     /// Counts what a mark's answer shows as marked, and delivers its records that are neither written nor committed: they slipped
-    /// in between peek and mark.
-    /// Returns their ids.
-    fn deliver_answer(&mut self, answer: &Page, is_committed: impl Fn(Fingerprint) -> bool) -> Result<Vec<String>> {
+    /// in between peek and mark. Returns their ids.
+    fn deliver_answer(&mut self, answer: &Page, committed: Option<&Committed>) -> Result<Vec<String>> {
         self.out.metrics.count_marked(answer.len());
-        let ids = self.out.deliver_marked(answer, is_committed)?;
+        let ids = self.out.deliver_marked(answer, committed)?;
         if !ids.is_empty() {
             let (records, were) = (records(ids.len()), if ids.len() == 1 { "was" } else { "were" });
             info!("{records} slipped in between peek and mark, and {were} written at once");
@@ -152,7 +152,7 @@ impl Run {
 
     /// Whether a peeked page shows no record that was answered to be marked. If it does, waits until another peek makes sense.
     fn is_up_to_date(&mut self, page: &Page) -> Result<bool> {
-        if !self.out.ledger.shows_marked(page) {
+        if !twins::shows_marked(page, self)? {
             return Ok(true);
         }
         self.wait_to_mark("the service shows records as unread that it has answered to be marked as read")?;

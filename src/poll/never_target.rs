@@ -90,7 +90,7 @@ impl NeverTarget {
     /// Keeps the bookmark of what the target has committed.
     fn keep_committed(&mut self, run: &mut Run) -> Result<()> {
         let mut committed = None;
-        while let Some(window) = self.windows.pop_front_if(|window| self.load.committed.has(window.last)) {
+        while let Some(window) = self.windows.pop_front_if(|window| self.load.committed.copies(window.last) > 0) {
             committed = window.bookmark.or(committed);
         }
         self.load.committed = Committed::default();

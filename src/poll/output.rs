@@ -8,7 +8,9 @@ use anyhow::{Result, anyhow};
 use super::target::TargetFailed;
 use crate::config::Invalid;
 use crate::metrics::{RunMetrics, records};
-use crate::record::{Bookmark, Checkpoint, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
+use crate::record::{
+    Bookmark, Checkpoint, Committed, Delivered, Fingerprint, Fingerprints, Ledger, MessageWriter, Page, Peeked,
+};
 use crate::shutdown::Shutdown;
 use crate::singer::state::StreamState;
 use crate::singer::stdout;
@@ -49,27 +51,50 @@ impl Output {
         Ok(delivered)
     }
 
-    /// Writes the records of a page that are marked already, and neither in the ledger nor committed: they exist nowhere else.
-    /// Returns their ids.
+    /// Writes the records of an answer to a mark that are neither in the ledger nor committed: they are marked, and exist nowhere
+    /// else. Returns their ids.
     ///
     /// # Errors
     /// When they cannot be written. The error names the records that are lost.
-    pub fn deliver_marked(&mut self, page: &Page, is_committed: impl Fn(Fingerprint) -> bool) -> Result<Vec<String>> {
-        let is_known = |record| self.ledger.has(record) || is_committed(record);
+    pub fn deliver_marked(&mut self, answer: &Page, committed: Option<&Committed>) -> Result<Vec<String>> {
+        self.deliver_unknown(answer, |ledger, record| waiting_copies(ledger, committed, record))
+    }
+
+    /// Writes the records of a look back that the service shows as read and that are neither written nor committed. `found` holds
+    /// what this look back has shown before. Returns their ids.
+    ///
+    /// # Errors
+    /// When they cannot be written. The error names the records that are lost.
+    pub fn deliver_read(
+        &mut self,
+        page: &Page,
+        committed: Option<&Committed>,
+        found: &Fingerprints,
+    ) -> Result<Vec<String>> {
+        self.deliver_unknown(page, |ledger, record| {
+            let known = waiting_copies(ledger, committed, record) + ledger.read_copies(record);
+            known.max(found.count(record))
+        })
+    }
+
+    /// Writes the records of a page that are marked already, but for as many copies of each as are known. Returns the
+    /// ids of those that it has written.
+    fn deliver_unknown(&mut self, page: &Page, known: impl Fn(&Ledger, Fingerprint) -> usize) -> Result<Vec<String>> {
+        let known = |record| known(&self.ledger, record);
         let written = page
-            .write(is_known, &mut *self.writer)
-            .map_err(|error| self.failure_of_marked(error, &page.undelivered_ids(is_known)))?;
-        let ids = page.undelivered_ids(is_known).into_iter().map(Cow::into_owned).collect();
+            .write(known, &mut *self.writer)
+            .map_err(|error| self.failure_of_marked(error, &page.undelivered_ids(known)))?;
+        let ids = page.undelivered_ids(known).into_iter().map(Cow::into_owned).collect();
         self.count(written);
         Ok(ids)
     }
 
-    /// Writes the records of a page that are not known, and that nobody is to mark.
+    /// Writes the records of a page that are not known, and that nobody is to mark. `known` says how many copies of a record are.
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn write(&mut self, page: &Page, is_known: impl Fn(Fingerprint) -> bool) -> Result<()> {
-        let written = page.write(is_known, &mut *self.writer).map_err(|error| self.failure(error))?;
+    pub fn write(&mut self, page: &Page, known: impl Fn(Fingerprint) -> usize) -> Result<()> {
+        let written = page.write(known, &mut *self.writer).map_err(|error| self.failure(error))?;
         self.count(written);
         Ok(())
     }
@@ -177,4 +202,9 @@ fn explain(error: io::Error) -> anyhow::Error {
         Ok(invalid) => invalid.into(),
         Err(error) => error.downcast::<TargetFailed>().map_or_else(stdout::explain_write, Into::into),
     }
+}
+
+/// How many copies of a record are delivered, and not known to be marked.
+fn waiting_copies(ledger: &Ledger, committed: Option<&Committed>, record: Fingerprint) -> usize {
+    ledger.unmarked_copies(record).max(committed.map_or(0, |committed| committed.copies(record)))
 }

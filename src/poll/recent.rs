@@ -14,20 +14,22 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Whether this run has written the record.
-    pub fn has(&self, record: Fingerprint) -> bool {
-        self.records.contains(&record)
+    /// How many copies of the record this run has written.
+    pub fn copies(&self, record: Fingerprint) -> usize {
+        self.records.count(record)
     }
 
-    /// Adds records, and forgets those before `from`.
+    /// Adds the records of a page, which shows all copies of each, and forgets those before `from`.
     pub fn add(&mut self, records: impl Iterator<Item = (Timestamp, Fingerprint)>, from: Timestamp) {
+        let mut shown = Fingerprints::default();
         for (at, record) in records.filter(|(at, _)| *at >= from) {
-            if self.records.insert(record) {
+            if shown.add(record) > self.records.count(record) {
+                self.records.add(record);
                 self.in_order.push_back((at, record));
             }
         }
         while let Some((_, record)) = self.in_order.pop_front_if(|(at, _)| *at < from) {
-            self.records.remove(&record);
+            self.records.remove(record);
         }
     }
 }

@@ -29,26 +29,28 @@ impl WriteMode {
     fn deliver_next(&mut self, run: &mut Run) -> Result<bool> {
         run.stop.check()?;
         let page = run.queue.peek(Count::UpTo(self.page_size))?;
-        self.lost_marks.look_back(&page, run)?;
+        if !self.lost_marks.look_back(&page, run)?.written.is_empty() {
+            return Ok(true);
+        }
         if !run.is_up_to_date(&page)? {
             return Ok(true);
         }
         run.out.trim_ledger(&page, self.max_remembered);
-        let Some(first) = page.first() else { return Ok(false) };
+        let Some(start) = page.start() else { return Ok(false) };
         let (count, is_last) = (page.len(), page.is_last());
         let delivered = run.out.deliver(page)?;
         // After a stop the target may be gone; a duplicate is better than a loss.
         run.stop.check()?;
         match run.queue.mark(delivered)? {
             Marked::Answered(answer) => {
-                run.deliver_answer(&answer, |_| false)?;
+                run.deliver_answer(&answer, None)?;
                 let has_news = run.out.ledger.note_marked(&answer);
                 run.judge_mark(has_news)?;
-                self.lost_marks.move_to(first, count);
+                self.lost_marks.move_to(start, count);
                 Ok(!is_last || run.out.ledger.unmarked() > 0 || !self.lost_marks.is_empty())
             }
             Marked::Unknown => {
-                self.lost_marks.add(first, count);
+                self.lost_marks.add(start, count);
                 Ok(true)
             }
             // Nothing was applied: the next iteration peeks again, and marks what the service then accepts.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use foldhash::quality::RandomState;
 
-/// A record's key: its id, and the time stamp that tells the versions of one id apart.
+/// A record's key properties: its id, and the time stamp that tells the versions of one id apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     /// `recordId`
@@ -14,29 +14,26 @@ pub struct Identity {
     pub timestamp: String,
 }
 
-impl Identity {
-    /// The fingerprint of a record with this identity.
-    pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&self.record_id, &self.timestamp)
-    }
-}
-
-/// A record's identity in 128 bits: two hashes (foldhash) under two keys that each process draws at random. Neither the keys nor
-/// the hashes leave the process, so nobody can choose ids that share a fingerprint.
+/// What tells a record from every other, in 128 bits: its id, its time stamp, and the text of its payload. Two records with one id
+/// and one time stamp are two if their payloads differ. `readStatus` does not count: a mark changes it.
+///
+/// These are two hashes (foldhash) under two keys that each process draws at random. Neither the keys nor the hashes leave the
+/// process, so nobody can choose records that share a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(u128);
 
-/// A set of records.
-pub type Fingerprints = std::collections::HashSet<Fingerprint, foldhash::fast::RandomState>;
-
 impl Fingerprint {
-    pub(super) fn of(record_id: &str, timestamp: &str) -> Fingerprint {
+    /// The fingerprint of a record with this `dataPayload`, if it has one.
+    pub(super) fn of(record_id: &str, timestamp: &str, payload: Option<&str>) -> Fingerprint {
         static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
         let [high, low] = KEYS.each_ref().map(|key| {
             let mut hasher = key.build_hasher();
             hasher.write_usize(record_id.len());
             hasher.write(record_id.as_bytes());
+            hasher.write_usize(timestamp.len());
             hasher.write(timestamp.as_bytes());
+            // No JSON text is empty, so a payload is never taken for none.
+            hasher.write(payload.unwrap_or_default().as_bytes());
             hasher.finish()
         });
         Fingerprint(u128::from(high) << 64 | u128::from(low))
@@ -52,13 +49,25 @@ impl Hash for Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn a_fingerprint_tells_where_the_id_ends() {
-        assert_eq!(Fingerprint::of("a", "1"), Fingerprint::of("a", "1"));
-        let all = [("a", "11"), ("a1", "1"), ("a11", ""), ("", "a11"), ("a", "1")];
-        let different: Fingerprints = all.iter().map(|(id, stamp)| Fingerprint::of(id, stamp)).collect();
+    fn a_fingerprint_tells_where_id_and_time_stamp_end() {
+        assert_eq!(Fingerprint::of("a", "1", Some("7")), Fingerprint::of("a", "1", Some("7")));
+        let all = [
+            ("a", "11", Some("7")),
+            ("a1", "1", Some("7")),
+            ("a11", "", Some("7")),
+            ("", "a11", Some("7")),
+            ("a", "1", Some("17")),
+            ("a", "1", Some("7")),
+            ("a", "1", Some("8")),
+            ("a", "1", None),
+        ];
+        let different: HashSet<_> =
+            all.iter().map(|(id, stamp, payload)| Fingerprint::of(id, stamp, *payload)).collect();
         assert_eq!(different.len(), all.len());
     }
 }

@@ -114,11 +114,10 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Identity;
     use super::*;
 
     fn record(id: &str) -> Fingerprint {
-        Identity { record_id: id.to_owned(), timestamp: "t".to_owned() }.fingerprint()
+        Fingerprint::of(id, "t", Some("1"))
     }
 
     fn returned(checkpoint: &Checkpoint) -> ReturnedCheckpoint {
@@ -137,7 +136,7 @@ mod tests {
         let (mut in_flight, checkpoints) = in_flight("abc");
         let mut committed = Committed::default();
         assert!(in_flight.acknowledge(&returned(&checkpoints[1]), &mut committed));
-        assert!(committed.has(record("a")) && committed.has(record("b")) && !committed.has(record("c")));
+        assert_eq!(["a", "b", "c"].map(|id| committed.copies(record(id))), [1, 1, 0]);
         // Late and twice: nothing new.
         for again in [0, 1] {
             assert!(!in_flight.acknowledge(&returned(&checkpoints[again]), &mut committed));
@@ -145,6 +144,16 @@ mod tests {
         assert_eq!((committed.len(), in_flight.is_empty()), (2, false));
         assert!(in_flight.acknowledge(&returned(&checkpoints[2]), &mut committed));
         assert_eq!((committed.len(), in_flight.is_empty()), (3, true));
+    }
+
+    #[test]
+    fn equal_records_are_committed_as_often_as_they_were_given() {
+        let (mut in_flight, checkpoints) = in_flight("aba");
+        let mut committed = Committed::default();
+        for (checkpoint, copies) in checkpoints.iter().zip([1, 1, 2]) {
+            assert!(in_flight.acknowledge(&returned(checkpoint), &mut committed));
+            assert_eq!(committed.copies(record("a")), copies);
+        }
     }
 
     #[test]

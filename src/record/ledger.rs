@@ -1,6 +1,7 @@
 //! What a run has written.
 
-use super::identity::{Fingerprint, Fingerprints};
+use super::fingerprints::Fingerprints;
+use super::identity::Fingerprint;
 use super::page::Page;
 
 /// The records that a run has written and flushed, as long as the service may show them again.
@@ -14,10 +15,28 @@ pub struct Ledger {
     looked_back: Fingerprints,
 }
 
+/// A record that a peek shows again although the last answer to a mark has shown it as marked.
+#[derive(Debug)]
+pub struct ShownAgain {
+    /// `recordId`
+    pub record_id: String,
+    /// The record.
+    pub record: Fingerprint,
+    /// How many copies of it the peek shows.
+    pub shown: usize,
+    /// How many copies of it the answer has shown.
+    pub marked: usize,
+}
+
 impl Ledger {
-    /// Whether this run has written the record.
-    pub fn has(&self, record: Fingerprint) -> bool {
-        [&self.unmarked, &self.marked, &self.looked_back].iter().any(|records| records.contains(&record))
+    /// How many copies of the record this run has written and does not know to be marked.
+    pub fn unmarked_copies(&self, record: Fingerprint) -> usize {
+        self.unmarked.count(record)
+    }
+
+    /// How many copies of the record this run knows to be read by now.
+    pub fn read_copies(&self, record: Fingerprint) -> usize {
+        self.marked.count(record).max(self.looked_back.count(record))
     }
 
     /// How many records may still be unread for the service.
@@ -25,41 +44,64 @@ impl Ledger {
         self.unmarked.len()
     }
 
-    /// Adds the records of a page that is written and flushed. Returns how many of them are not known to be marked.
-    pub(super) fn add(&mut self, page: &Page) -> usize {
-        let unmarked: Vec<_> = page.fingerprints().filter(|record| !self.marked.contains(record)).collect();
-        let count = unmarked.len();
-        self.unmarked.extend(unmarked);
-        count
+    /// Adds the records of a page that is written and flushed.
+    pub(super) fn add(&mut self, page: &Page) {
+        self.unmarked.fill_up_to(page.fingerprints().collect());
     }
 
     /// Notes the answer to a mark: its records are marked. They are remembered until the next answer, because a peek may
-    /// still show them. Returns whether the answer shows a record that the last one did not.
+    /// still show them. Returns whether the answer shows a record that the last one did not, or one that was not known to be
+    /// marked.
     pub fn note_marked(&mut self, answer: &Page) -> bool {
-        let has_news = answer.fingerprints().any(|record| !self.marked.contains(&record));
-        self.marked.clear();
+        let marked: Fingerprints = answer.fingerprints().collect();
+        let mut has_news = marked.iter().any(|(record, copies)| copies > self.marked.count(record));
         for record in answer.fingerprints() {
-            self.unmarked.remove(&record);
-            self.marked.insert(record);
+            has_news |= self.unmarked.remove(record);
         }
+        self.marked = marked;
         has_news
     }
 
-    /// Notes the records that a look back has shown, all of them written now: the next one may show them again.
-    pub fn look_back(&mut self, records: Fingerprints) {
-        self.looked_back = records;
+    /// Notes the records that a look back has shown as read, all of them written now: the next one may show them again. Returns
+    /// those that this run did not know to be marked before.
+    pub fn look_back(&mut self, read: Fingerprints) -> Vec<Fingerprint> {
+        let mut marked = Vec::new();
+        for (record, copies) in read.iter() {
+            for _ in self.read_copies(record)..copies {
+                if self.unmarked.remove(record) {
+                    marked.push(record);
+                }
+            }
+        }
+        self.looked_back = read;
+        marked
     }
 
-    /// Whether the page shows a record that the last answer to a mark has shown as well.
-    pub fn shows_marked(&self, page: &Page) -> bool {
-        page.fingerprints().any(|record| self.marked.contains(&record))
+    /// The records that the page shows although the last answer to a mark has shown them as marked: more copies of each than are
+    /// not known to be marked.
+    pub fn shown_again(&self, page: &Page) -> Vec<ShownAgain> {
+        if page.fingerprints().all(|record| self.marked.count(record) == 0) {
+            return Vec::new();
+        }
+        let shown: Fingerprints = page.fingerprints().collect();
+        let (mut again, mut seen) = (Vec::new(), Fingerprints::default());
+        for record in page.records() {
+            let fingerprint = record.fingerprint;
+            let (shown, marked) = (shown.count(fingerprint), self.marked.count(fingerprint));
+            if marked > 0 && shown > self.unmarked.count(fingerprint) && seen.add(fingerprint) == 1 {
+                again.push(ShownAgain { record_id: record.record_id.into_owned(), record: fingerprint, shown, marked });
+            }
+        }
+        again
+    }
+
+    /// Forgets that a record is marked: what is shown of it are other copies.
+    pub fn forget_marked(&mut self, record: Fingerprint) {
+        self.marked.remove_all(record);
     }
 
     /// Forgets the unmarked records that the page does not show. Returns how many.
     pub fn keep_shown(&mut self, page: &Page) -> usize {
-        let shown: Fingerprints = page.fingerprints().collect();
-        let before = self.unmarked.len();
-        self.unmarked.retain(|record| shown.contains(record));
-        before - self.unmarked.len()
+        self.unmarked.cut_down_to(&page.fingerprints().collect())
     }
 }

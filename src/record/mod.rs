@@ -1,6 +1,7 @@
 //! What a record is: its [`Identity`], the [`Page`] it comes in, the proof that it was delivered ([`Delivered`]), and
 //! what a run remembers of it ([`Ledger`], [`InFlight`]).
 
+mod fingerprints;
 mod identity;
 mod in_flight;
 mod ledger;
@@ -11,10 +12,11 @@ mod text;
 
 use std::io;
 
-pub use identity::{Fingerprint, Fingerprints, Identity};
+pub use fingerprints::Fingerprints;
+pub use identity::{Fingerprint, Identity};
 pub use in_flight::{Abandoned, Checkpoint, GoodExit, InFlight, ReturnedCheckpoint};
-pub use ledger::Ledger;
-pub use page::{InvalidBody, Page, Timing};
+pub use ledger::{Ledger, ShownAgain};
+pub use page::{InvalidBody, Page, Position, Record, Timing};
 pub use proof::{Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
 pub use text::on_one_line;
 

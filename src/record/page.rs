@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::MessageWriter;
+use super::fingerprints::Fingerprints;
 use super::identity::{Fingerprint, Identity};
 use super::parse::{self, Entry};
 use super::text::{decode_string, has_line_break, on_one_line};
@@ -43,6 +44,30 @@ pub enum InvalidBody {
     /// A record without one of the fields that make its identity.
     #[error("record {0} of the answer has no identity: {1}")]
     NoIdentity(usize, String),
+}
+
+/// What is read of a record that has an identity.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// `recordId`
+    pub record_id: Cow<'a, str>,
+    /// `recordTimeStampISO`
+    pub timestamp: Cow<'a, str>,
+    /// `dataPayload`, as it was sent
+    pub payload: Option<&'a [u8]>,
+    /// What tells it from other records.
+    pub fingerprint: Fingerprint,
+    /// Whether `readStatus` says that it is read. It is a string, and a boolean may be met.
+    pub is_read: bool,
+}
+
+/// Where a page begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The `recordTimeStampISO` of its oldest record.
+    pub timestamp: String,
+    /// That record.
+    pub record: Fingerprint,
 }
 
 /// The records of one answer, in the order of the answer: oldest first.
@@ -128,22 +153,37 @@ impl Page {
         self.entries.iter().map(|entry| &self.answer[entry.span.clone()])
     }
 
-    /// The identities of the records that have one.
-    pub fn identities(&self) -> impl Iterator<Item = Identity> {
-        self.keys().map(|(record_id, timestamp)| Identity {
-            record_id: record_id.into_owned(),
-            timestamp: timestamp.into_owned(),
+    /// The records that have an identity.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        self.entries.iter().filter_map(|entry| {
+            let key = entry.key.as_ref()?;
+            Some(Record {
+                record_id: self.string(&key.record_id)?,
+                timestamp: self.string(&key.timestamp)?,
+                payload: key.payload.clone().map(|payload| &self.answer[payload]),
+                fingerprint: key.fingerprint,
+                is_read: self.is_read(entry),
+            })
         })
     }
 
-    /// The identity of the oldest record that has one.
-    pub fn first(&self) -> Option<Identity> {
-        self.identities().next()
+    /// The identities of the records that have one.
+    pub fn identities(&self) -> impl Iterator<Item = Identity> {
+        self.records().map(|record| Identity {
+            record_id: record.record_id.into_owned(),
+            timestamp: record.timestamp.into_owned(),
+        })
+    }
+
+    /// Where the page begins: the oldest record that has an identity.
+    pub fn start(&self) -> Option<Position> {
+        let oldest = self.records().next()?;
+        Some(Position { timestamp: oldest.timestamp.into_owned(), record: oldest.fingerprint })
     }
 
     /// The time stamps of the records that have an identity, as sent.
     pub fn timestamps(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        self.keys().map(|(_, timestamp)| timestamp)
+        self.records().map(|record| record.timestamp)
     }
 
     /// Forgets all but the oldest `count` records.
@@ -156,40 +196,43 @@ impl Page {
         self.entries.iter().filter_map(|entry| Some(entry.key.as_ref()?.fingerprint))
     }
 
-    /// The `recordId` and `recordTimeStampISO` of the records that have both.
-    pub(super) fn keys(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        self.entries.iter().filter_map(|entry| {
-            let key = entry.key.as_ref()?;
-            Some((self.string(&key.record_id)?, self.string(&key.timestamp)?))
-        })
-    }
-
     /// The value of a string in the answer.
     fn string(&self, range: &Range<usize>) -> Option<Cow<'_, str>> {
         decode_string(str::from_utf8(&self.answer[range.clone()]).ok()?)
     }
 
-    /// The records that are not known to be delivered.
-    fn undelivered(&self, is_known: impl Fn(Fingerprint) -> bool) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(move |entry| !entry.key.as_ref().is_some_and(|key| is_known(key.fingerprint)))
+    /// The records that are not known to be delivered. Of each record the first `known` copies are.
+    fn undelivered(&self, known: impl Fn(Fingerprint) -> usize) -> impl Iterator<Item = &Entry> {
+        let mut copies = Fingerprints::default();
+        self.entries.iter().filter(move |entry| {
+            let Some(key) = &entry.key else { return true };
+            let known = known(key.fingerprint);
+            known == 0 || copies.add(key.fingerprint) > known
+        })
+    }
+
+    /// The fingerprints of the records that are not known to be delivered, as [`Page::write`] takes it.
+    pub fn undelivered_fingerprints(&self, known: impl Fn(Fingerprint) -> usize) -> Vec<Fingerprint> {
+        self.undelivered(known).filter_map(|entry| Some(entry.key.as_ref()?.fingerprint)).collect()
     }
 
     /// The ids of the records that are not known to be delivered, or "without an id".
-    pub fn undelivered_ids(&self, is_known: impl Fn(Fingerprint) -> bool) -> Vec<Cow<'_, str>> {
+    pub fn undelivered_ids(&self, known: impl Fn(Fingerprint) -> usize) -> Vec<Cow<'_, str>> {
         let id = |entry: &Entry| self.string(&entry.key.as_ref()?.record_id);
-        self.undelivered(is_known).map(|entry| id(entry).unwrap_or(Cow::Borrowed("without an id"))).collect()
+        self.undelivered(known).map(|entry| id(entry).unwrap_or(Cow::Borrowed("without an id"))).collect()
     }
 
-    /// Writes every record that is not known to be delivered, and flushes. Returns how many.
+    /// Writes every record that is not known to be delivered, and flushes. `known` says how many copies of a record are. Returns
+    /// how many it has written.
     ///
     /// # Errors
     /// When a record cannot be written, or handed over.
-    pub fn write(&self, is_known: impl Fn(Fingerprint) -> bool, out: &mut dyn MessageWriter) -> io::Result<usize> {
+    pub fn write(&self, known: impl Fn(Fingerprint) -> usize, out: &mut dyn MessageWriter) -> io::Result<usize> {
         let mut written = 0;
         let time_extracted = format!("{:.6}", self.arrived);
         // One search for the whole page: a record alone is too short for one to pay.
         let has_breaks = has_line_break(&self.answer);
-        for entry in self.undelivered(is_known) {
+        for entry in self.undelivered(known) {
             let text = &self.answer[entry.span.clone()];
             out.record(&if has_breaks { on_one_line(text) } else { Cow::Borrowed(text) }, &time_extracted)?;
             written += 1;
@@ -198,13 +241,16 @@ impl Page {
         Ok(written)
     }
 
-    /// The records of the page that the service has as read (`readStatus` is a string, and a boolean may be met).
+    /// Whether the service has the record as read.
+    fn is_read(&self, entry: &Entry) -> bool {
+        entry.read_status.clone().is_some_and(|status| matches!(&self.answer[status], b"true" | b"\"true\""))
+    }
+
+    /// The records of the page that the service has as read.
     pub fn already_read(mut self) -> Page {
-        let answer = &self.answer;
-        self.entries.retain(|entry| {
-            entry.read_status.clone().is_some_and(|status| matches!(&answer[status], b"true" | b"\"true\""))
-        });
-        self
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.retain(|entry| self.is_read(entry));
+        Page { entries, ..self }
     }
 
     /// Whether an answer is this one, byte for byte, but for what it says of which records are read.

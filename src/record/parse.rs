@@ -1,12 +1,12 @@
-//! The one parser: where each record of an answer lies, and where its identity is written.
+//! The one parser: where each record of an answer lies, and where its identity and its payload are written.
 //!
 //! The answer is read once. Each record is read by `serde_json` from where it begins, which tells where it ends. A record may be
 //! any JSON value. It has no identity if it is not an object, lacks a field, has one twice, or has a name that is not Unicode text.
 
 use std::ops::Range;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::identity::Fingerprint;
@@ -26,11 +26,15 @@ pub(super) struct Entry {
     pub(super) read_status: Option<Range<usize>>,
 }
 
-/// Where a record's identity is written: the values of `recordId` and `recordTimeStampISO`, quotes included.
+/// What tells a record from others, and where it is written.
 #[derive(Debug)]
 pub(super) struct Key {
+    /// The value of `recordId`, quotes included.
     pub(super) record_id: Range<usize>,
+    /// The value of `recordTimeStampISO`, quotes included.
     pub(super) timestamp: Range<usize>,
+    /// The value of `dataPayload`.
+    pub(super) payload: Option<Range<usize>>,
     pub(super) fingerprint: Fingerprint,
 }
 
@@ -101,15 +105,24 @@ struct Fields<'a> {
     timestamp: Option<&'a RawValue>,
     #[serde(borrow, rename = "readStatus")]
     read_status: Option<&'a RawValue>,
+    #[serde(borrow, rename = "dataPayload", default, deserialize_with = "present")]
+    payload: Option<&'a RawValue>,
+}
+
+/// Keeps a `null` apart from a field that is missing.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl Fields<'_> {
     fn key(&self, answer: &str) -> Option<Key> {
         let (record_id, timestamp) = (self.record_id?.get(), self.timestamp?.get());
+        let payload = self.payload.map(RawValue::get);
         Some(Key {
-            fingerprint: Fingerprint::of(&decode_string(record_id)?, &decode_string(timestamp)?),
+            fingerprint: Fingerprint::of(&decode_string(record_id)?, &decode_string(timestamp)?, payload),
             record_id: range_of(record_id, answer),
             timestamp: range_of(timestamp, answer),
+            payload: payload.map(|payload| range_of(payload, answer)),
         })
     }
 

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::MessageWriter;
-use super::identity::{Fingerprint, Fingerprints};
+use super::fingerprints::Fingerprints;
+use super::identity::Fingerprint;
 use super::ledger::Ledger;
 use super::page::{InvalidBody, Page};
 
@@ -37,15 +38,16 @@ impl Peeked {
         self.0.suspect_cap();
     }
 
-    /// Writes every record that the ledger does not have, flushes, and only then adds them to the ledger.
+    /// Writes every record but those that are in the ledger and not known to be marked; flushes, and only then adds them to the
+    /// ledger.
     ///
     /// # Errors
     /// When a record cannot be written, or handed over. Nothing may be marked then.
     pub fn deliver(self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<Delivered> {
         let Peeked(page) = self;
-        let written = page.write(|record| ledger.has(record), out)?;
-        let count = ledger.add(&page);
-        Ok(Delivered { page, count, written })
+        let written = page.write(|record| ledger.unmarked_copies(record), out)?;
+        ledger.add(&page);
+        Ok(Delivered { count: page.len(), page, written })
     }
 }
 
@@ -73,7 +75,8 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    /// How many records there are to mark: all of them are delivered, now or before, and not known to be marked.
+    /// How many records there are to mark, the oldest ones of the page: all of them are delivered, now or before, and not known to
+    /// be marked.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -103,13 +106,14 @@ impl Delivered {
     }
 }
 
-/// Which records a STATE covers: the `count` oldest unread ones. It stays small, however many they are.
+/// Which records a STATE covers: the `count` oldest unread ones. It stays small, however many they are. It cannot tell them from
+/// the records that come after them if those are equal in everything, each to its counterpart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bookmark {
     /// The number of records.
     pub count: usize,
-    /// SHA-256 over their identities, in order, in hexadecimal: of each text its length (8 bytes, little-endian) and its
-    /// bytes (UTF-8), `recordId` first.
+    /// SHA-256 over `recordId`, `recordTimeStampISO` and `dataPayload` of each, in order, in hexadecimal. Of each text it takes the
+    /// length (8 bytes, little-endian) and the bytes (UTF-8); of a payload that is missing, the largest length and no bytes.
     pub digest: String,
 }
 
@@ -117,10 +121,10 @@ impl Bookmark {
     /// The bookmark that covers a page, and nothing else.
     pub fn of(page: &Page) -> Bookmark {
         let mut digest = Sha256::new();
-        for (record_id, timestamp) in page.keys() {
-            for text in [record_id, timestamp] {
-                digest.update((text.len() as u64).to_le_bytes());
-                digest.update(text.as_bytes());
+        for record in page.records() {
+            for text in [Some(record.record_id.as_bytes()), Some(record.timestamp.as_bytes()), record.payload] {
+                digest.update(text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+                digest.update(text.unwrap_or_default());
             }
         }
         let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -153,27 +157,30 @@ impl Committed {
 
     /// Adds records that a target has acknowledged.
     pub(super) fn extend(&mut self, records: Vec<Fingerprint>) {
-        self.0.extend(records);
+        for record in records {
+            self.0.add(record);
+        }
     }
 
     /// Forgets the records that the page does not show: they are marked already.
     pub fn keep_shown(&mut self, page: &Page) {
-        let shown: Fingerprints = page.fingerprints().collect();
-        self.0.retain(|record| shown.contains(record));
+        self.0.cut_down_to(&page.fingerprints().collect());
     }
 
     /// The committed records at the beginning of a page, if there are any.
     pub fn delivered(&self, page: Peeked) -> Option<Delivered> {
-        let count = page.fingerprints().take_while(|record| self.has(*record)).count();
+        let mut copies = Fingerprints::default();
+        let is_committed = |record: &Fingerprint| copies.add(*record) <= self.copies(*record);
+        let count = page.fingerprints().take_while(is_committed).count();
         (count > 0).then_some(Delivered { page: page.0, count, written: 0 })
     }
 
-    /// Whether the record is committed, and not known to be marked.
-    pub fn has(&self, record: Fingerprint) -> bool {
-        self.0.contains(&record)
+    /// How many copies of the record are committed, and not known to be marked.
+    pub fn copies(&self, record: Fingerprint) -> usize {
+        self.0.count(record)
     }
 
-    /// How many are left to mark.
+    /// How many records are left to mark.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -183,11 +190,11 @@ impl Committed {
         self.0.is_empty()
     }
 
-    /// Notes the answer to a mark: its records are marked. Returns whether any of them was left to mark.
-    pub fn note_marked(&mut self, answer: &Page) -> bool {
+    /// Notes records that are marked. Returns whether any of them was left to mark.
+    pub fn note_marked(&mut self, records: impl IntoIterator<Item = Fingerprint>) -> bool {
         let before = self.0.len();
-        for record in answer.fingerprints() {
-            self.0.remove(&record);
+        for record in records {
+            self.0.remove(record);
         }
         self.0.len() < before
     }

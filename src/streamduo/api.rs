@@ -149,6 +149,10 @@ impl Queue for Api {
     fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
         self.page(RecordRequest::since(timestamp, count.max()))
     }
+
+    fn versions(&mut self, record_id: &str, count: usize) -> Result<Page> {
+        self.page(RecordRequest::single(record_id, count, false))
+    }
 }
 
 impl Overlap for Api {

@@ -46,7 +46,7 @@ const TARGET_WINDOW_BYTES: usize = 3 * 1024 * 1024;
 /// About how long a page may take from its first byte to its last.
 const PAGE_TRANSFER: Duration = Duration::from_secs(3);
 
-/// The unread records of a stream, oldest first, in four calls.
+/// The records of a stream, oldest first, in five calls.
 pub trait Queue {
     /// Shows the oldest unread records. Changes nothing.
     ///
@@ -73,6 +73,13 @@ pub trait Queue {
     /// # Errors
     /// When the service fails or refuses.
     fn since(&mut self, timestamp: &str, count: Count) -> Result<Page>;
+
+    /// Shows the last `count` versions of a record, read or not, unless the service has failed to show so many at once. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// When the service fails or refuses.
+    fn versions(&mut self, record_id: &str, count: usize) -> Result<Page>;
 }
 
 /// A queue that can show the next records while it marks others.

@@ -134,6 +134,13 @@ impl<Q: Queue> Queue for PageSize<Q> {
         }
         Ok(page)
     }
+
+    fn versions(&mut self, record_id: &str, count: usize) -> Result<Page> {
+        let count = Count::AtOnce(count);
+        let asked = self.growth.asked(count);
+        let answer = self.queue.versions(record_id, asked);
+        self.learn(asked, count, answer)
+    }
 }
 
 impl<Q: Overlap> Overlap for PageSize<Q> {

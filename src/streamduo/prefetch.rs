@@ -1,7 +1,8 @@
 //! Peeks at the next page while one is marked.
 //!
 //! A peek that is sent beside a mark may be served before it, and show what the mark then marks. So a page that was peeked ahead
-//! counts only if the mark's answer is exactly the page that was to be marked, and the page ahead shows none of its records.
+//! counts only if the mark's answer is exactly the page that was to be marked, and the page ahead shows none of its records, nor a
+//! record that is equal to one of them in everything.
 
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ impl<Q> Prefetch<Q> {
     /// Keeps the page ahead if the answer to the mark lets it count. Learns from it how much of a head start the mark needs.
     fn keep(&mut self, page: Peeked, delivered: &[Fingerprint], answer: &Page) {
         let marked: Fingerprints = answer.fingerprints().collect();
-        let is_overtaken = page.fingerprints().any(|record| marked.contains(&record));
+        let is_overtaken = page.fingerprints().any(|record| marked.count(record) > 0);
         if is_overtaken {
             self.head_start = (2 * self.head_start).min(MAX_HEAD_START);
         }
@@ -105,6 +106,10 @@ impl<Q: Overlap> Queue for Prefetch<Q> {
 
     fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
         self.queue.since(timestamp, count)
+    }
+
+    fn versions(&mut self, record_id: &str, count: usize) -> Result<Page> {
+        self.queue.versions(record_id, count)
     }
 }
 

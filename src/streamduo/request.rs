@@ -11,7 +11,7 @@ pub struct RecordRequest<'a> {
     read_record_request_type: &'static str,
     /// The maximum number of records to return.
     pub record_count: usize,
-    record_id: Option<&'static str>,
+    record_id: Option<&'a str>,
     /// Whether the returned records are marked as read.
     pub mark_as_read: bool,
     #[serde(rename = "recordTimeStampISO")]
@@ -39,6 +39,15 @@ impl<'a> RecordRequest<'a> {
         }
     }
 
+    /// The last versions of a record, read or not.
+    pub fn single(record_id: &'a str, record_count: usize, mark_as_read: bool) -> RecordRequest<'a> {
+        RecordRequest {
+            read_record_request_type: "SINGLE",
+            record_id: Some(record_id),
+            ..RecordRequest::unread(record_count, mark_as_read)
+        }
+    }
+
     /// The last records, read or not.
     pub fn last(record_count: usize) -> RecordRequest<'a> {
         RecordRequest { read_record_request_type: "LAST_N", ..RecordRequest::unread(record_count, false) }
@@ -47,7 +56,8 @@ impl<'a> RecordRequest<'a> {
     /// Its name in log lines.
     pub fn name(self) -> &'static str {
         match (self.read_record_request_type, self.mark_as_read) {
-            ("UNREAD", true) => "mark",
+            ("UNREAD" | "SINGLE", true) => "mark",
+            ("SINGLE", false) => "look up",
             ("UNREAD", false) => "peek",
             ("LAST_N", _) => "sample",
             _ => "read since",
@@ -101,6 +111,10 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&RecordRequest::unread(100, true)).unwrap(),
             r#"{"readRecordRequestType":"UNREAD","recordCount":100,"recordId":null,"markAsRead":true,"recordTimeStampISO":null}"#
+        );
+        assert_eq!(
+            serde_json::to_string(&RecordRequest::single("a", 2, false)).unwrap(),
+            r#"{"readRecordRequestType":"SINGLE","recordCount":2,"recordId":"a","markAsRead":false,"recordTimeStampISO":null}"#
         );
     }
 }

@@ -191,6 +191,10 @@ impl<Q: Queue> Queue for Retrying<Q> {
     fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
         retrying(self.policy, "read since", &self.stop, || self.queue.since(timestamp, count))
     }
+
+    fn versions(&mut self, record_id: &str, count: usize) -> Result<Page> {
+        retrying(self.policy, "look up", &self.stop, || self.queue.versions(record_id, count))
+    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,28 @@ fn every_record_is_committed_once_and_marked_whenever_the_target_acknowledges() 
 }
 
 #[test]
+fn records_with_one_id_and_one_time_stamp_are_committed_and_marked_as_often_as_they_are_there() {
+    for payloads in [[1, 2, 3, 4, 5], [1, 1, 2, 1, 1]] {
+        for max_pending in 1..=3 {
+            for every in ["0", "1", "2"] {
+                let tap = Tap::with_records(0).set("maxPending", max_pending);
+                for payload in payloads {
+                    tap.sandbox.write_as(&tap.stream, "twin", EARLY, &payload.to_string());
+                }
+                let tap = with_target(tap, &["--every", every]);
+                let run = tap.run();
+                let case = format!("{payloads:?}, {max_pending} at once, every {every}: {}", run.stderr);
+                assert_eq!((run.code, tap.unread()), (0, vec![]), "{case}");
+                let rows = fs::read_to_string(tap.path("rows")).unwrap();
+                let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+                assert!(rows.iter().map(|row| &row["dataPayload"]).eq(&payloads), "{case}");
+                assert!(!run.stderr.contains("WARN"), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
 fn no_more_than_max_pending_records_are_out() {
     // The target commits at the end of its input only, so each window is a target of its own.
     let tap = Tap::with_records(1_000).set("maxPending", 300);

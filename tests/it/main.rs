@@ -28,3 +28,4 @@ mod stops;
 mod survival;
 mod tap;
 mod tls;
+mod twins;

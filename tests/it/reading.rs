@@ -113,7 +113,9 @@ fn every_version_of_a_record_id_is_written() {
 #[test]
 fn a_pretty_printed_answer_becomes_one_line_per_record() {
     let tap = Tap::with_records(0);
-    tap.sandbox.script(Rule::on(Endpoint::Peek).every().pretty());
+    for endpoint in [Endpoint::Peek, Endpoint::Mark] {
+        tap.sandbox.script(Rule::on(endpoint).every().pretty());
+    }
     let record = tap.sandbox.write(&tap.stream, r#"{"a b":[1.0,{}],"c":"x\ny"}"#);
     assert_eq!(tap.run().stdout, tap.messages(&[record]));
 }

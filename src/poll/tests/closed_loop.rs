@@ -78,7 +78,7 @@ struct Process {
     printed: Shared<Vec<String>>,
     targets: Targets,
     /// What the writer gathers until it flushes.
-    buffer: Vec<Identity>,
+    buffer: Vec<Record>,
     last_state: Option<String>,
     /// How many STATEs and records the targets of the run have got.
     states: usize,
@@ -152,8 +152,7 @@ impl MessageWriter for FakeProcess {
             process.crash();
         }
         process.records += 1;
-        let record = Page::parse([b"[", json, b"]"].concat().into(), 1).unwrap();
-        process.buffer.extend(record.identities());
+        process.buffer.push(Record::parse(json));
         Ok(())
     }
 
@@ -225,7 +224,7 @@ struct Closed {
 }
 
 impl Closed {
-    fn new(records: usize, payloads: Vec<usize>, max_pending: usize, proof: TargetProof) -> Closed {
+    fn new(records: &[Kind], payloads: Vec<usize>, max_pending: usize, proof: TargetProof) -> Closed {
         let mut world = World::new(records, payloads, "commit", max_pending);
         world.config.target_proof = proof;
         Closed { world, printed: Rc::default() }
@@ -284,10 +283,10 @@ proptest! {
 
     #[test]
     fn nothing_is_marked_that_the_target_has_not_committed(
-        records in 0..30usize, payloads in payloads(), max_pending in 1..20usize,
+        records in initial(30), payloads in payloads(), max_pending in 1..20usize,
         runs in prop::collection::vec((script(), targets(any_end())), 1..5)
     ) {
-        let mut closed = Closed::new(records, payloads, max_pending, TargetProof::State);
+        let mut closed = Closed::new(&records, payloads, max_pending, TargetProof::State);
         for (script, targets) in &runs {
             closed.run(script, targets)?;
         }
@@ -296,10 +295,10 @@ proptest! {
 
     #[test]
     fn nothing_is_marked_that_a_good_exit_has_not_proved(
-        records in 0..30usize, payloads in payloads(), max_pending in 1..20usize,
+        records in initial(30), payloads in payloads(), max_pending in 1..20usize,
         runs in prop::collection::vec((script(), targets(any_end())), 1..5)
     ) {
-        let mut closed = Closed::new(records, payloads, max_pending, TargetProof::Exit);
+        let mut closed = Closed::new(&records, payloads, max_pending, TargetProof::Exit);
         for (script, targets) in &runs {
             closed.run(script, targets)?;
         }
@@ -308,10 +307,10 @@ proptest! {
 
     #[test]
     fn one_run_without_failures_commits_and_marks_every_record_once(
-        records in 0..60usize, payloads in payloads(), max_pending in 1..30usize, capacity in capacity(),
+        records in singles(60), payloads in payloads(), max_pending in 1..30usize, capacity in capacity(),
         (proof, at_end) in good_end(), at_state in prop::collection::vec(at_state(), 0..20)
     ) {
-        let mut closed = Closed::new(records, payloads, max_pending, proof);
+        let mut closed = Closed::new(&records, payloads, max_pending, proof);
         closed.run(&Script::of(capacity), &Targets { at_state, at_end, crashes_at: None })?;
         closed.world.check_drained()?;
         prop_assert_eq!((closed.world.duplicates(), *closed.world.failures.borrow()), (0, 0));
@@ -319,11 +318,11 @@ proptest! {
 
     #[test]
     fn late_records_and_other_consumers_cost_no_duplicates(
-        records in 0..30usize, payloads in payloads(), max_pending in 1..15usize, script in calm_script(),
+        records in initial(30), payloads in payloads(), max_pending in 1..15usize, script in calm_script(),
         at_state in prop::collection::vec(at_state(), 0..20)
     ) {
         let targets = Targets { at_state, at_end: GOOD, crashes_at: None };
-        let mut closed = Closed::new(records, payloads, max_pending, TargetProof::State);
+        let mut closed = Closed::new(&records, payloads, max_pending, TargetProof::State);
         closed.run(&script, &targets)?;
         closed.finish(&Script::of(Capacity::UNLIMITED), &targets)?;
         prop_assert_eq!((closed.world.duplicates(), *closed.world.failures.borrow()), (0, 0));

@@ -45,7 +45,8 @@ impl Stream {
                 ),
             };
             let identity = Identity { record_id: number.to_string(), timestamp };
-            self.records.push((utc, Stored { identity, read: false, payload: 7 * number % MAX_PAYLOAD }));
+            let record = Record { identity, payload: format!("\"{}\"", "x".repeat(7 * number % MAX_PAYLOAD)) };
+            self.records.push((utc, Stored { record, read: false }));
         }
     }
 
@@ -98,6 +99,10 @@ impl Queue for TimedService {
 
     fn take(&mut self, _count: usize) -> Result<Page> {
         unreachable!("nothing is marked")
+    }
+
+    fn versions(&mut self, _record_id: &str, _count: usize) -> Result<Page> {
+        unreachable!("nothing is read by id")
     }
 
     fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
@@ -200,17 +205,17 @@ impl Replay {
         let state: serde_json::Value = serde_json::from_str(state.unwrap_or("null")).unwrap();
         let Some(bookmark) = state["bookmarks"]["records"]["replication_key_value"].as_str() else { return Ok(()) };
         let (output, bookmark) = (self.output.borrow(), instant(bookmark).unwrap());
-        for (at, Stored { identity, .. }) in &self.stream.borrow().records {
+        for (at, Stored { record, .. }) in &self.stream.borrow().records {
             let is_later = *at > bookmark;
-            prop_assert!(is_later || output.committed.contains(identity), "{identity:?} is skipped: {bookmark}");
+            prop_assert!(is_later || output.committed.contains(record), "{record:?} is skipped: {bookmark}");
         }
         Ok(())
     }
 
     fn check_all_committed(&self) -> Result<(), TestCaseError> {
         let output = self.output.borrow();
-        for (_, Stored { identity, .. }) in &self.stream.borrow().records {
-            prop_assert!(output.committed.contains(identity), "{identity:?} is missing");
+        for (_, Stored { record, .. }) in &self.stream.borrow().records {
+            prop_assert!(output.committed.contains(record), "{record:?} is missing");
         }
         Ok(())
     }
