@@ -143,7 +143,7 @@ pub fn deliver_read_since(
         );
     }
     let read = found.iter().flat_map(|(record, copies)| repeat_n(record, copies)).collect();
-    let marked = run.out.ledger.look_back(found);
+    let marked = run.out.ledger.look_back(start, found);
     run.out.metrics.count_marked(marked.len());
     Ok(Found { read, marked, written })
 }

@@ -2,7 +2,7 @@
 
 use super::fingerprints::Fingerprints;
 use super::identity::Fingerprint;
-use super::page::Page;
+use super::page::{Page, Position};
 
 /// The records that a run has written and flushed, as long as the service may show them again.
 #[derive(Debug, Default)]
@@ -11,8 +11,10 @@ pub struct Ledger {
     unmarked: Fingerprints,
     /// Marked, by the last answer to a mark.
     marked: Fingerprints,
-    /// Shown as read by the last look back.
+    /// Shown as read by the last look back, or by one before it that began at the same place.
     looked_back: Fingerprints,
+    /// Where that look back began.
+    looked_back_from: Option<Position>,
 }
 
 /// A record that a peek shows again although the last answer to a mark has shown it as marked.
@@ -62,9 +64,9 @@ impl Ledger {
         has_news
     }
 
-    /// Notes the records that a look back has shown as read, all of them written now: the next one may show them again. Returns
-    /// those that this run did not know to be marked before.
-    pub fn look_back(&mut self, read: Fingerprints) -> Vec<Fingerprint> {
+    /// Notes the records that a look back from `start` has shown as read, all of them written now: the next one may show them again,
+    /// or fewer of them. Returns those that this run did not know to be marked before.
+    pub fn look_back(&mut self, start: &Position, read: Fingerprints) -> Vec<Fingerprint> {
         let mut marked = Vec::new();
         for (record, copies) in read.iter() {
             for _ in self.read_copies(record)..copies {
@@ -73,7 +75,11 @@ impl Ledger {
                 }
             }
         }
-        self.looked_back = read;
+        if self.looked_back_from.as_ref() == Some(start) {
+            self.looked_back.fill_up_to(read);
+        } else {
+            (self.looked_back, self.looked_back_from) = (read, Some(start.clone()));
+        }
         marked
     }
 
