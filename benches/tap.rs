@@ -29,7 +29,7 @@ use harness::target::{TARGET, acknowledge};
 
 type Scenario = fn(&mut Benchmark) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 12] = [
+const SCENARIOS: [(&str, Scenario); 13] = [
     ("size", size),
     ("sandbox", sandbox),
     ("start", start),
@@ -41,6 +41,7 @@ const SCENARIOS: [(&str, Scenario); 12] = [
     ("growth", growth),
     ("commit", commit),
     ("target", target),
+    ("mark_by_id", mark_by_id),
     ("follow", follow),
 ];
 
@@ -284,6 +285,19 @@ fn target(benchmark: &mut Benchmark) -> Result<()> {
             benchmark.targets.check("1,000,000 into a target: most memory, MB more than `write`", AtMost(12.0), more);
         }
     }
+    Ok(())
+}
+
+/// `markBy: id` at the latency of a service on the same continent.
+fn mark_by_id(benchmark: &mut Benchmark) -> Result<()> {
+    let workload = Workload { records: 400, latency: Duration::from_millis(25), ..Workload::default() };
+    let position = benchmark.run_tap("`position`", &workload, benchmark.runs)?;
+    let mut id = Series::new("`id`");
+    for _ in 0..benchmark.runs {
+        id.push(benchmark.tap.run_by_id(&Fixture::start(&workload)?)?);
+    }
+    print_table("400 records at 25 ms latency: `markBy`", &[&position, &id]);
+    benchmark.targets.check("400 at 25 ms, `markBy` `id`: wall, s", AtMost(2.5), id.wall_ms().median / 1e3);
     Ok(())
 }
 

@@ -21,7 +21,18 @@ pub struct Tap {
 impl Tap {
     /// Reads the stream with the default settings.
     pub fn run(&self, fixture: &Fixture) -> Result<Sample> {
-        let output = self.run_with(fixture, &fixture.config(), None)?;
+        self.run_to_the_end(fixture, &fixture.config())
+    }
+
+    /// Reads the stream with `markBy: id`.
+    pub fn run_by_id(&self, fixture: &Fixture) -> Result<Sample> {
+        let mut config = fixture.config();
+        config["markBy"] = "id".into();
+        self.run_to_the_end(fixture, &config)
+    }
+
+    fn run_to_the_end(&self, fixture: &Fixture, config: &Value) -> Result<Sample> {
+        let output = self.run_with(fixture, config, None)?;
         fixture.check(&output, fixture.records, 0).context("run the tap")?;
         Ok(output.sample)
     }

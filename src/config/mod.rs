@@ -36,6 +36,17 @@ pub enum Acknowledge {
     Never,
 }
 
+/// How delivered records are marked as read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum MarkBy {
+    /// so many of the oldest unread ones
+    #[default]
+    Position,
+    /// exactly those, with a request for each (with `write` and `commit`)
+    Id,
+}
+
 /// What proves that a target that the tap runs has committed what it was given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -100,6 +111,8 @@ pub struct Config {
     pub stream_name: String,
     /// `acknowledge`: when a record counts as delivered.
     pub acknowledge: Acknowledge,
+    /// `markBy`: how delivered records are marked as read.
+    pub mark_by: MarkBy,
     /// `pageSize`: in `write`, `read` and `never` mode, the maximum number of records in one request.
     pub page_size: usize,
     /// `maxPending`: in `commit` mode, the maximum number of records that are out at once, and in one request.
@@ -206,7 +219,13 @@ impl Config {
         if !problems.is_empty() {
             return Err(Invalid(format!("the configuration is not usable: {}", problems.join("; "))));
         }
-        Config::deserialize(Value::Object(settings)).map_err(|error| Invalid(error.to_string()))
+        let config = Config::deserialize(Value::Object(settings)).map_err(|error| Invalid(error.to_string()))?;
+        if config.acknowledge == Acknowledge::Read && config.mark_by == MarkBy::Id {
+            return Err(Invalid::new(
+                "`markBy` `id` does not go with `acknowledge` `read`, which marks records before they are known: remove one of them",
+            ));
+        }
+        Ok(config)
     }
 }
 
@@ -242,7 +261,7 @@ mod tests {
     fn every_setting_has_its_default() {
         let config = config(json!({})).unwrap();
         assert_eq!(config.stream_name, "records");
-        assert_eq!(config.acknowledge, Acknowledge::Write);
+        assert_eq!((config.acknowledge, config.mark_by), (Acknowledge::Write, MarkBy::Position));
         assert_eq!((config.page_size, config.max_pending, config.max_retries), (1000, 10_000, 5));
         assert_eq!((config.poll_interval, config.request_timeout), (Duration::from_secs(10), Duration::from_secs(60)));
         assert_eq!(config.timestamp_format, TimestampFormat::Original);

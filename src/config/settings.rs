@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::timestamp::instant;
 use super::url::check_url;
-use super::{Acknowledge, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
+use super::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
 /// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's form).
 pub const ENV_PREFIX: &str = "TAP_STREAMDUO_";
@@ -75,7 +75,7 @@ fn words<T: ValueEnum>() -> Vec<(String, String)> {
 const RECORDS: Kind = integer(1, MAX_RECORDS as u64);
 
 /// Every setting, in the order in which they are explained.
-pub static SETTINGS: [Setting; 21] = [
+pub static SETTINGS: [Setting; 22] = [
     required("streamId", Kind::Id, "the stream to read"),
     required("clientId", Kind::Text, "the machine client's id"),
     required("clientSecret", Kind::Secret, "the machine client's secret"),
@@ -86,6 +86,7 @@ pub static SETTINGS: [Setting; 21] = [
         "write",
         "when a record counts as delivered, and may be marked as read",
     ),
+    optional("markBy", Kind::Choice(words::<MarkBy>), "position", "which records are marked once some are delivered"),
     optional(
         "pageSize",
         RECORDS,

@@ -44,6 +44,7 @@ use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::state::State;
 use crate::streamduo::http_error::HttpError;
 use crate::streamduo::retry::Retry;
+use crate::streamduo::singles::ById;
 use crate::streamduo::{self, Overlap, Queue, Tuning};
 
 pub use look::Look;
@@ -224,7 +225,7 @@ pub struct Endpoints<Q> {
 pub fn run(
     config: &Config,
     tuning: Tuning,
-    endpoints: Endpoints<impl Overlap + 'static>,
+    endpoints: Endpoints<impl Overlap + ById + 'static>,
     pause: Option<Duration>,
     stop: Shutdown,
 ) -> Result<()> {

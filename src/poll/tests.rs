@@ -19,8 +19,10 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::config::MarkBy;
 use crate::record::{Delivered, Identity, Peeked, Timing};
 use crate::streamduo::retry::RetryPolicy;
+use crate::streamduo::singles::Single;
 use crate::streamduo::{Count, Marked};
 
 mod closed_loop;
@@ -162,7 +164,9 @@ impl Copies {
     }
 
     fn add(&mut self, record: &Record, copies: usize) {
-        *self.0.entry(record.clone()).or_default() += copies;
+        if copies > 0 {
+            *self.0.entry(record.clone()).or_default() += copies;
+        }
     }
 }
 
@@ -299,6 +303,32 @@ impl Service {
             .collect()
     }
 
+    /// Marks the last `count` versions of a record. Returns those that were unread.
+    fn mark_versions(&mut self, record_id: &str, count: usize) -> Vec<Record> {
+        let is_version = |stored: &&mut Stored| stored.record.identity.record_id == record_id;
+        let versions = self.records.iter_mut().rev().filter(is_version).take(count);
+        let mark = |stored: &mut Stored| (!std::mem::replace(&mut stored.read, true)).then(|| stored.record.clone());
+        versions.filter_map(mark).collect()
+    }
+
+    /// Notes the records that a request for their id has marked just now. Where a record is the only one with its id, it has to be
+    /// delivered. Another version has to be delivered by the end of the run, if the tap lives to see the answer or to ask again.
+    fn note_marked_by_id(&mut self, marked: &[Record], delivered: &Copies, fate: Answer) {
+        for record in marked {
+            self.marked_by_tap.add(record, 1);
+            let excused = self.gap.of(record) + self.slipped_in.of(record);
+            if self.marked_by_tap.of(record) > delivered.of(record) + excused {
+                let is_killed = fate == Answer::Killed;
+                let place = match self.versions(&record.identity.record_id, 2).len() {
+                    1 => &mut self.lost,
+                    _ if is_killed || self.mistakable.contains(record) => &mut self.gap,
+                    _ => &mut self.slipped_in,
+                };
+                place.add(record, 1);
+            }
+        }
+    }
+
     /// The last `count` versions of a record.
     fn versions(&self, record_id: &str, count: usize) -> Vec<Stored> {
         let is_version = |stored: &&Stored| stored.record.identity.record_id == record_id;
@@ -397,7 +427,7 @@ struct FakeService {
     /// When the page that is to be marked next was peeked, in events.
     peeked_at: usize,
     /// Whether the tap is killed: nothing that it sends arrives any more.
-    is_killed: bool,
+    is_killed: Shared<bool>,
     requests: usize,
 }
 
@@ -406,7 +436,7 @@ impl FakeService {
         self.requests += 1;
         assert!(self.requests < MAX_REQUESTS, "a run does not end");
         let count = count.min(self.cap);
-        if self.is_killed {
+        if *self.is_killed.borrow() {
             return (count, Answer::KilledBefore);
         }
         let Some(call) = self.calls.pop_front() else { return (count, Answer::Comes) };
@@ -416,7 +446,7 @@ impl FakeService {
         if call.answer != Answer::Comes {
             *self.failures.borrow_mut() += 1;
         }
-        self.is_killed = matches!(call.answer, Answer::Killed | Answer::KilledBefore);
+        *self.is_killed.borrow_mut() = matches!(call.answer, Answer::Killed | Answer::KilledBefore);
         (count, call.answer)
     }
 
@@ -445,6 +475,39 @@ impl FakeService {
         }
         let transfer = self.capacity.transfer(&answer, self.timeout)?;
         Ok(Page::parse(answer, asked)?.timed(Timing { first_byte: Duration::ZERO, transfer }))
+    }
+}
+
+impl ById for FakeService {
+    fn singles(&mut self, requests: &[Single<'_>]) -> Vec<Option<Result<Page>>> {
+        requests.iter().map(|request| Some(self.single(*request))).collect()
+    }
+}
+
+impl FakeService {
+    /// Neither capped nor refused: a record has fewer versions than a page holds records.
+    fn single(&mut self, Single { record_id, count, marks }: Single<'_>) -> Result<Page> {
+        let (_, fate) = self.next(count);
+        match fate {
+            Answer::NotSent => return Err(lost_answer()),
+            Answer::Status(code) => return Err(status(code)),
+            Answer::KilledBefore => bail!("killed"),
+            Answer::Comes | Answer::Lost | Answer::Killed => {}
+        }
+        let service = &mut *self.service.borrow_mut();
+        let answer = text(&service.versions(record_id, count));
+        if marks {
+            let marked = service.mark_versions(record_id, count);
+            service.note_marked_by_id(&marked, &self.output.borrow().delivered(self.mode), fate);
+            if fate != Answer::Comes || self.goes_by_bookmark {
+                service.mistakable.extend(marked);
+            }
+        }
+        match fate {
+            Answer::Comes => Ok(Page::parse(answer, count)?),
+            Answer::Lost => Err(lost_answer()),
+            _ => bail!("killed"),
+        }
     }
 }
 
@@ -528,10 +591,14 @@ struct FakeTarget {
     buffer: Vec<Record>,
     breaks_after: Option<usize>,
     commits: VecDeque<bool>,
+    is_killed: Shared<bool>,
 }
 
 impl MessageWriter for FakeTarget {
     fn record(&mut self, json: &[u8], _time_extracted: &str) -> io::Result<()> {
+        if *self.is_killed.borrow() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         if let Some(left) = &mut self.breaks_after {
             *left = left.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
         }
@@ -564,6 +631,8 @@ struct World {
     output: Shared<Output>,
     config: Config,
     failures: Shared<usize>,
+    /// Whether the tap is killed in this run.
+    is_killed: Shared<bool>,
     /// Whether a run ended before it had written what it knew to be marked.
     broke: bool,
 }
@@ -575,14 +644,22 @@ impl World {
             output: Rc::default(),
             config: config(mode, page_size),
             failures: Rc::default(),
+            is_killed: Rc::default(),
             broke: false,
         }
+    }
+
+    /// With `markBy` `id`.
+    fn by_id(mut self) -> World {
+        self.config.mark_by = MarkBy::Id;
+        self
     }
 
     /// Runs the tap to its end and checks the promise.
     fn run(&mut self, script: &Script) -> Result<(), TestCaseError> {
         // What a target that ended had not committed is gone with it.
         self.output.borrow_mut().pending.clear();
+        self.is_killed = Rc::default();
         let state = match &self.output.borrow().state {
             Some(value) => State::parse(value).unwrap(),
             None => State::default(),
@@ -592,6 +669,7 @@ impl World {
             buffer: Vec::new(),
             breaks_after: script.stdout_breaks,
             commits: script.commits.iter().copied().collect(),
+            is_killed: Rc::clone(&self.is_killed),
         };
         self.run_with(script, Box::new(target), state, None)
     }
@@ -615,7 +693,7 @@ impl World {
             goes_by_bookmark: self.config.acknowledge == Acknowledge::Commit && target.is_none(),
             failures: Rc::clone(&self.failures),
             peeked_at: 0,
-            is_killed: false,
+            is_killed: Rc::clone(&self.is_killed),
             requests: 0,
         };
         let endpoints = Endpoints { service, writer, stream: "records".to_owned(), state, target };
@@ -687,6 +765,16 @@ impl World {
         for (record, copies) in service.copies().0 {
             let excused = service.gap.of(&record) + service.marked_by_others.of(&record);
             prop_assert!(delivered.of(&record) + excused >= copies, "{record:?} was lost");
+        }
+        Ok(())
+    }
+
+    /// With `markBy` `id` the gap holds nothing but records that share their ids with others.
+    fn check_gap(&self) -> Result<(), TestCaseError> {
+        let service = self.service.borrow();
+        for record in service.gap.0.keys() {
+            let versions = service.versions(&record.identity.record_id, 2).len();
+            prop_assert!(versions > 1, "{record:?} was lost, and is the only one with its id");
         }
         Ok(())
     }
@@ -879,6 +967,48 @@ proptest! {
             world.run(script)?;
         }
         world.finish()?;
+    }
+
+    #[test]
+    fn nothing_is_lost_in_write_mode_by_id_but_another_version_of_an_id(
+        records in initial(30), payloads in payloads(), page_size in 1..15usize,
+        scripts in prop::collection::vec(script(), 1..5)
+    ) {
+        let mut world = World::new(&records, payloads, "write", page_size).by_id();
+        for script in &scripts {
+            world.run(script)?;
+        }
+        world.finish()?;
+        world.check_gap()?;
+    }
+
+    #[test]
+    fn nothing_is_lost_in_commit_mode_by_id_but_another_version_of_an_id(
+        records in initial(30), payloads in payloads(), max_pending in 1..20usize,
+        scripts in prop::collection::vec(script(), 1..5)
+    ) {
+        let mut world = World::new(&records, payloads, "commit", max_pending).by_id();
+        for script in &scripts {
+            world.run(script)?;
+        }
+        world.finish()?;
+        world.check_gap()?;
+    }
+
+    #[test]
+    fn a_run_without_failures_writes_every_record_once_by_id(
+        records in initial(30), payloads in payloads(), page_size in 1..15usize, script in calm_script()
+    ) {
+        // Before the first record is marked, a version that another consumer has marked may be taken for one that nobody has seen.
+        let mut script = script;
+        for call in &mut script.calls {
+            call.before.retain(|event| !matches!(event, Event::ForeignMark(_)));
+        }
+        let mut world = World::new(&records, payloads, "write", page_size).by_id();
+        world.run(&script)?;
+        world.finish()?;
+        prop_assert_eq!(world.duplicates(), 0);
+        prop_assert!(world.service.borrow().gap.0.is_empty());
     }
 
     #[test]

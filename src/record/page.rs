@@ -57,6 +57,8 @@ pub struct Record<'a> {
     pub payload: Option<&'a [u8]>,
     /// What tells it from other records.
     pub fingerprint: Fingerprint,
+    /// The whole record, as it was sent
+    pub text: &'a [u8],
     /// Whether `readStatus` says that it is read. It is a string, and a boolean may be met.
     pub is_read: bool,
 }
@@ -162,6 +164,7 @@ impl Page {
                 timestamp: self.string(&key.timestamp)?,
                 payload: key.payload.clone().map(|payload| &self.answer[payload]),
                 fingerprint: key.fingerprint,
+                text: &self.answer[entry.span.clone()],
                 is_read: self.is_read(entry),
             })
         })
@@ -251,6 +254,27 @@ impl Page {
         let mut entries = std::mem::take(&mut self.entries);
         entries.retain(|entry| self.is_read(entry));
         Page { entries, ..self }
+    }
+
+    /// The page with its `count` oldest records.
+    pub(super) fn oldest(mut self, count: usize) -> Page {
+        self.entries.truncate(count);
+        self
+    }
+
+    /// A page with `copies` of each of its records at the most, and with more records behind them.
+    ///
+    /// # Errors
+    /// When a text is not JSON.
+    pub fn select(self, copies: impl Fn(Fingerprint) -> usize, more: &[&[u8]]) -> Result<Page, InvalidBody> {
+        let mut taken = Fingerprints::default();
+        let selected = self.records().filter(|record| taken.add(record.fingerprint) <= copies(record.fingerprint));
+        let mut texts: Vec<_> = selected.map(|record| record.text).collect();
+        if more.is_empty() && texts.len() == self.len() {
+            return Ok(self);
+        }
+        texts.extend(more);
+        Page::parse([b"[", &texts.join(&b","[..])[..], b"]"].concat().into(), texts.len())
     }
 
     /// Whether an answer is this one, byte for byte, but for what it says of which records are read.

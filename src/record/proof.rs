@@ -96,6 +96,11 @@ impl Delivered {
         &self.page
     }
 
+    /// The records to mark.
+    pub fn into_records(self) -> Page {
+        self.page.oldest(self.count)
+    }
+
     /// Reads the answer to the mark. An answer that repeats the delivered page is not parsed again, whether or not it shows
     /// the records as read already.
     ///

@@ -55,35 +55,51 @@ impl Api {
         self.request(request, |answer| parse(answer, request))
     }
 
-    /// Sends a record-request. A refused token is renewed once, for a refused request was not applied.
+    /// Sends a record-request, and learns from its answer how far away the service is.
     fn request(
         &mut self,
         request: RecordRequest<'_>,
         parse: impl FnOnce(Answer) -> Result<Page, InvalidBody>,
     ) -> Result<Page> {
+        // A stop abandons a request that marks nothing. One that marks is waited for: its answer shows what was marked.
+        let stop = (!request.mark_as_read).then_some(&self.stop);
+        let (answer, token) = self.exchange(request, stop)?;
+        self.distance.learn(answer.timing);
+        parse(answer).map_err(|error| self.explain_body(error, &token))
+    }
+
+    /// Sends a record-request, and waits for the answer or a stop. A refused token is renewed once, for a refused request was not
+    /// applied. Returns the token, too.
+    pub(super) fn exchange(
+        &self,
+        request: RecordRequest<'_>,
+        stop: Option<&Shutdown>,
+    ) -> Result<(Answer, SecretString)> {
+        let send = |token: &SecretString| {
+            let call = self.http.json(request.name(), &self.url, &request, token)?;
+            match stop {
+                Some(stop) => call.send_until(stop),
+                None => Ok(call.send()?),
+            }
+        };
         let mut token = self.tokens.bearer(&self.http)?;
-        let mut answer = self.send(request, &token);
+        let mut answer = send(&token);
         if let Err(error) = &answer
             && error.downcast_ref().and_then(HttpError::status) == Some(401)
         {
-            self.tokens.forget();
+            self.tokens.forget(&token);
             token = self.tokens.bearer(&self.http)?;
-            answer = self.send(request, &token);
+            answer = send(&token);
         }
-        let answer = answer.map_err(|error| self.explain(request, error))?;
-        parse(answer).map_err(|error| match error {
-            InvalidBody::NotJson(..) => self.http.invalid_body(&error.to_string(), &token).into(),
-            other => other.into(),
-        })
+        Ok((answer.map_err(|error| self.explain(request, error))?, token))
     }
 
-    /// Sends a record-request. A stop abandons a request that marks nothing. One that marks is waited for: its answer shows what
-    /// was marked.
-    fn send(&mut self, request: RecordRequest<'_>, token: &SecretString) -> Result<Answer> {
-        let call = self.http.json(request.name(), &self.url, &request, token)?;
-        let answer = if request.mark_as_read { call.send()? } else { call.send_until(&self.stop)? };
-        self.distance.learn(answer.timing);
-        Ok(answer)
+    /// The error about an answer that is not a page. It may quote the answer, without the token.
+    pub(super) fn explain_body(&self, error: InvalidBody, token: &SecretString) -> anyhow::Error {
+        match error {
+            InvalidBody::NotJson(..) => self.http.invalid_body(&error.to_string(), token).into(),
+            other => other.into(),
+        }
     }
 
     /// Adds what to do about it.
@@ -95,7 +111,7 @@ impl Api {
     }
 }
 
-fn parse(answer: Answer, request: RecordRequest<'_>) -> Result<Page, InvalidBody> {
+pub(super) fn parse(answer: Answer, request: RecordRequest<'_>) -> Result<Page, InvalidBody> {
     Ok(Page::parse(answer.body, request.record_count)?.timed(answer.timing).arrived_at(answer.arrived))
 }
 

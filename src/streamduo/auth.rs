@@ -1,6 +1,7 @@
 //! Access tokens: fetched with the client's credentials (OAuth 2.0, RFC 6749 section 4.4), kept, and renewed before they
 //! expire.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -35,7 +36,7 @@ struct Token {
     until: Option<Instant>,
 }
 
-/// Hands out a token that is good for the next request.
+/// Hands out a token that is good for the next request, to several threads if need be. Clones share it.
 #[derive(Debug, Clone)]
 pub struct TokenSource {
     url: Url,
@@ -46,7 +47,7 @@ pub struct TokenSource {
     scope_is_from_settings: bool,
     policy: RetryPolicy,
     stop: Shutdown,
-    token: Option<Token>,
+    token: Arc<Mutex<Option<Token>>>,
 }
 
 impl TokenSource {
@@ -60,7 +61,7 @@ impl TokenSource {
             scope_is_from_settings: true,
             policy: RetryPolicy::new(config.max_retries),
             stop,
-            token: None,
+            token: Arc::default(),
         }
     }
 
@@ -69,30 +70,33 @@ impl TokenSource {
         TokenSource {
             scope: scope.to_owned(),
             scope_is_from_settings: scope == self.scope,
-            token: None,
+            token: Arc::default(),
             ..self.clone()
         }
     }
 
     /// The token to use now; a new one is fetched over `http` where there is none or it is about to end.
+    /// Other threads wait for it.
     ///
     /// # Errors
     /// When there is no token; the error names the setting to mend.
-    pub fn bearer(&mut self, http: &Http) -> Result<SecretString> {
-        if let Some(token) = &self.token
+    pub fn bearer(&self, http: &Http) -> Result<SecretString> {
+        let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = &*kept
             && token.until.is_none_or(|until| Instant::now() < until)
         {
             return Ok(token.bearer.clone());
         }
         let token = retrying(self.policy, "token", &self.stop, || self.fetch(http)).map_err(without_type)?;
         let bearer = token.bearer.clone();
-        self.token = Some(token);
+        *kept = Some(token);
         Ok(bearer)
     }
 
-    /// Forgets the token: the service does not accept it any more.
-    pub fn forget(&mut self) {
-        self.token = None;
+    /// Forgets a token that the service does not accept any more, unless there is a newer one.
+    pub fn forget(&self, refused: &SecretString) {
+        let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take_if(|token| token.bearer.expose_secret() == refused.expose_secret());
     }
 
     fn fetch(&self, http: &Http) -> Result<Token> {

@@ -5,6 +5,8 @@
 //! ```text
 //! Retrying -> Prefetch (acknowledge `write`) -> PageSize (Growth) -> Api -> Http, TokenSource
 //! ```
+//!
+//! With `markBy` `id`, it is `Retrying -> PageSize -> MarkById -> Api`.
 
 pub mod api;
 pub mod auth;
@@ -14,6 +16,7 @@ pub mod growth;
 pub mod http;
 pub mod http_error;
 pub mod limits;
+pub mod mark_by_id;
 pub mod page_size;
 pub mod payload;
 pub mod prefetch;
@@ -21,20 +24,24 @@ mod proxy;
 mod redact;
 pub mod request;
 pub mod retry;
+pub mod singles;
+pub mod versions;
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::config::{Acknowledge, Config};
+use crate::config::{Acknowledge, Config, MarkBy};
 use crate::record::{Delivered, Page, Peeked};
 use crate::shutdown::Shutdown;
 
 use growth::{Growth, NewSize};
 use limits::Limits;
+use mark_by_id::MarkById;
 use page_size::PageSize;
 use prefetch::Prefetch;
 use retry::{RetryPolicy, Retrying};
+use singles::ById;
 
 /// The page size that the service is known to serve: the vendor's tap always asked for it.
 const KNOWN_PAGE: usize = 100;
@@ -55,7 +62,7 @@ pub trait Queue {
     fn peek(&mut self, count: Count) -> Result<Peeked>;
 
     /// Marks as many of the oldest unread records as were delivered, or fewer, whichever they are at that moment. Never
-    /// repeated.
+    /// repeated. With `markBy` `id`: marks those that were delivered.
     ///
     /// # Errors
     /// When the service fails or refuses.
@@ -156,16 +163,34 @@ impl Tuning {
 }
 
 /// The queue that the settings ask for, over one that sends each request once.
-pub fn queue(config: &Config, tuning: Tuning, service: impl Overlap + 'static, stop: &Shutdown) -> Box<dyn Queue> {
-    let pages = |service| {
-        let limits = limits(config, tuning.page_bytes, PAGE_TRANSFER);
-        PageSize::new(service, tuning.first_page, Growth::new(tuning.first_page, limits, NewSize::HalvedAtOnce))
-    };
-    match config.acknowledge {
-        Acknowledge::Write => Box::new(Retrying::new(Prefetch::new(pages(service)), tuning.retries, stop)),
-        Acknowledge::Commit => windows(config, tuning, service, stop),
-        Acknowledge::Read | Acknowledge::Never => Box::new(Retrying::new(pages(service), tuning.retries, stop)),
+pub fn queue(
+    config: &Config,
+    tuning: Tuning,
+    service: impl Overlap + ById + 'static,
+    stop: &Shutdown,
+) -> Box<dyn Queue> {
+    if config.mark_by == MarkBy::Id {
+        let by_id = MarkById::new(service, tuning.retries, stop);
+        return match config.acknowledge {
+            Acknowledge::Commit => windows(config, tuning, by_id, stop),
+            _ => Box::new(Retrying::new(pages(config, tuning, by_id), tuning.retries, stop)),
+        };
     }
+    match config.acknowledge {
+        Acknowledge::Write => {
+            Box::new(Retrying::new(Prefetch::new(pages(config, tuning, service)), tuning.retries, stop))
+        }
+        Acknowledge::Commit => windows(config, tuning, service, stop),
+        Acknowledge::Read | Acknowledge::Never => {
+            Box::new(Retrying::new(pages(config, tuning, service), tuning.retries, stop))
+        }
+    }
+}
+
+/// A queue whose pages are sized by bytes and time.
+fn pages<Q>(config: &Config, tuning: Tuning, queue: Q) -> PageSize<Q> {
+    let limits = limits(config, tuning.page_bytes, PAGE_TRANSFER);
+    PageSize::new(queue, tuning.first_page, Growth::new(tuning.first_page, limits, NewSize::HalvedAtOnce))
 }
 
 /// A queue that shows growing windows of unread records, over one that sends each request once.

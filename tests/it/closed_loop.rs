@@ -402,6 +402,53 @@ fn a_lost_answer_to_a_mark_costs_no_record_and_no_duplicate() {
 }
 
 #[test]
+fn by_id_neither_a_lost_answer_nor_a_late_record_costs_anything() {
+    for (fault, lose_answer) in LOST_ANSWERS {
+        for applied in [true, false] {
+            let tap = Tap::with_records(300).set("markBy", "id").set("maxPending", 100).set("maxRetries", 5);
+            let tap = with_target(tap, &["--every", "1"]);
+            for nth in [1, 2, 150] {
+                let rule = Rule::on(Endpoint::Single).call(nth);
+                tap.sandbox.script(lose_answer(if applied { rule.applied() } else { rule }));
+            }
+            tap.sandbox.script(Rule::on(Endpoint::Single).call(20).before(tap.write_late(EARLY, "1")));
+            let run = tap.run();
+            let case = format!("{fault}, applied: {applied}\n{}", run.stderr);
+            assert_eq!((run.code, tap.unread()), (0, vec![]), "{case}");
+            let committed = committed(&tap);
+            let distinct: BTreeSet<_> = committed.iter().cloned().collect();
+            assert_eq!((committed.len(), distinct), (301, identities(&tap.records()).into_iter().collect()), "{case}");
+            let count = |endpoint| tap.sandbox.count(endpoint);
+            assert_eq!((count(Endpoint::Mark), count(Endpoint::Since)), (0, 0), "{case}");
+            assert!(!run.stderr.contains("slipped in"), "{case}");
+        }
+    }
+}
+
+#[test]
+fn by_id_a_late_record_stays_unread_when_the_target_crashes() {
+    let tap = Tap::with_records(300).set("markBy", "id").set("maxPending", 100);
+    let tap = with_target(tap, &["--every", "1", "--crash-at", "150"]);
+    tap.sandbox.script(Rule::on(Endpoint::Single).call(1).before(tap.write_late(EARLY, "1")));
+    let run = tap.run();
+    let first = identities(&tap.records()[1..101]);
+    assert_eq!((run.code, tap.read(), committed(&tap)), (3, first.clone(), first), "{}", run.stderr);
+}
+
+#[test]
+fn by_id_a_signal_between_two_requests_leaves_the_rest_to_be_marked_before_the_end() {
+    let tap = with_target(Tap::with_records(100).set("markBy", "id"), &["--every", "1"]);
+    tap.sandbox.script(Rule::on(Endpoint::Single).calls(1..=8).applied().hold());
+    let running = tap.start();
+    tap.sandbox.wait_held(Endpoint::Single, 8);
+    running.signal(Signal::TERM);
+    tap.sandbox.release();
+    let run = running.wait(&tap);
+    assert_eq!((run.code, tap.unread(), committed(&tap)), (143, vec![], identities(&tap.records())), "{}", run.stderr);
+    assert_eq!(tap.sandbox.count(Endpoint::Since), 0, "no look back: {}", run.stderr);
+}
+
+#[test]
 fn a_record_that_slips_in_before_a_mark_is_committed_as_well() {
     for answer_is_lost in [false, true] {
         let tap = Tap::with_records(5).set("maxRetries", 5);
@@ -575,9 +622,15 @@ fn a_target_that_fails_ends_a_run_that_follows() {
 
 #[test]
 fn a_kill_of_the_tap_costs_duplicates_of_a_window_and_no_record() {
-    let tap = Tap::with_records(1_000).set("maxPending", 200);
+    for (mark_by, marks, nth_mark) in [("position", Endpoint::Mark, 1), ("id", Endpoint::Single, 30)] {
+        kill_and_check(Tap::with_records(1_000).set("maxPending", 200).set("markBy", mark_by), marks, nth_mark);
+    }
+}
+
+/// Kills the tap again and again, also while it waits for the answer to the `nth_mark` request to `marks`.
+fn kill_and_check(tap: Tap, marks: Endpoint, nth_mark: usize) {
     let tap = with_target(tap, &["--every", "0"]);
-    for (endpoint, nth) in [(Endpoint::Peek, 1), (Endpoint::Peek, 2), (Endpoint::Mark, 1), (Endpoint::Mark, 1)] {
+    for (endpoint, nth) in [(Endpoint::Peek, 1), (Endpoint::Peek, 2), (marks, nth_mark), (marks, nth_mark)] {
         for applied in [true, false] {
             let call = tap.sandbox.count(endpoint) + nth;
             let rule = Rule::on(endpoint).call(call);
@@ -600,12 +653,18 @@ fn a_kill_of_the_tap_costs_duplicates_of_a_window_and_no_record() {
 /// A stream that is loaded in spite of targets that crash, kills of the tap, lost answers and late records.
 pub struct Chaos {
     pub tap: Tap,
+    by_id: bool,
     runs: usize,
 }
 
 impl Chaos {
     pub fn new(tap: Tap) -> Chaos {
-        Chaos { tap, runs: 0 }
+        Chaos { tap, by_id: false, runs: 0 }
+    }
+
+    /// With `markBy` `id`.
+    pub fn by_id(self) -> Chaos {
+        Chaos { tap: self.tap.set("markBy", "id"), by_id: true, ..self }
     }
 
     /// Runs the tap once, with faults. Nothing is marked that is not committed.
@@ -618,12 +677,15 @@ impl Chaos {
             options.extend(crash.map(str::to_owned));
         }
         let (_, lose_answer) = *random.choice(&LOST_ANSWERS).unwrap();
-        let rule = Rule::on(Endpoint::Mark).call(tap.sandbox.count(Endpoint::Mark) + random.usize(1..4));
+        let (marks, within) = if self.by_id { (Endpoint::Single, 400) } else { (Endpoint::Mark, 4) };
+        let rule = Rule::on(marks).call(tap.sandbox.count(marks) + random.usize(1..within));
         tap.sandbox.script(lose_answer(if random.bool() { rule.applied() } else { rule }));
-        // Before a peek: a record that slips in between peek and mark is lost with a target that crashes.
+        // By position, before a peek: a record that slips in between peek and mark is lost with a target that crashes.
         let (stream, late) = (tap.stream.clone(), format!("late-{}", self.runs));
-        let peek = tap.sandbox.count(Endpoint::Peek) + random.usize(1..6);
-        tap.sandbox.script(Rule::on(Endpoint::Peek).call(peek).before(move |service| {
+        let (endpoint, within) =
+            if self.by_id && random.bool() { (Endpoint::Single, 400) } else { (Endpoint::Peek, 6) };
+        let call = tap.sandbox.count(endpoint) + random.usize(1..within);
+        tap.sandbox.script(Rule::on(endpoint).call(call).before(move |service| {
             service.write_as(&stream, &late, EARLY, "1");
         }));
         let kill_at = (random.usize(..3) == 0).then(|| tap.sandbox.count(Endpoint::Peek) + random.usize(1..8));
@@ -668,10 +730,13 @@ impl Chaos {
 
 #[test]
 fn nothing_is_ever_marked_that_is_not_committed() {
-    let mut random = Rng::with_seed(1);
-    let mut chaos = Chaos::new(Tap::with_records(3_000).set("maxPending", 300).set("maxRetries", 5));
-    for _ in 0..12 {
-        chaos.run(&mut random);
+    for by_id in [false, true] {
+        let mut random = Rng::with_seed(1);
+        let chaos = Chaos::new(Tap::with_records(3_000).set("maxPending", 300).set("maxRetries", 5));
+        let mut chaos = if by_id { chaos.by_id() } else { chaos };
+        for _ in 0..12 {
+            chaos.run(&mut random);
+        }
+        chaos.finish();
     }
-    chaos.finish();
 }

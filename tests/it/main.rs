@@ -16,6 +16,7 @@ mod large;
 mod live;
 mod logs;
 mod look;
+mod mark_by_id;
 mod proxy;
 mod reading;
 mod refusals;

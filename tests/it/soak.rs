@@ -78,7 +78,8 @@ fn run_targets(random: &mut Rng, tally: &Tally) {
         .set("maxPending", random.usize(1..500))
         .set("maxRetries", random.usize(..4))
         .set("requestTimeoutSeconds", 2);
-    let mut chaos = Chaos::new(tap);
+    let chaos = Chaos::new(tap);
+    let mut chaos = if random.bool() { chaos.by_id() } else { chaos };
     for _ in 0..random.usize(1..8) {
         chaos.run(random);
         tally.runs.fetch_add(1, Ordering::Relaxed);
@@ -108,6 +109,8 @@ fn fault(rule: Rule, random: &mut Rng) -> Rule {
 struct Soak {
     tap: Tap,
     commit_mode: bool,
+    /// `markBy` is `id`.
+    by_id: bool,
     thin_link: bool,
     /// In `commit` and `never` mode the records that the target has committed, else those that the tap has written.
     delivered: Vec<Identity>,
@@ -123,13 +126,15 @@ impl Soak {
             .set("maxPending", random.usize(1..300))
             .set("maxRetries", random.usize(0..4))
             .set("requestTimeoutSeconds", 2);
+        let by_id = random.bool();
+        let tap = if by_id { tap.set("markBy", "id") } else { tap };
         let tap = if random.bool() { tap.with_token_from_another_host() } else { tap };
         tap.sandbox.fill_sized(&tap.stream, random.usize(1..400), random.usize(..3_000));
         let thin_link = random.bool();
         if thin_link {
             tap.sandbox.set_bandwidth(Some(random.u64(30_000..1_000_000)));
         }
-        Soak { tap, commit_mode, thin_link, delivered: Vec::new(), state: None }
+        Soak { tap, commit_mode, by_id, thin_link, delivered: Vec::new(), state: None }
     }
 
     /// A stream whose first page may take up to four times as long as the time-out, and whose single records never do. Now
@@ -151,7 +156,7 @@ impl Soak {
                 service.slip_in(&stream);
             }));
         }
-        Soak { tap, commit_mode, thin_link: true, delivered: Vec::new(), state: None }
+        Soak { tap, commit_mode, by_id: false, thin_link: true, delivered: Vec::new(), state: None }
     }
 
     /// A stream that is replayed, with records that share time stamps.
@@ -164,7 +169,7 @@ impl Soak {
         let stamps = if random.bool() { Stamps::Mixed } else { Stamps::Example };
         let samples = Samples { bytes: random.usize(..3_000), ties: random.usize(1..8), stamps };
         tap.sandbox.fill_with(&tap.stream, random.usize(1..400), samples);
-        Soak { tap, commit_mode: true, thin_link: false, delivered: Vec::new(), state: None }
+        Soak { tap, commit_mode: true, thin_link: false, by_id: false, delivered: Vec::new(), state: None }
     }
 
     /// Replays the stream several times with faults while records arrive, and then without faults to its end. Nothing is marked.
@@ -224,23 +229,25 @@ impl Soak {
         tally.duplicates.fetch_add(self.delivered.len() - distinct.len(), Ordering::Relaxed);
     }
 
-    /// Scripts a few faults for the next requests. New records arrive only before a peek: a record that slips in between
-    /// peek and mark may be lost with the mark's answer, because the service marks by position. None arrive where the link is
-    /// thin: the tap may peek ahead there, while it marks.
+    /// Scripts a few faults for the next requests. With `markBy` `position`, new records arrive only before a peek: a record that
+    /// slips in between peek and mark may be lost with the mark's answer. None arrive where the link is thin: the tap may peek
+    /// ahead there, while it marks. With `id` they arrive at any time.
     fn script(&self, random: &mut Rng, tally: &Tally) {
+        let marks = if self.by_id { Endpoint::Single } else { Endpoint::Mark };
         for _ in 0..random.usize(1..4) {
-            let endpoint = *random.choice(&[Endpoint::Peek, Endpoint::Mark, Endpoint::Mark, Endpoint::Token]).unwrap();
+            let endpoint = *random.choice(&[Endpoint::Peek, marks, marks, Endpoint::Token]).unwrap();
             let rule = Rule::on(endpoint).call(self.tap.sandbox.count(endpoint) + random.usize(1..4));
             let rule = if random.bool() { rule.applied() } else { rule };
             let caps = random.usize(..9) == 0;
             self.tap.sandbox.script(if caps { rule.cap(random.usize(1..50)) } else { fault(rule, random) });
             tally.faults.fetch_add(1, Ordering::Relaxed);
         }
-        if !self.thin_link && random.bool() {
+        if (self.by_id || !self.thin_link) && random.bool() {
             let stream = self.tap.stream.clone();
             let late = format!("late-{}", random.u64(..));
-            let call = self.tap.sandbox.count(Endpoint::Peek) + random.usize(1..4);
-            self.tap.sandbox.script(Rule::on(Endpoint::Peek).call(call).before(move |service| {
+            let endpoint = if self.by_id && random.bool() { Endpoint::Single } else { Endpoint::Peek };
+            let call = self.tap.sandbox.count(endpoint) + random.usize(1..4);
+            self.tap.sandbox.script(Rule::on(endpoint).call(call).before(move |service| {
                 service.write_as(&stream, &late, EARLY, "1");
             }));
         }

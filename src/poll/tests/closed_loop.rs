@@ -56,9 +56,15 @@ impl Targets {
 }
 
 /// The targets of one run of the tap that commit to this output.
-pub(super) fn process(output: &Shared<Output>, targets: &Targets, printed: &Shared<Vec<String>>) -> FakeProcess {
+pub(super) fn process(
+    output: &Shared<Output>,
+    is_killed: &Shared<bool>,
+    targets: &Targets,
+    printed: &Shared<Vec<String>>,
+) -> FakeProcess {
     FakeProcess(Rc::new(RefCell::new(Process {
         output: Rc::clone(output),
+        is_killed: Rc::clone(is_killed),
         printed: Rc::clone(printed),
         targets: targets.clone(),
         buffer: Vec::new(),
@@ -74,6 +80,8 @@ pub(super) fn process(output: &Shared<Output>, targets: &Targets, printed: &Shar
 /// The target that is running, and what it has done.
 struct Process {
     output: Shared<Output>,
+    /// Whether the tap is killed.
+    is_killed: Shared<bool>,
     /// Every STATE that a target has printed.
     printed: Shared<Vec<String>>,
     targets: Targets,
@@ -148,6 +156,9 @@ impl MessageWriter for FakeProcess {
     fn record(&mut self, json: &[u8], _time_extracted: &str) -> io::Result<()> {
         let process = &mut *self.0.borrow_mut();
         process.start();
+        if *process.is_killed.borrow() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         if process.targets.crashes_at == Some(process.records) && !process.is_dead {
             process.crash();
         }
@@ -230,10 +241,16 @@ impl Closed {
         Closed { world, printed: Rc::default() }
     }
 
+    /// With `markBy` `id`.
+    fn by_id(self) -> Closed {
+        Closed { world: self.world.by_id(), ..self }
+    }
+
     /// Runs the tap to its end and checks the promise.
     fn run(&mut self, script: &Script, targets: &Targets) -> Result<(), TestCaseError> {
         self.world.output.borrow_mut().pending.clear();
-        let process = process(&self.world.output, targets, &self.printed);
+        self.world.is_killed = Rc::default();
+        let process = process(&self.world.output, &self.world.is_killed, targets, &self.printed);
         let target: Box<dyn Target> = Box::new(process.clone());
         self.world.run_with(script, Box::new(process), State::default(), Some(target))
     }
@@ -303,6 +320,32 @@ proptest! {
             closed.run(script, targets)?;
         }
         closed.finish(&Script::of(Capacity::UNLIMITED), &Targets { at_state: vec![], at_end: GOOD, crashes_at: None })?;
+    }
+
+    #[test]
+    fn nothing_is_lost_by_id_but_another_version_of_an_id(
+        records in initial(30), payloads in payloads(), max_pending in 1..20usize, by_exit in any::<bool>(),
+        runs in prop::collection::vec((script(), targets(any_end())), 1..5)
+    ) {
+        let proof = if by_exit { TargetProof::Exit } else { TargetProof::State };
+        let mut closed = Closed::new(&records, payloads, max_pending, proof).by_id();
+        for (script, targets) in &runs {
+            closed.run(script, targets)?;
+        }
+        closed.finish(&Script::of(Capacity::UNLIMITED), &Targets { at_state: vec![], at_end: GOOD, crashes_at: None })?;
+        closed.world.check_gap()?;
+    }
+
+    #[test]
+    fn one_run_without_failures_commits_and_marks_every_record_once_by_id(
+        records in singles(60), payloads in payloads(), max_pending in 1..30usize, capacity in capacity(),
+        (proof, at_end) in good_end(), at_state in prop::collection::vec(at_state(), 0..20)
+    ) {
+        let mut closed = Closed::new(&records, payloads, max_pending, proof).by_id();
+        closed.run(&Script::of(capacity), &Targets { at_state, at_end, crashes_at: None })?;
+        closed.world.check_drained()?;
+        prop_assert_eq!((closed.world.duplicates(), *closed.world.failures.borrow()), (0, 0));
+        prop_assert!(closed.world.service.borrow().gap.0.is_empty());
     }
 
     #[test]

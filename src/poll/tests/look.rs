@@ -16,12 +16,17 @@ fn look(world: &World, script: &Script, max: usize) -> (Result<()>, Vec<Record>)
         goes_by_bookmark: false,
         failures: Rc::clone(&world.failures),
         peeked_at: 0,
-        is_killed: false,
+        is_killed: Rc::default(),
         requests: 0,
     };
     let commits = VecDeque::new();
-    let target =
-        FakeTarget { output: Rc::clone(&output), buffer: Vec::new(), breaks_after: script.stdout_breaks, commits };
+    let target = FakeTarget {
+        output: Rc::clone(&output),
+        is_killed: Rc::default(),
+        buffer: Vec::new(),
+        breaks_after: script.stdout_breaks,
+        commits,
+    };
     let (stream, state) = ("records".to_owned(), State::default());
     let endpoints = Endpoints { service, writer: Box::new(target), stream, state, target: None };
     let retries = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::new(world.config.max_retries) };

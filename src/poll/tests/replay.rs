@@ -125,6 +125,12 @@ impl Queue for TimedService {
     }
 }
 
+impl ById for TimedService {
+    fn singles(&mut self, _requests: &[Single<'_>]) -> Vec<Option<Result<Page>>> {
+        unreachable!("nothing is marked")
+    }
+}
+
 impl Overlap for TimedService {
     fn mark_and_peek(
         &mut self,
@@ -180,6 +186,7 @@ impl Replay {
         let state = self.output.borrow().state.as_deref().map(|value| State::parse(value).unwrap());
         let target = FakeTarget {
             output: Rc::clone(&self.output),
+            is_killed: Rc::default(),
             buffer: Vec::new(),
             breaks_after: weather.stdout_breaks,
             commits: weather.commits.iter().copied().collect(),
@@ -193,7 +200,7 @@ impl Replay {
     /// Runs the tap with a target that it runs, and a state file.
     fn run_target(&self, weather: &Weather, targets: &Targets, file: &Path) -> Result<bool, TestCaseError> {
         self.output.borrow_mut().pending.clear();
-        let process = process(&self.output, targets, &self.printed);
+        let process = process(&self.output, &Rc::default(), targets, &self.printed);
         let state = State::load(Some(file)).unwrap();
         let ended_well = self.run_with(weather, Box::new(process.clone()), state, Some(Box::new(process)));
         self.check(fs::read_to_string(file).ok().as_deref())?;
