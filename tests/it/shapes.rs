@@ -1,9 +1,9 @@
 //! Settings that change records and their schema: the SCHEMA message and the RECORD messages agree.
 
 use serde_json::{Value, json};
-use streamduo_sandbox::{Endpoint, Rule};
+use streamduo_sandbox::{Endpoint, Rule, Samples, Stamps};
 
-use crate::tap::{EXTRACTED, Run, SCHEMA, Tap};
+use crate::tap::{EXTRACTED, Run, SCHEMA, Tap, written_identity};
 
 /// The messages of a successful run.
 fn messages(run: &Run) -> Vec<Value> {
@@ -243,4 +243,31 @@ fn the_formats_change_a_catalogs_schema_too() {
     let properties = &messages(&tap.run_with("--catalog", catalog))[0]["schema"]["properties"];
     assert_eq!(properties["recordTimeStampISO"], json!({"type": "string", "format": "date-time"}));
     assert_eq!(properties["dataPayload"], json!({"type": ["null", "string"]}));
+}
+
+#[test]
+fn time_stamps_of_every_form_and_ties_are_read_by_position_and_by_id() {
+    for mark_by in ["position", "id"] {
+        for page_size in [1, 2, 7] {
+            let tap = Tap::with_records(0).set("pageSize", page_size).set("markBy", mark_by);
+            let samples = Samples { ties: 3, stamps: Stamps::Mixed, ..Samples::default() };
+            tap.sandbox.fill_with(&tap.stream, 36, samples);
+            tap.run().assert_all_delivered_when(&tap, &format!("{mark_by}, pages of {page_size}"));
+        }
+    }
+    let tap = Tap::with_records(0).set("timestampFormat", "rfc3339");
+    tap.sandbox.fill_with(&tap.stream, 12, Samples { stamps: Stamps::Mixed, ..Samples::default() });
+    let run = tap.run();
+    let written: Vec<_> = run.stdout.lines().filter_map(written_identity).map(|identity| identity.timestamp).collect();
+    assert_eq!((run.code, written.len()), (0, 12), "{}", run.stderr);
+    assert_eq!(
+        written[..4],
+        [
+            "2022-02-01T20:16:23.716848Z",
+            "2022-02-01T20:16:30Z",
+            "2022-02-01T20:16:37.744Z",
+            "2022-02-01T20:16:44.757948007Z"
+        ]
+    );
+    assert!(written.is_sorted());
 }
