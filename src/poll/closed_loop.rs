@@ -15,7 +15,7 @@ use super::load::Load;
 use super::lost_mark::LostMarks;
 use super::target::{Target, TargetFailed};
 use super::{Mode, Run};
-use crate::config::{Config, MarkBy};
+use crate::config::Config;
 use crate::record::{Page, Peeked};
 use crate::shutdown::Stopped;
 use crate::streamduo::{Count, Marked, Tuning};
@@ -25,7 +25,6 @@ pub struct ClosedLoop {
     /// `maxPending`
     max_pending: usize,
     max_remembered: usize,
-    mark_by: MarkBy,
     load: Load,
     lost_marks: LostMarks,
 }
@@ -36,7 +35,6 @@ impl ClosedLoop {
         ClosedLoop {
             max_pending: config.max_pending,
             max_remembered: 4 * config.max_pending.max(tuning.first_page),
-            mark_by: config.mark_by,
             load: Load::new(target, config.target_proof),
             lost_marks: LostMarks::default(),
         }
@@ -132,21 +130,14 @@ impl ClosedLoop {
             let Some(start) = page.start() else { return Ok(()) };
             let Some(delivered) = self.load.committed.delivered(page) else { return Ok(()) };
             let count = delivered.count();
-            match run.queue.mark(delivered) {
-                Ok(Marked::Answered(answer)) => {
+            match run.queue.mark(delivered)? {
+                Marked::Answered(answer) => {
                     self.note_marked(&answer, run)?;
                     self.lost_marks.move_to(start, count);
                 }
-                Ok(Marked::Unknown) => self.lost_marks.add(start, count),
+                Marked::Unknown => self.lost_marks.add(start, count),
                 // Nothing was applied: the next iteration peeks again, and marks what the service then accepts.
-                Ok(Marked::Refused) => {}
-                Err(error) => {
-                    // It may have been applied, and more is marked once the target has ended. A mark by id hits nothing else.
-                    if self.mark_by == MarkBy::Position {
-                        self.lost_marks.add(start, count);
-                    }
-                    return Err(error);
-                }
+                Marked::Refused => {}
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use super::growth::Halved;
 use super::http_error::{HttpError, may_have_been_applied};
 use super::{Count, Marked, Queue};
 use crate::record::{Delivered, Page, Peeked};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Shutdown, Stopped};
 
 /// The longest pause, before jitter.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -152,29 +152,40 @@ pub struct Retrying<Q> {
     policy: RetryPolicy,
     /// The marks in a row that failed.
     failed_marks: Retry,
+    /// Why the last mark is given up, although it may have been applied. The next request returns it.
+    failure: Option<Error>,
     stop: Shutdown,
 }
 
 impl<Q> Retrying<Q> {
     /// Repeats requests to this queue.
     pub fn new(queue: Q, policy: RetryPolicy, stop: &Shutdown) -> Retrying<Q> {
-        Retrying { queue, policy, failed_marks: Retry::new(policy), stop: stop.clone() }
+        Retrying { queue, policy, failed_marks: Retry::new(policy), failure: None, stop: stop.clone() }
+    }
+
+    /// Goes on, unless the last mark is given up.
+    fn check(&mut self) -> Result<()> {
+        self.failure.take().map_or(Ok(()), Err)
     }
 }
 
 impl<Q: Queue> Queue for Retrying<Q> {
     fn peek(&mut self, count: Count) -> Result<Peeked> {
+        self.check()?;
         retrying(self.policy, "peek", &self.stop, || self.queue.peek(count))
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
+        self.check()?;
         match self.queue.mark(delivered) {
             Ok(marked) => {
                 self.failed_marks.reset();
                 Ok(marked)
             }
             Err(error) if may_have_been_applied(&error) => {
-                self.failed_marks.count("mark", error, &self.stop)?;
+                // First the loop has to learn that the mark may have been applied. A stop ends the next request by itself.
+                let counted = self.failed_marks.count("mark", error, &self.stop);
+                self.failure = counted.err().filter(|error| !error.is::<Stopped>());
                 Ok(Marked::Unknown)
             }
             Err(error) => {
@@ -189,10 +200,12 @@ impl<Q: Queue> Queue for Retrying<Q> {
     }
 
     fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
+        self.check()?;
         retrying(self.policy, "read since", &self.stop, || self.queue.since(timestamp, count))
     }
 
     fn versions(&mut self, record_id: &str, count: usize) -> Result<Page> {
+        self.check()?;
         retrying(self.policy, "look up", &self.stop, || self.queue.versions(record_id, count))
     }
 }
