@@ -99,10 +99,11 @@ impl ClosedLoop {
 
     /// Forgets what the service does not show as unread any more: see [`Output::trim_ledger`](super::output::Output::trim_ledger).
     fn forget_marked(&mut self, page: &Page, run: &mut Run) {
-        run.out.trim_ledger(page, self.max_remembered);
-        if page.is_last() || self.load.committed.len() > self.max_remembered {
+        // Both together: what is committed is in the ledger.
+        if page.is_last() || run.out.ledger.unmarked() > self.max_remembered {
             self.load.committed.keep_shown(page);
         }
+        run.out.trim_ledger(page, self.max_remembered);
     }
 
     /// Peeks, and delivers what lost marks have hit.
