@@ -1,5 +1,5 @@
-//! Log lines on stderr as singer-python writes them (`INFO message`), or as the Singer SDK's structured JSON where its log
-//! configuration asks for that, so that Meltano keeps levels and metrics apart.
+//! Log lines on stderr: the time (RFC 3339, UTC), then level and message as singer-python writes them (`INFO message`). Where the
+//! Singer SDK's log configuration asks for that, its structured JSON instead, so that Meltano keeps levels and metrics apart.
 //!
 //! An event is one line, whatever its message holds: control characters are replaced by spaces.
 
@@ -7,6 +7,7 @@ use std::io::Write;
 use std::time::SystemTime;
 use std::{env, fs, process};
 
+use jiff::Timestamp;
 use log::{Level, LevelFilter, Record, warn};
 use serde_json::{Value, json};
 
@@ -86,7 +87,8 @@ fn level_name(record: &Record<'_>) -> &'static str {
 }
 
 fn line(record: &Record<'_>) -> String {
-    format!("{} {}", level_name(record), without_control_characters(&record.args().to_string()))
+    let (now, level) = (Timestamp::now(), level_name(record));
+    format!("{now:.0} {level} {}", without_control_characters(&record.args().to_string()))
 }
 
 /// The line as `singer_sdk.logging.StructuredFormatter` writes it.

@@ -1,5 +1,7 @@
 //! Log lines on stderr, in singer-python's format.
 
+use std::time::SystemTime;
+
 use streamduo_sandbox::{Endpoint, Rule};
 
 use crate::tap::Tap;
@@ -14,6 +16,22 @@ INFO METRIC: {"type":"timer","metric":"job_duration","value":#,"tags":{"job_type
 fn a_run_logs_what_it_read_and_its_metrics() {
     let tap = Tap::with_records(2);
     assert_eq!(tap.run().stderr, INFO_LINES);
+}
+
+#[test]
+fn every_line_begins_with_its_time() {
+    let tap = Tap::with_records(2);
+    let second = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let started = second();
+    let stderr = String::from_utf8(tap.command().output().unwrap().stderr).unwrap();
+    assert_eq!(stderr.lines().count(), 4, "{stderr}");
+    for line in stderr.lines() {
+        let (time, rest) = line.split_once(' ').unwrap();
+        let at: jiff::Timestamp = time.parse().unwrap();
+        assert!((started..=second()).contains(&at.as_second().unsigned_abs()), "{line}");
+        assert!(time.len() == "2026-11-23T20:16:23Z".len() && time.ends_with('Z'), "{line}");
+        assert!(rest.starts_with("INFO "), "{line}");
+    }
 }
 
 #[test]

@@ -183,9 +183,10 @@ impl Tap {
         Run { code: output.status.code().unwrap(), stdout, times, stderr: self.normalize(&output.stderr) }
     }
 
-    /// stderr with placeholders for what differs from run to run: address, ids, paths and durations.
+    /// stderr without the time of each line, and with placeholders for what else differs from run to run: address, ids, paths and
+    /// durations.
     pub fn normalize(&self, stderr: &[u8]) -> String {
-        let text = String::from_utf8(stderr.to_vec()).unwrap();
+        let text = without_line_times(str::from_utf8(stderr).unwrap());
         let (_, host) = self.sandbox.url().split_once("://").unwrap();
         let text = text
             .replace(host, "HOST")
@@ -388,4 +389,10 @@ pub fn written_identity(line: &str) -> Option<Identity> {
 /// The path of a file in the repository.
 pub fn repository_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// A log without the time at the beginning of each line.
+pub fn without_line_times(log: &str) -> String {
+    let time = Regex::new(r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ").unwrap();
+    time.replace_all(log, "").into_owned()
 }
