@@ -24,6 +24,8 @@ use crate::streamduo::{Count, Marked, Tuning};
 pub struct ClosedLoop {
     /// `maxPending`
     max_pending: usize,
+    /// `pageSize`, if that is less: how many records a target gets at a time that acknowledges at once.
+    page_size: usize,
     max_remembered: usize,
     load: Load,
     lost_marks: LostMarks,
@@ -34,6 +36,7 @@ impl ClosedLoop {
     pub fn new(config: &Config, tuning: Tuning, target: Box<dyn Target>) -> ClosedLoop {
         ClosedLoop {
             max_pending: config.max_pending,
+            page_size: config.page_size.min(config.max_pending),
             max_remembered: 4 * config.max_pending.max(tuning.first_page),
             load: Load::new(target, config.target_proof),
             lost_marks: LostMarks::default(),
@@ -92,7 +95,8 @@ impl ClosedLoop {
 
     /// Peeks at a window of unread records, and forgets what is not unread any more.
     fn peek_window(&mut self, run: &mut Run) -> Result<Peeked> {
-        let page = self.peek(Count::UpTo(self.max_pending), run)?;
+        let max = if self.load.acknowledges_at_once() { self.page_size } else { self.max_pending };
+        let page = self.peek(Count::UpTo(max), run)?;
         self.forget_marked(&page, run);
         Ok(page)
     }

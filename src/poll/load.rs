@@ -91,6 +91,11 @@ impl Load {
         matches!(self.phase, Phase::Taking | Phase::Committing)
     }
 
+    /// Whether targets have acknowledged each window within a moment so far.
+    pub fn acknowledges_at_once(&self) -> bool {
+        self.after_window.limit > Duration::ZERO
+    }
+
     /// Whether a target was given anything that is not committed.
     pub fn is_in_flight(&self) -> bool {
         !self.in_flight.is_empty() || self.has_failed
