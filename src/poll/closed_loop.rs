@@ -11,7 +11,7 @@
 use anyhow::Result;
 use log::warn;
 
-use super::load::Load;
+use super::load::{Load, final_error, log_failure};
 use super::lost_mark::LostMarks;
 use super::target::{Target, TargetFailed};
 use super::{Mode, Run};
@@ -177,12 +177,6 @@ impl ClosedLoop {
     }
 }
 
-fn log_failure(result: Result<()>) {
-    if let Err(failure) = result {
-        warn!("{failure:#}");
-    }
-}
-
 impl Mode for ClosedLoop {
     fn drain(&mut self, run: &mut Run) -> Result<()> {
         let Err(error) = self.load_all(run) else { return Ok(()) };
@@ -193,13 +187,7 @@ impl Mode for ClosedLoop {
         }
         let settled = self.settle(run);
         self.lost_marks.warn();
-        match settled {
-            Err(failure) if error.is::<Stopped>() && failure.is::<TargetFailed>() => Err(failure),
-            settled => {
-                log_failure(settled);
-                Err(error)
-            }
-        }
+        Err(final_error(error, settled))
     }
 
     fn finish(&mut self, _run: &mut Run) -> Result<()> {

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use log::info;
+use anyhow::{Error, Result};
+use log::{info, warn};
 
-use super::output::Output;
+use super::output::{Output, named};
 use super::target::{Event, Exit, Target, TargetFailed};
 use crate::config::TargetProof;
 use crate::metrics::records;
 use crate::record::{Abandoned, Committed, Fingerprint, GoodExit, InFlight};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Shutdown, Stopped};
 
 /// How often the log says what the tap waits for.
 pub(super) const REMINDER: Duration = Duration::from_secs(10);
@@ -22,9 +22,6 @@ const AFTER_WINDOW: Duration = Duration::from_millis(50);
 /// How long a full window waits at first for an acknowledgement, before the tap ends the target's input.
 const WHEN_FULL: Duration = Duration::from_secs(1);
 const MAX_WHEN_FULL: Duration = Duration::from_secs(60);
-
-/// How many ids of records an error names.
-const MAX_NAMED: usize = 10;
 
 /// What is known of the target.
 #[derive(Debug)]
@@ -123,7 +120,7 @@ impl Load {
     /// Waits until the target does something. Returns whether it has acknowledged anything.
     ///
     /// # Errors
-    /// [`Stopped`](crate::shutdown::Stopped) when a stop is asked for.
+    /// [`Stopped`] when a stop is asked for.
     pub fn wait(&mut self, stop: &Shutdown) -> Result<bool> {
         let started = Instant::now();
         loop {
@@ -151,7 +148,7 @@ impl Load {
     /// Waits a moment after a window, for a target that acknowledges at once.
     ///
     /// # Errors
-    /// [`Stopped`](crate::shutdown::Stopped) when a stop is asked for.
+    /// [`Stopped`] when a stop is asked for.
     pub fn wait_a_moment(&mut self, stop: &Shutdown) -> Result<()> {
         self.wait_patiently(|load| &mut load.after_window, stop).map(drop)
     }
@@ -159,7 +156,7 @@ impl Load {
     /// Waits for a target that gets no more, because the window is full. Returns whether it has acknowledged anything by itself.
     ///
     /// # Errors
-    /// [`Stopped`](crate::shutdown::Stopped) when a stop is asked for.
+    /// [`Stopped`] when a stop is asked for.
     pub fn wait_for_acknowledgement(&mut self, stop: &Shutdown) -> Result<bool> {
         self.wait_patiently(|load| &mut load.when_full, stop)
     }
@@ -204,7 +201,7 @@ impl Load {
     /// Ends the target's input, if one is running, and waits for its end.
     ///
     /// # Errors
-    /// [`TargetFailed`] when it has not committed everything, or not ended well. [`Stopped`](crate::shutdown::Stopped) when a stop is
+    /// [`TargetFailed`] when it has not committed everything, or not ended well. [`Stopped`] when a stop is
     /// asked for: the target is still running then.
     pub fn close_and_wait(&mut self, out: &mut Output, stop: &Shutdown) -> Result<()> {
         out.close();
@@ -246,6 +243,25 @@ impl Load {
     }
 }
 
+/// The error that a run ends with which `error` has ended, once the target has committed what it had. A target that fails after a stop
+/// is told instead of the stop; any other failure is only logged.
+pub fn final_error(error: Error, settled: Result<()>) -> Error {
+    match settled {
+        Err(failure) if error.is::<Stopped>() && failure.is::<TargetFailed>() => failure,
+        settled => {
+            log_failure(settled);
+            error
+        }
+    }
+}
+
+/// Logs a failure that is not the one that the run ends with.
+pub fn log_failure(result: Result<()>) {
+    if let Err(failure) = result {
+        warn!("{failure:#}");
+    }
+}
+
 /// What to add to an error about the records that a target has not committed.
 fn what_is_left(left: &Abandoned) -> String {
     let mut text = String::new();
@@ -256,10 +272,9 @@ fn what_is_left(left: &Abandoned) -> String {
     if !left.marked.is_empty() {
         let ids = &left.marked;
         let (records, are) = (records(ids.len()), if ids.len() == 1 { "is" } else { "are" });
-        let (named, more) =
-            (ids[..ids.len().min(MAX_NAMED)].join(", "), if ids.len() > MAX_NAMED { ", …" } else { "" });
+        let named = named(ids);
         text += &format!(
-            "; {records} that slipped in before a mark {are} marked as read and not committed: recordId {named}{more}"
+            "; {records} that slipped in before a mark {are} marked as read and not committed: recordId {named}"
         );
     }
     text

@@ -4,15 +4,13 @@
 use std::collections::VecDeque;
 
 use anyhow::Result;
-use log::warn;
 
 use super::by_time::ByTime;
-use super::load::Load;
-use super::target::{Target, TargetFailed};
+use super::load::{Load, final_error};
+use super::target::Target;
 use super::{Mode, Run};
 use crate::config::Config;
 use crate::record::{Committed, Fingerprint};
-use crate::shutdown::Stopped;
 
 /// What the target was given between two STATEs.
 #[derive(Debug)]
@@ -110,12 +108,7 @@ impl Mode for NeverTarget {
         let Err(error) = self.load_all(run) else { return Ok(()) };
         // Whatever has ended the run: the target commits what it has, and that is kept.
         run.stop.defer();
-        match self.settle(run) {
-            Err(failure) if error.is::<Stopped>() && failure.is::<TargetFailed>() => return Err(failure),
-            Err(failure) => warn!("{failure:#}"),
-            Ok(()) => {}
-        }
-        Err(error)
+        Err(final_error(error, self.settle(run)))
     }
 
     fn finish(&mut self, _run: &mut Run) -> Result<()> {

@@ -191,9 +191,15 @@ impl Output {
             return self.failure(error);
         }
         let (are, records) = (if count == 1 { "is" } else { "are" }, records(count));
-        let (named, more) = (ids[..count.min(MAX_NAMED)].join(", "), if count > MAX_NAMED { ", …" } else { "" });
-        anyhow!("{records} {are} marked as read and could not be written to stdout ({error}): recordId {named}{more}")
+        let named = named(ids);
+        anyhow!("{records} {are} marked as read and could not be written to stdout ({error}): recordId {named}")
     }
+}
+
+/// The first ids of records, for an error.
+pub fn named(ids: &[impl AsRef<str>]) -> String {
+    let first: Vec<_> = ids.iter().take(MAX_NAMED).map(AsRef::as_ref).collect();
+    first.join(", ") + if ids.len() > MAX_NAMED { ", …" } else { "" }
 }
 
 /// The error of a target that cannot be started, or of a stdout that cannot be written.
