@@ -14,6 +14,7 @@ use crate::config::{Acknowledge, Config, Invalid, PayloadFormat, PayloadSchema};
 use crate::poll::target::{self, TargetCommand};
 use crate::poll::{Endpoints, Look};
 use crate::shutdown::{Shutdown, Stopped};
+use crate::singer::dead_letters::DeadLetters;
 use crate::singer::state::State;
 use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
 use crate::streamduo::api::Api;
@@ -58,6 +59,8 @@ fn discover(args: &Args) -> Result<()> {
 /// Says whether the stream can be read with these settings.
 fn test(args: &Args) -> Result<()> {
     let config = Config::load_for_test(&args.config)?;
+    // To see whether it can be opened.
+    DeadLetters::open(&config)?;
     info!("{}", in_use(&config));
     let stop = Shutdown::install()?;
     let mut queue = streamduo::queue(&config, Tuning::new(&config), connect(&config, &stop)?, &stop);
@@ -94,14 +97,15 @@ fn sync(args: &Args) -> Result<()> {
         .into());
     }
     let state = State::load(args.state.as_deref())?;
+    let dead_letters = DeadLetters::open(&config)?;
     let stop = Shutdown::install()?;
     let mut api = connect(&config, &stop)?;
     let Some(stream) = selected_stream(args, &config, &mut api)? else {
         return stdout::print(&state_message(&state.unchanged()?)?);
     };
     let name = stream.name.clone();
-    let endpoints =
-        Endpoints { service: api, writer: Box::new(Writer::new(out, stream)?), stream: name, state, target: None };
+    let writer = dead_letters.behind(Box::new(Writer::new(out, stream)?));
+    let endpoints = Endpoints { service: api, writer, stream: name, state, target: None };
     poll(args, &config, Tuning::new(&config), endpoints, stop)
 }
 
@@ -111,7 +115,7 @@ fn look(args: &Args, config: &Config, what: Look, out: File) -> Result<()> {
     let mut api = connect(config, &stop)?;
     let Some(stream) = selected_stream(args, config, &mut api)? else { return Ok(()) };
     let name = stream.name.clone();
-    let writer = Box::new(Writer::new(out, stream)?);
+    let writer = DeadLetters::left_out(config).behind(Box::new(Writer::new(out, stream)?));
     let endpoints = Endpoints { service: api, writer, stream: name, state: State::default(), target: None };
     log_start(config);
     poll::look(what, config, Tuning::new(config), endpoints, pause(args, config), stop)
@@ -122,13 +126,14 @@ fn load(args: &Args) -> Result<()> {
     let config = Config::load_for_target(&args.config)?;
     let state = state_for_target(args, &config)?;
     let command = TargetCommand::find(&args.target)?;
+    let dead_letters = DeadLetters::open(&config)?;
     let stop = Shutdown::install()?;
     let mut api = connect(&config, &stop)?;
     let Some(stream) = selected_stream(args, &config, &mut api)? else { return Ok(()) };
     let name = stream.name.clone();
     let (writer, target) = target::connect(command, stream);
-    let endpoints =
-        Endpoints { service: api, writer: Box::new(writer), stream: name, state, target: Some(Box::new(target)) };
+    let writer = dead_letters.behind(Box::new(writer));
+    let endpoints = Endpoints { service: api, writer, stream: name, state, target: Some(Box::new(target)) };
     poll(args, &config, Tuning::for_target(&config), endpoints, stop)
 }
 

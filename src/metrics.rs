@@ -55,6 +55,7 @@ pub struct RunMetrics {
     /// Records written since the last METRIC line.
     unreported: usize,
     written: usize,
+    put_aside: usize,
     marked: usize,
 }
 
@@ -62,7 +63,15 @@ impl RunMetrics {
     /// Starts to count for the Singer stream of this name.
     pub fn start(stream: &str) -> RunMetrics {
         let now = Instant::now();
-        RunMetrics { stream: stream.to_owned(), started: now, reported: now, unreported: 0, written: 0, marked: 0 }
+        RunMetrics {
+            stream: stream.to_owned(),
+            started: now,
+            reported: now,
+            unreported: 0,
+            written: 0,
+            put_aside: 0,
+            marked: 0,
+        }
     }
 
     /// Counts records written to stdout.
@@ -79,6 +88,16 @@ impl RunMetrics {
         self.written
     }
 
+    /// Counts records that were put aside in the file that `deadLetterFile` names.
+    pub fn count_put_aside(&mut self, count: usize) {
+        self.put_aside += count;
+    }
+
+    /// How many records this run has put aside.
+    pub fn put_aside(&self) -> usize {
+        self.put_aside
+    }
+
     /// Counts records that the service has marked as read.
     pub fn count_marked(&mut self, count: usize) {
         self.marked += count;
@@ -92,7 +111,8 @@ impl RunMetrics {
 
     fn counts(&self) -> String {
         let (written, marked, elapsed) = (records(self.written), self.marked, self.started.elapsed().as_secs_f64());
-        format!("{}: {written} written, {marked} marked as read in {elapsed:.1} s", self.stream)
+        let put_aside = if self.put_aside > 0 { format!(", {} put aside", self.put_aside) } else { String::new() };
+        format!("{}: {written} written{put_aside}, {marked} marked as read in {elapsed:.1} s", self.stream)
     }
 
     fn log_record_count(&mut self) {
@@ -104,7 +124,7 @@ impl RunMetrics {
     /// Logs the summary of a run that has ended, with a remark on records that are written. Says nothing of a run that has failed
     /// before it came to anything.
     pub fn finish(mut self, succeeded: bool, remark: &str) {
-        if !succeeded && self.written == 0 && self.marked == 0 {
+        if !succeeded && self.written + self.put_aside + self.marked == 0 {
             return;
         }
         info!("{}{}", self.counts(), if self.written > 0 { remark } else { "" });

@@ -8,7 +8,7 @@ pub mod source;
 pub mod timestamp;
 pub mod url;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::url::Url;
@@ -119,6 +119,8 @@ pub struct Config {
     pub max_pending: usize,
     /// `targetProof`: what proves that a target that the tap runs has committed what it was given.
     pub target_proof: TargetProof,
+    /// `deadLetterFile`: where records go that no target could load; without it they end the run.
+    pub dead_letter_file: Option<PathBuf>,
     /// `pollIntervalSeconds`: with `--follow`, the pause once the stream is drained.
     #[serde(rename = "pollIntervalSeconds", deserialize_with = "seconds")]
     pub poll_interval: Duration,

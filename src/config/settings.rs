@@ -47,18 +47,24 @@ pub struct Setting {
     pub name: &'static str,
     /// What it holds.
     pub kind: Kind,
-    /// The value if none is given. A setting without a default is required.
+    /// Whether it has to be given.
+    pub is_required: bool,
+    /// The value if none is given, if there is one.
     pub default: Option<&'static str>,
     /// What it means, in Markdown, without its bounds and words.
     help: &'static str,
 }
 
 const fn required(name: &'static str, kind: Kind, help: &'static str) -> Setting {
-    Setting { name, kind, default: None, help }
+    Setting { name, kind, is_required: true, default: None, help }
 }
 
 const fn optional(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, kind, default: Some(default), help }
+    Setting { name, kind, is_required: false, default: Some(default), help }
+}
+
+const fn without_default(name: &'static str, kind: Kind, help: &'static str) -> Setting {
+    Setting { name, kind, is_required: false, default: None, help }
 }
 
 const fn integer(min: u64, max: u64) -> Kind {
@@ -75,7 +81,7 @@ fn words<T: ValueEnum>() -> Vec<(String, String)> {
 const RECORDS: Kind = integer(1, MAX_RECORDS as u64);
 
 /// Every setting, in the order in which they are explained.
-pub static SETTINGS: [Setting; 22] = [
+pub static SETTINGS: [Setting; 23] = [
     required("streamId", Kind::Id, "the stream to read"),
     required("clientId", Kind::Text, "the machine client's id"),
     required("clientSecret", Kind::Secret, "the machine client's secret"),
@@ -104,6 +110,11 @@ pub static SETTINGS: [Setting; 22] = [
         Kind::Choice(words::<TargetProof>),
         "state",
         "with a target that the tap runs: what proves that it has committed its records",
+    ),
+    without_default(
+        "deadLetterFile",
+        Kind::Text,
+        "a file that takes the records that no target could load; without it such a record ends the run",
     ),
     optional("pollIntervalSeconds", integer(0, 86_400), "10", "with `--follow`: the pause once the stream is drained"),
     optional(
@@ -187,14 +198,15 @@ impl Setting {
         }
     }
 
-    /// The value among those that the user has set, or the default.
+    /// The value among those that the user has set, or the default; null if there is neither.
     ///
     /// # Errors
     /// What is wrong with it, to follow the setting's name.
     pub fn value_in(&self, given: &Map<String, Value>) -> Result<Value, String> {
         match given.get(self.name) {
             Some(value) => self.check(value).map(|()| value.clone()),
-            None => self.default().ok_or_else(|| self.missing(given)),
+            None if self.is_required => Err(self.missing(given)),
+            None => Ok(self.default().unwrap_or_default()),
         }
     }
 
@@ -237,7 +249,7 @@ impl Setting {
     fn schema(&self) -> Value {
         let kind = if matches!(self.kind, Kind::Integer { .. }) { "integer" } else { "string" };
         let mut schema = Map::new();
-        let types = if self.default.is_none() { json!([kind]) } else { json!([kind, "null"]) };
+        let types = if self.is_required { json!([kind]) } else { json!([kind, "null"]) };
         schema.insert("type".to_owned(), types);
         schema.insert("description".to_owned(), json!(self.meaning()));
         match self.kind {
@@ -267,8 +279,7 @@ impl Setting {
 /// The JSON schema of a configuration.
 pub fn schema() -> Value {
     let properties: Map<_, _> = SETTINGS.iter().map(|setting| (setting.name.to_owned(), setting.schema())).collect();
-    let required: Vec<_> =
-        SETTINGS.iter().filter(|setting| setting.default.is_none()).map(|setting| setting.name).collect();
+    let required: Vec<_> = SETTINGS.iter().filter(|setting| setting.is_required).map(|setting| setting.name).collect();
     json!({"type": "object", "properties": properties, "required": required})
 }
 
@@ -276,7 +287,7 @@ pub fn schema() -> Value {
 pub fn table() -> String {
     let row = |setting: &Setting| {
         let default = setting.default.map_or_else(
-            || "required".to_owned(),
+            || if setting.is_required { "required" } else { "none" }.to_owned(),
             |default| format!("`{}`", default.replace(env!("CARGO_PKG_VERSION"), "VERSION")),
         );
         format!("| `{}` | {default} | {} |\n", setting.name, setting.meaning())

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::config::settings::MAX_RECORDS;
 use crate::config::timestamp::{earlier, instant};
 use crate::metrics::records;
-use crate::record::{Fingerprint, Page};
+use crate::record::{Fingerprint, Fingerprints, Page};
 use crate::streamduo::Count;
 
 /// Why a service cannot be read by time, and what to do.
@@ -32,6 +32,8 @@ pub struct ByTime {
     overlap: Duration,
     /// `startTimestamp`
     start: String,
+    /// Whether `deadLetterFile` takes records without a time stamp: see [`Page::timestamps_after`].
+    puts_aside: bool,
     /// Everything up to this time stamp is written.
     bookmark: Option<String>,
     /// The next page begins after this time stamp.
@@ -68,6 +70,7 @@ impl ByTime {
             page_size: config.page_size,
             overlap: config.replay_overlap,
             start: config.start_timestamp.clone(),
+            puts_aside: config.dead_letter_file.is_some(),
             bookmark: bookmark.map(str::to_owned),
             after: config.start_timestamp.clone(),
             crowd: Crowd::default(),
@@ -104,10 +107,12 @@ impl ByTime {
         let Stretch { page, instants, is_complete, is_last } = self.read_next(run)?;
         let new = page.undelivered_fingerprints(|record| self.recent.copies(record));
         run.out.write(&page, |record| self.recent.copies(record))?;
-        if let Some(last) = page.timestamps().last().filter(|_| is_complete) {
-            self.after = last.clone().into_owned();
-            let is_later = self.bookmark.as_ref().is_none_or(|bookmark| instant(bookmark) < instant(&last));
-            self.bookmark = if is_later { Some(last.into_owned()) } else { self.bookmark.take() };
+        if let Some(last) = page.timestamps_after(&self.after).pop().filter(|_| is_complete) {
+            let last = last.into_owned();
+            if self.bookmark.as_ref().is_none_or(|bookmark| instant(bookmark) < instant(&last)) {
+                self.bookmark = Some(last.clone());
+            }
+            self.after = last;
         }
         let bookmark = self.bookmark.as_deref().and_then(|bookmark| instant(bookmark).ok());
         let shown_again = bookmark.and_then(|bookmark| bookmark.checked_sub(self.overlap).ok());
@@ -120,20 +125,20 @@ impl ByTime {
         loop {
             run.stop.check()?;
             let mut page = run.queue.since(&self.after, self.crowd.count(self.page_size, MAX_RECORDS))?;
-            let mut instants = self.instants(&page)?;
-            let Some(next) = Next::after(&page).filter(|_| !page.is_last()) else {
+            let mut instants = self.instants(&mut page)?;
+            let Some(next) = Next::after(&page, &self.after).filter(|_| !page.is_last()) else {
                 self.crowd = Crowd::default();
                 return Ok(Stretch { page, instants, is_complete: true, is_last: true });
             };
             if !next.is_one_stamp {
-                self.check_order(instants[0], run)?;
+                self.check_order(&page, instants[0], run)?;
                 page.keep_first(next.behind);
                 instants.truncate(next.behind);
                 self.crowd = Crowd::default();
                 return Ok(Stretch { page, instants, is_complete: true, is_last: false });
             }
             // The service may have held back more of them, and nothing comes after them that would tell.
-            if page.is_short() && run.queue.since(&next.timestamp, Count::AtOnce(1))?.is_empty() {
+            if page.is_short() && !shows_more(&page, &next.timestamp, run)? {
                 return Ok(Stretch { page, instants, is_complete: false, is_last: true });
             }
             if !self.crowd.grow(next.behind) {
@@ -147,19 +152,26 @@ impl ByTime {
     }
 
     /// The instants of a page's records, in order.
-    fn instants(&self, page: &Page) -> Result<Vec<Timestamp>> {
-        if let Some(error) = page.missing_identity() {
+    fn instants(&self, page: &mut Page) -> Result<Vec<Timestamp>> {
+        if self.puts_aside {
+            page.forget_timestamps(|timestamp| instant(timestamp).is_ok());
+        } else if let Some(error) = page.missing_identity() {
             return Err(error.into());
         }
         let read = |text: &str| {
-            instant(text).map_err(|problem| anyhow!("cannot read by time after recordTimeStampISO {text:?}: {problem}"))
+            instant(text).map_err(|problem| {
+                anyhow!(
+                    "cannot read by time after recordTimeStampISO {text:?}: {problem}; set `deadLetterFile` to put such records \
+                     aside and go on"
+                )
+            })
         };
-        let instants = page.timestamps().map(|timestamp| read(&timestamp)).collect::<Result<Vec<_>>>()?;
+        let (after, timestamps) = (&self.after, page.timestamps_after(&self.after));
+        let instants = timestamps.iter().map(|timestamp| read(timestamp)).collect::<Result<Vec<_>>>()?;
         if !instants.is_sorted() {
             bail!(NOT_OLDEST_FIRST);
         }
-        let (after, first) = (&self.after, page.timestamps().next());
-        if let Some(first) = first.filter(|first| instant(first) < instant(after)) {
+        if let Some(first) = timestamps.first().filter(|first| instant(first) < instant(after)) {
             bail!(
                 "asked for records after {after}, the service shows one at {first}: give `startTimestamp` with the offset that \
                  the stream's own time stamps have"
@@ -169,15 +181,29 @@ impl ByTime {
     }
 
     /// Checks once that the service shows the oldest records after a time stamp, and not the newest: a request for a single record
-    /// has to show no later one than the page begins with.
-    fn check_order(&mut self, first: Timestamp, run: &mut Run) -> Result<()> {
-        if !self.is_oldest_first {
-            let oldest = run.queue.since(&self.after, Count::AtOnce(1))?;
-            if self.instants(&oldest)?.first().is_none_or(|oldest| *oldest > first) {
-                bail!(NOT_OLDEST_FIRST);
-            }
-            self.is_oldest_first = true;
+    /// has to show the one that the page begins with, or one that is no later.
+    fn check_order(&mut self, page: &Page, first: Timestamp, run: &mut Run) -> Result<()> {
+        if self.is_oldest_first {
+            return Ok(());
         }
+        let mut oldest = run.queue.since(&self.after, Count::AtOnce(1))?;
+        let instants = self.instants(&mut oldest)?;
+        let is_first = oldest.fingerprints().next() == page.fingerprints().next();
+        let has_stamp = oldest.records().any(|record| record.timestamp.is_some());
+        if !is_first && (!has_stamp || instants[0] > first) {
+            bail!(NOT_OLDEST_FIRST);
+        }
+        self.is_oldest_first = true;
         Ok(())
     }
+}
+
+/// Whether the service shows records after a time stamp that a page up to it does not show. A record without a time stamp at the end of
+/// the page may be shown again.
+fn shows_more(page: &Page, timestamp: &str, run: &mut Run) -> Result<bool> {
+    let records: Vec<_> = page.records().collect();
+    let unplaced = records.iter().rev().take_while(|record| record.timestamp.is_none()).count();
+    let more = run.queue.since(timestamp, Count::AtOnce(1 + unplaced))?;
+    let known: Fingerprints = page.fingerprints().collect();
+    Ok(more.fingerprints().any(|record| known.count(record) == 0))
 }

@@ -7,7 +7,8 @@
 //! - a record that slipped in before that first record, or at its time stamp,
 //! - a record at a time stamp that more records share than the service shows at once,
 //! - a record that is equal in everything to that first record,
-//! - a record that the mark hits after the run has ended.
+//! - a record that the mark hits after the run has ended,
+//! - any record, if none of the page has a time stamp.
 
 use std::iter::repeat_n;
 
@@ -75,8 +76,8 @@ impl LostMarks {
     /// Warns of what may be lost when a run ends before it could look back.
     pub fn warn(&self) {
         if let Some(lost) = &self.0 {
-            let since = &lost.start.timestamp;
-            warn!("the answer to a mark was lost: a record after {since} that slipped in just then may be lost too");
+            let since = lost.start.timestamp.as_ref().map_or_else(String::new, |since| format!(" after {since}"));
+            warn!("the answer to a mark was lost: a record{since} that slipped in just then may be lost too");
         }
     }
 }
@@ -110,24 +111,33 @@ pub fn deliver_read_since(
     count: usize,
     committed: Option<&Committed>,
 ) -> Result<Found> {
+    let Some(mut after) = start.timestamp.clone() else {
+        warn!(
+            "the answer to a mark was lost, and no record shows a time stamp: one that slipped in just then may be lost"
+        );
+        return Ok(Found::default());
+    };
     let mut written = Vec::new();
-    let (mut after, mut left, mut found) = (start.timestamp.clone(), count, Fingerprints::default());
+    let (mut left, mut found) = (count, Fingerprints::default());
     let (mut crowd, mut incomplete) = (Crowd::default(), Vec::new());
     loop {
         let page = run
             .queue
             .since(&after, crowd.count(left, left))
             .context("the answer to a mark was lost, and a record that slipped in just then may be lost too")?;
-        let (is_last, next) = (page.is_last(), Next::after(&page));
+        let (is_last, next) = (page.is_last(), Next::after(&page, &after));
         let page = page.already_read();
         written.extend(run.out.deliver_read(&page, committed, &found)?);
         found.fill_up_to(page.fingerprints().collect());
-        let Some(next) = next.filter(|next| !is_last && next.behind < left && next.timestamp != after) else { break };
+        let Some(next) = next.filter(|next| !is_last && next.behind < left) else { break };
         if next.is_one_stamp {
             if crowd.grow(next.behind) {
                 continue;
             }
             incomplete.push(next.timestamp.clone());
+        }
+        if next.timestamp == after {
+            break;
         }
         (after, left, crowd) = (next.timestamp, left - next.behind, Crowd::default());
     }

@@ -12,6 +12,7 @@ use crate::record::{
     Bookmark, Checkpoint, Committed, Delivered, Fingerprint, Fingerprints, Ledger, MessageWriter, Page, Peeked,
 };
 use crate::shutdown::Shutdown;
+use crate::singer::dead_letters::CannotPutAside;
 use crate::singer::state::StreamState;
 use crate::singer::stdout;
 
@@ -114,7 +115,7 @@ impl Output {
 
     /// Whether this run has written anything, be it a part of a page.
     pub fn has_written(&self) -> bool {
-        self.is_cut || self.metrics.written() > 0
+        self.is_cut || self.metrics.written() + self.metrics.put_aside() > 0
     }
 
     /// Whether it has written anything that is not known to be marked.
@@ -122,9 +123,12 @@ impl Output {
         self.is_cut || self.ledger.unmarked() > 0
     }
 
-    fn count(&mut self, written: usize) {
-        self.metrics.count_written(written);
-        self.state_is_written &= written == 0;
+    /// Counts records that the writer has taken.
+    fn count(&mut self, taken: usize) {
+        let put_aside = self.writer.put_aside() - self.metrics.put_aside();
+        self.metrics.count_put_aside(put_aside);
+        self.metrics.count_written(taken - put_aside);
+        self.state_is_written &= taken == 0;
     }
 
     /// Sets what the next STATE covers.
@@ -202,12 +206,12 @@ pub fn named(ids: &[impl AsRef<str>]) -> String {
     first.join(", ") + if ids.len() > MAX_NAMED { ", …" } else { "" }
 }
 
-/// The error of a target that cannot be started, or of a stdout that cannot be written.
+/// The error of a target that cannot be started, or of a stdout or a file that cannot be written.
 fn explain(error: io::Error) -> anyhow::Error {
-    match error.downcast::<Invalid>() {
-        Ok(invalid) => invalid.into(),
-        Err(error) => error.downcast::<TargetFailed>().map_or_else(stdout::explain_write, Into::into),
-    }
+    let error = error.downcast::<Invalid>().map(Into::into);
+    let error = error.or_else(|error| error.downcast::<TargetFailed>().map(Into::into));
+    let error = error.or_else(|error| error.downcast::<CannotPutAside>().map(Into::into));
+    error.unwrap_or_else(stdout::explain_write)
 }
 
 /// How many copies of a record are delivered, and not known to be marked.

@@ -31,8 +31,8 @@ mod replay;
 
 /// Small, because the streams are short.
 const FIRST_PAGE: usize = 3;
-const PAGE_BYTES: usize = 2_000;
-const WINDOW_BYTES: usize = 4_000;
+const PAGE_BYTES: usize = 3_000;
+const WINDOW_BYTES: usize = 6_000;
 
 /// The longest that a record's payload gets, in bytes. One record alone is within every [`Capacity`].
 const MAX_PAYLOAD: usize = 300;
@@ -64,6 +64,27 @@ enum Kind {
     Copy,
     /// The id: a producer writes it again.
     Version,
+    /// Nothing, and the service shows only these of its key properties.
+    Odd(Shown),
+}
+
+/// Which of its key properties a record shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shown {
+    Both,
+    OnlyId,
+    OnlyStamp,
+    Neither,
+}
+
+impl Shown {
+    fn id(self) -> bool {
+        matches!(self, Shown::Both | Shown::OnlyId)
+    }
+
+    fn stamp(self) -> bool {
+        matches!(self, Shown::Both | Shown::OnlyStamp)
+    }
 }
 
 /// How a request ends.
@@ -144,13 +165,39 @@ struct Record {
     identity: Identity,
     /// Its payload, as JSON text.
     payload: String,
+    shown: Shown,
 }
 
 impl Record {
     fn parse(json: &[u8]) -> Record {
-        let page = Page::parse([b"[", json, b"]"].concat().into(), 1).unwrap();
-        let payload = page.records().next().unwrap().payload.unwrap().to_vec();
-        Record { identity: page.identities().next().unwrap(), payload: String::from_utf8(payload).unwrap() }
+        let fields: BTreeMap<&str, &RawValue> = serde_json::from_slice(json).unwrap();
+        let text = |name: &str| serde_json::from_str(fields[name].get()).unwrap();
+        let shown = match (fields.contains_key("recordId"), fields.contains_key("recordTimeStampISO")) {
+            (true, true) => Shown::Both,
+            (true, false) => Shown::OnlyId,
+            (false, true) => Shown::OnlyStamp,
+            (false, false) => Shown::Neither,
+        };
+        let identity = Identity { record_id: text("id"), timestamp: text("at") };
+        Record { identity, payload: fields["dataPayload"].get().to_owned(), shown }
+    }
+
+    /// Whether a request for this id finds it.
+    fn is_version_of(&self, record_id: &str) -> bool {
+        self.shown.id() && self.identity.record_id == record_id
+    }
+
+    /// The JSON text of an answer. What the tap cannot see is there under other names.
+    fn text(&self, read: bool) -> String {
+        let Identity { record_id, timestamp } = &self.identity;
+        let mut text = format!(r#"{{"id":"{record_id}","at":"{timestamp}","#);
+        if self.shown.id() {
+            text += &format!(r#""recordId":"{record_id}","#);
+        }
+        if self.shown.stamp() {
+            text += &format!(r#""recordTimeStampISO":"{timestamp}","#);
+        }
+        text + &format!(r#""readStatus":"{read}","dataPayload":{}}}"#, self.payload)
     }
 }
 
@@ -245,14 +292,21 @@ impl Service {
                 },
             },
             payload: json!(format!("{} {}", self.arrived, "x".repeat(size))).to_string(),
+            shown: Shown::Both,
         };
+        if let Kind::Odd(shown) = kind {
+            record.shown = shown;
+        }
         if let Some(before) = before {
             let first = self.records.iter().map(|stored| &stored.record);
             let first = first.into_iter().find(|first| first.identity.timestamp == before.identity.timestamp).unwrap();
             match kind {
-                Kind::New => {}
+                Kind::New | Kind::Odd(_) => {}
                 Kind::SameStamp => record.identity.timestamp.clone_from(&before.identity.timestamp),
-                Kind::Twin => record.identity.clone_from(&first.identity),
+                Kind::Twin => {
+                    record.identity.clone_from(&first.identity);
+                    record.shown = first.shown;
+                }
                 Kind::Copy => record.clone_from(first),
                 Kind::Version => record.identity.record_id.clone_from(&before.identity.record_id),
             }
@@ -305,7 +359,7 @@ impl Service {
 
     /// Marks the last `count` versions of a record. Returns those that were unread.
     fn mark_versions(&mut self, record_id: &str, count: usize) -> Vec<Record> {
-        let is_version = |stored: &&mut Stored| stored.record.identity.record_id == record_id;
+        let is_version = |stored: &&mut Stored| stored.record.is_version_of(record_id);
         let versions = self.records.iter_mut().rev().filter(is_version).take(count);
         let mark = |stored: &mut Stored| (!std::mem::replace(&mut stored.read, true)).then(|| stored.record.clone());
         versions.filter_map(mark).collect()
@@ -331,21 +385,21 @@ impl Service {
 
     /// The last `count` versions of a record.
     fn versions(&self, record_id: &str, count: usize) -> Vec<Stored> {
-        let is_version = |stored: &&Stored| stored.record.identity.record_id == record_id;
+        let is_version = |stored: &&Stored| stored.record.is_version_of(record_id);
         let mut versions: Vec<_> = self.records.iter().rev().filter(is_version).take(count).cloned().collect();
         versions.reverse();
         versions
     }
 
     /// Notes the records that a mark of the tap has marked just now. `delivered` is what the tap has delivered; the page that was to
-    /// be marked begins at the time stamp `start`.
+    /// be marked begins at the time stamp `start`, if its records have any.
     fn note_marked_by_tap(
         &mut self,
         marked: &[Record],
         delivered: &Copies,
         fate: Answer,
         has_happened: bool,
-        start: &str,
+        start: Option<&str>,
     ) {
         let mut slipped_in = Copies::default();
         for record in marked {
@@ -360,7 +414,9 @@ impl Service {
                     _ => &mut self.gap,
                 };
                 place.add(record, 1);
-                if record.identity.timestamp.as_str() > start && !self.mistakable.contains(record) {
+                if start.is_some_and(|start| record.identity.timestamp.as_str() > start)
+                    && !self.mistakable.contains(record)
+                {
                     self.behind_first.0.insert(record.clone(), self.marked_by_tap.of(record));
                 }
             }
@@ -378,15 +434,7 @@ fn lost_answer() -> anyhow::Error {
 }
 
 fn text(records: &[Stored]) -> Bytes {
-    let texts: Vec<_> = records
-        .iter()
-        .map(|Stored { record: Record { identity, payload }, read }| {
-            let [id, stamp] = [&identity.record_id, &identity.timestamp];
-            format!(
-                r#"{{"recordId":"{id}","recordTimeStampISO":"{stamp}","readStatus":"{read}","dataPayload":{payload}}}"#
-            )
-        })
-        .collect();
+    let texts: Vec<_> = records.iter().map(|Stored { record, read }| record.text(*read)).collect();
     format!("[{}]", texts.join(",")).into()
 }
 
@@ -455,7 +503,7 @@ impl FakeService {
         let service = self.service.borrow();
         let unread = service.unread(count.max().min(self.cap));
         let page = self.answer(&unread, count.max());
-        (service.events, page.and_then(|page| Ok(Peeked::new(page)?)))
+        (service.events, page.map(Peeked::with_odd_records))
     }
 
     fn look(&mut self, count: usize, look: impl Fn(&Service, usize) -> Vec<Stored>) -> Result<Page> {
@@ -515,7 +563,7 @@ impl Queue for FakeService {
     fn peek(&mut self, count: Count) -> Result<Peeked> {
         let page = self.look(count.max(), Service::unread)?;
         self.peeked_at = self.service.borrow().events;
-        Ok(Peeked::new(page)?)
+        Ok(Peeked::with_odd_records(page))
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
@@ -538,7 +586,7 @@ impl Queue for FakeService {
         let delivered_copies = self.output.borrow().delivered(self.mode);
         let has_happened = service.events != self.peeked_at;
         let start = delivered.page().start().unwrap().timestamp;
-        service.note_marked_by_tap(&marked, &delivered_copies, fate, has_happened, &start);
+        service.note_marked_by_tap(&marked, &delivered_copies, fate, has_happened, start.as_deref());
         if fate != Answer::Comes || self.goes_by_bookmark {
             service.mistakable.extend(marked);
         }
@@ -790,13 +838,14 @@ impl World {
 fn config(mode: &str, page_size: usize) -> Config {
     let settings = json!({
         "streamId": "s", "clientId": "c", "clientSecret": "x", "acknowledge": mode, "pageSize": page_size,
-        "maxPending": page_size
+        "maxPending": page_size, "deadLetterFile": "for the writer, which puts nothing aside here"
     });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), settings.to_string()).unwrap();
     Config::load(&[Path::new(file.path())]).unwrap()
 }
 
+/// Any kind of record that has an identity.
 fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![
         4 => Just(Kind::New),
@@ -807,8 +856,19 @@ fn kind() -> impl Strategy<Value = Kind> {
     ]
 }
 
+/// Any kind of record.
+fn any_kind() -> impl Strategy<Value = Kind> {
+    let odd = prop::sample::select(&[Shown::OnlyId, Shown::OnlyStamp, Shown::Neither][..]);
+    prop_oneof![4 => kind(), 1 => odd.prop_map(Kind::Odd)]
+}
+
 /// The records that there are before the first run: mostly single ones, or mostly twins.
 fn initial(max: usize) -> impl Strategy<Value = Vec<Kind>> {
+    prop_oneof![prop::collection::vec(any_kind(), 0..max), initial_with_identity(max)]
+}
+
+/// The same, and each has an identity.
+fn initial_with_identity(max: usize) -> impl Strategy<Value = Vec<Kind>> {
     prop_oneof![
         prop::collection::vec(kind(), 0..max),
         prop::collection::vec(prop::sample::select(&[Kind::New, Kind::Twin, Kind::Copy][..]), 0..max),
@@ -821,9 +881,9 @@ fn singles(max: usize) -> impl Strategy<Value = Vec<Kind>> {
     prop::collection::vec(kind, 0..max)
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event(kind: impl Strategy<Value = Kind>) -> impl Strategy<Value = Event> {
     prop_oneof![
-        3 => (any::<prop::sample::Index>(), kind()).prop_map(|(place, kind)| Event::Arrival { place, kind }),
+        3 => (any::<prop::sample::Index>(), kind).prop_map(|(place, kind)| Event::Arrival { place, kind }),
         1 => (1..4usize).prop_map(Event::ForeignMark),
     ]
 }
@@ -858,14 +918,14 @@ fn lossy_script() -> impl Strategy<Value = Script> {
         let call = call.prop_map(|(before, answer, overtaken)| Call { before, answer, overtaken });
         prop::collection::vec(call, 0..12)
     };
-    let crowds = (calls(kind().boxed()), Just(Capacity::UNLIMITED));
+    let crowds = (calls(any_kind().boxed()), Just(Capacity::UNLIMITED));
     let limits = (calls(Just(Kind::New).boxed()), capacity());
     let script = prop_oneof![crowds, limits];
     script.prop_map(|(calls, capacity)| Script { calls, ..Script::of(capacity) })
 }
 
-fn call(answer: impl Strategy<Value = Answer>) -> impl Strategy<Value = Call> {
-    (prop::collection::vec(event(), 0..3), answer, any::<bool>()).prop_map(|(before, answer, overtaken)| Call {
+fn call(answer: impl Strategy<Value = Answer>, kind: impl Strategy<Value = Kind>) -> impl Strategy<Value = Call> {
+    (prop::collection::vec(event(kind), 0..3), answer, any::<bool>()).prop_map(|(before, answer, overtaken)| Call {
         before,
         answer,
         overtaken,
@@ -898,8 +958,13 @@ fn capacity() -> impl Strategy<Value = Capacity> {
 }
 
 fn script() -> impl Strategy<Value = Script> {
+    script_with(any_kind())
+}
+
+/// Whatever can happen, with records of this kind that arrive.
+fn script_with(kind: impl Strategy<Value = Kind>) -> impl Strategy<Value = Script> {
     (
-        prop::collection::vec(call(answer()), 0..8),
+        prop::collection::vec(call(answer(), kind), 0..8),
         capacity(),
         cap(),
         prop::option::weighted(0.3, 0..10usize),
@@ -916,7 +981,7 @@ fn script() -> impl Strategy<Value = Script> {
 
 /// Whatever happens but failures: late records, other consumers, capped pages.
 fn calm_script() -> impl Strategy<Value = Script> {
-    (prop::collection::vec(call(Just(Answer::Comes)), 0..12), cap()).prop_map(|(calls, cap)| Script {
+    (prop::collection::vec(call(Just(Answer::Comes), any_kind()), 0..12), cap()).prop_map(|(calls, cap)| Script {
         calls,
         cap,
         ..Script::of(Capacity::UNLIMITED)
@@ -971,8 +1036,8 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_in_write_mode_by_id_but_another_version_of_an_id(
-        records in initial(30), payloads in payloads(), page_size in 1..15usize,
-        scripts in prop::collection::vec(script(), 1..5)
+        records in initial_with_identity(30), payloads in payloads(), page_size in 1..15usize,
+        scripts in prop::collection::vec(script_with(kind()), 1..5)
     ) {
         let mut world = World::new(&records, payloads, "write", page_size).by_id();
         for script in &scripts {
@@ -984,8 +1049,8 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_in_commit_mode_by_id_but_another_version_of_an_id(
-        records in initial(30), payloads in payloads(), max_pending in 1..20usize,
-        scripts in prop::collection::vec(script(), 1..5)
+        records in initial_with_identity(30), payloads in payloads(), max_pending in 1..20usize,
+        scripts in prop::collection::vec(script_with(kind()), 1..5)
     ) {
         let mut world = World::new(&records, payloads, "commit", max_pending).by_id();
         for script in &scripts {
@@ -993,6 +1058,18 @@ proptest! {
         }
         world.finish()?;
         world.check_gap()?;
+    }
+
+    #[test]
+    fn nothing_is_lost_by_id_but_what_slips_in_before_a_record_without_an_id(
+        records in initial(30), payloads in payloads(), page_size in 1..15usize, is_commit in any::<bool>(),
+        scripts in prop::collection::vec(script(), 1..5)
+    ) {
+        let mut world = World::new(&records, payloads, if is_commit { "commit" } else { "write" }, page_size).by_id();
+        for script in &scripts {
+            world.run(script)?;
+        }
+        world.finish()?;
     }
 
     #[test]

@@ -21,9 +21,10 @@ pub struct Next {
 }
 
 impl Next {
-    /// The next page begins with the records at the last time stamp again: more of them may follow.
-    pub fn after(page: &Page) -> Option<Next> {
-        let timestamps: Vec<_> = page.timestamps().collect();
+    /// The page after one of records after `timestamp` begins with the records at the last time stamp again: more of them may
+    /// follow.
+    pub fn after(page: &Page, timestamp: &str) -> Option<Next> {
+        let timestamps = page.timestamps_after(timestamp);
         let last = timestamps.last()?;
         let other = timestamps.iter().rposition(|timestamp| !is_same_instant(timestamp, last));
         let behind = other.map_or(timestamps.len(), |index| index + 1);
@@ -72,7 +73,7 @@ mod tests {
     fn next(timestamps: &[&str]) -> Option<Next> {
         let record = |stamp: &&str| format!(r#"{{"recordId":"a","recordTimeStampISO":"{stamp}"}}"#);
         let records: Vec<_> = timestamps.iter().map(record).collect();
-        Next::after(&Page::parse(format!("[{}]", records.join(",")).into(), 1).unwrap())
+        Next::after(&Page::parse(format!("[{}]", records.join(",")).into(), 1).unwrap(), "0")
     }
 
     fn page(timestamp: &str, behind: usize, is_one_stamp: bool) -> Option<Next> {

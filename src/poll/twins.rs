@@ -2,7 +2,8 @@
 //!
 //! A peek may show records again that the last mark was answered to have marked. Either that is old news, and to mark again would
 //! hit other records. Or a page ended between records with one id, one time stamp and one payload: the mark hit one copy, and the
-//! peek shows the next. Only the service can tell: it is asked for the record by its id, and says how many copies are read.
+//! peek shows the next. Only the service can tell: it is asked for the record by its id, and says how many copies are read. It cannot be
+//! asked for a record without an id, so that counts as another copy.
 
 use anyhow::Result;
 
@@ -29,10 +30,11 @@ pub fn shows_marked(page: &Page, run: &mut Run) -> Result<bool> {
 
 /// Whether the service has as many copies as read as it has answered to be marked, and besides as many as unread as it shows.
 fn are_copies(shown: &ShownAgain, run: &mut Run) -> Result<bool> {
+    let Some(record_id) = &shown.record_id else { return Ok(true) };
     let mut count = shown.marked + shown.shown;
     let mut answered = 0;
     loop {
-        let versions = run.queue.versions(&shown.record_id, count)?;
+        let versions = run.queue.versions(record_id, count)?;
         let copies = || versions.records().filter(|version| version.fingerprint == shown.record);
         let read = copies().filter(|copy| copy.is_read).count();
         let unread = copies().count() - read;

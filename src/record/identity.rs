@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
-use foldhash::quality::RandomState;
+use foldhash::quality::{FoldHasher, RandomState};
 
 /// A record's key properties: its id, and the time stamp that tells the versions of one id apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,7 +15,8 @@ pub struct Identity {
 }
 
 /// What tells a record from every other, in 128 bits: its id, its time stamp, and the text of its payload. Two records with one id
-/// and one time stamp are two if their payloads differ. `readStatus` does not count: a mark changes it.
+/// and one time stamp are two if their payloads differ. Of a record without an identity it is the whole text. `readStatus` does not
+/// count: a mark changes it.
 ///
 /// These are two hashes (foldhash) under two keys that each process draws at random. Neither the keys nor the hashes leave the
 /// process, so nobody can choose records that share a fingerprint.
@@ -25,15 +26,33 @@ pub struct Fingerprint(u128);
 impl Fingerprint {
     /// The fingerprint of a record with this `dataPayload`, if it has one.
     pub(super) fn of(record_id: &str, timestamp: &str, payload: Option<&str>) -> Fingerprint {
-        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
-        let [high, low] = KEYS.each_ref().map(|key| {
-            let mut hasher = key.build_hasher();
+        Fingerprint::hash_with(|hasher| {
             hasher.write_usize(record_id.len());
             hasher.write(record_id.as_bytes());
             hasher.write_usize(timestamp.len());
             hasher.write(timestamp.as_bytes());
             // No JSON text is empty, so a payload is never taken for none.
             hasher.write(payload.unwrap_or_default().as_bytes());
+        })
+    }
+
+    /// The fingerprint of a record without an identity: that of its text before and after the value of `readStatus`.
+    pub(super) fn of_odd(text: [&[u8]; 2]) -> Fingerprint {
+        Fingerprint::hash_with(|hasher| {
+            // No `recordId` is as long.
+            hasher.write_usize(usize::MAX);
+            for part in text {
+                hasher.write_usize(part.len());
+                hasher.write(part);
+            }
+        })
+    }
+
+    fn hash_with(write: impl Fn(&mut FoldHasher<'_>)) -> Fingerprint {
+        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
+        let [high, low] = KEYS.each_ref().map(|key| {
+            let mut hasher = key.build_hasher();
+            write(&mut hasher);
             hasher.finish()
         });
         Fingerprint(u128::from(high) << 64 | u128::from(low))

@@ -1,8 +1,10 @@
 //! What a run has written.
 
+use std::borrow::Cow;
+
 use super::fingerprints::Fingerprints;
 use super::identity::Fingerprint;
-use super::page::{Page, Position};
+use super::page::{Page, Position, Record};
 
 /// The records that a run has written and flushed, as long as the service may show them again.
 #[derive(Debug, Default)]
@@ -20,8 +22,8 @@ pub struct Ledger {
 /// A record that a peek shows again although the last answer to a mark has shown it as marked.
 #[derive(Debug)]
 pub struct ShownAgain {
-    /// `recordId`
-    pub record_id: String,
+    /// `recordId`, if it has one
+    pub record_id: Option<String>,
     /// The record.
     pub record: Fingerprint,
     /// How many copies of it the peek shows.
@@ -52,14 +54,16 @@ impl Ledger {
     }
 
     /// Notes the answer to a mark: its records are marked. They are remembered until the next answer, because a peek may
-    /// still show them. Returns whether the answer shows a record that the last one did not, or one that was not known to be
-    /// marked.
+    /// still show them. Returns whether the answer shows a record that was not known to be marked, or one with an identity that the
+    /// last answer did not show.
     pub fn note_marked(&mut self, answer: &Page) -> bool {
         let marked: Fingerprints = answer.fingerprints().collect();
-        let mut has_news = marked.iter().any(|(record, copies)| copies > self.marked.count(record));
+        let mut has_news = false;
         for record in answer.fingerprints() {
             has_news |= self.unmarked.remove(record);
         }
+        let is_new = |record: &Record<'_>| marked.count(record.fingerprint) > self.marked.count(record.fingerprint);
+        has_news = has_news || answer.records().any(|record| record.has_identity() && is_new(&record));
         self.marked = marked;
         has_news
     }
@@ -95,7 +99,12 @@ impl Ledger {
             let fingerprint = record.fingerprint;
             let (shown, marked) = (shown.count(fingerprint), self.marked.count(fingerprint));
             if marked > 0 && shown > self.unmarked.count(fingerprint) && seen.add(fingerprint) == 1 {
-                again.push(ShownAgain { record_id: record.record_id.into_owned(), record: fingerprint, shown, marked });
+                again.push(ShownAgain {
+                    record_id: record.record_id.map(Cow::into_owned),
+                    record: fingerprint,
+                    shown,
+                    marked,
+                });
             }
         }
         again

@@ -5,6 +5,7 @@ mod fingerprints;
 mod identity;
 mod in_flight;
 mod ledger;
+mod members;
 mod page;
 mod parse;
 mod proof;
@@ -16,6 +17,7 @@ pub use fingerprints::Fingerprints;
 pub use identity::{Fingerprint, Identity};
 pub use in_flight::{Abandoned, Checkpoint, GoodExit, InFlight, ReturnedCheckpoint};
 pub use ledger::{Ledger, ShownAgain};
+pub use members::Members;
 pub use page::{InvalidBody, Page, Position, Record, Timing};
 pub use proof::{Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
 pub use text::on_one_line;
@@ -33,6 +35,19 @@ pub trait MessageWriter {
     /// # Errors
     /// When it cannot be written. What was written since the last flush may be lost.
     fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()>;
+
+    /// Takes a record that has no identity, and the reason. Without anywhere else to put it, writes it like any other.
+    ///
+    /// # Errors
+    /// As for [`MessageWriter::record`].
+    fn odd_record(&mut self, json: &[u8], _reason: &str, time_extracted: &str) -> io::Result<()> {
+        self.record(json, time_extracted)
+    }
+
+    /// How many of the records that it took it has put aside, because no target could load them.
+    fn put_aside(&self) -> usize {
+        0
+    }
 
     /// Hands over everything written so far.
     ///

@@ -41,34 +41,54 @@ pub enum InvalidBody {
     /// JSON, but not what a record-request answers: another try brings the same.
     #[error("the answer is not an array of records but {0}")]
     NotRecords(String),
-    /// A record without one of the fields that make its identity.
-    #[error("record {0} of the answer has no identity: {1}")]
+    /// A record without one of the fields that make its identity, and nowhere to put it.
+    #[error("record {0} of the answer has no identity: {1}; set `deadLetterFile` to put such records aside and go on")]
     NoIdentity(usize, String),
 }
 
-/// What is read of a record that has an identity.
+/// What is read of a record. Without a `recordId` or a `recordTimeStampISO` it has no identity.
 #[derive(Debug)]
 pub struct Record<'a> {
     /// `recordId`
-    pub record_id: Cow<'a, str>,
+    pub record_id: Option<Cow<'a, str>>,
     /// `recordTimeStampISO`
-    pub timestamp: Cow<'a, str>,
+    pub timestamp: Option<Cow<'a, str>>,
     /// `dataPayload`, as it was sent
     pub payload: Option<&'a [u8]>,
     /// What tells it from other records.
     pub fingerprint: Fingerprint,
     /// The whole record, as it was sent
     pub text: &'a [u8],
+    /// The same before and after its read status
+    text_but_status: [&'a [u8]; 2],
     /// Whether `readStatus` says that it is read. It is a string, and a boolean may be met.
     pub is_read: bool,
+}
+
+impl Record<'_> {
+    /// Whether it has both of its key properties.
+    pub fn has_identity(&self) -> bool {
+        self.record_id.is_some() && self.timestamp.is_some()
+    }
+
+    /// What tells it from other records: its id, its time stamp and its payload; without an identity, its whole text but for the read
+    /// status.
+    pub(super) fn distinctive_texts(&self) -> [Option<&[u8]>; 3] {
+        match (&self.record_id, &self.timestamp) {
+            (Some(record_id), Some(timestamp)) => {
+                [Some(record_id.as_bytes()), Some(timestamp.as_bytes()), self.payload]
+            }
+            _ => [None, Some(self.text_but_status[0]), Some(self.text_but_status[1])],
+        }
+    }
 }
 
 /// Where a page begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// The `recordTimeStampISO` of its oldest record.
-    pub timestamp: String,
-    /// That record.
+    /// The `recordTimeStampISO` of its oldest record that has one.
+    pub timestamp: Option<String>,
+    /// Its oldest record.
     pub record: Fingerprint,
 }
 
@@ -155,38 +175,54 @@ impl Page {
         self.entries.iter().map(|entry| &self.answer[entry.span.clone()])
     }
 
-    /// The records that have an identity.
+    /// The records.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        self.entries.iter().filter_map(|entry| {
-            let key = entry.key.as_ref()?;
-            Some(Record {
-                record_id: self.string(&key.record_id)?,
-                timestamp: self.string(&key.timestamp)?,
-                payload: key.payload.clone().map(|payload| &self.answer[payload]),
-                fingerprint: key.fingerprint,
-                text: &self.answer[entry.span.clone()],
-                is_read: self.is_read(entry),
-            })
+        self.entries.iter().map(|entry| Record {
+            record_id: self.string(entry.record_id.as_ref()),
+            timestamp: self.string(entry.timestamp.as_ref()),
+            payload: entry.payload.clone().map(|payload| &self.answer[payload]),
+            fingerprint: entry.fingerprint,
+            text: &self.answer[entry.span.clone()],
+            text_but_status: entry.text_but_status(&self.answer),
+            is_read: self.is_read(entry),
         })
     }
 
     /// The identities of the records that have one.
     pub fn identities(&self) -> impl Iterator<Item = Identity> {
-        self.records().map(|record| Identity {
-            record_id: record.record_id.into_owned(),
-            timestamp: record.timestamp.into_owned(),
+        self.records().filter_map(|record| {
+            Some(Identity { record_id: record.record_id?.into_owned(), timestamp: record.timestamp?.into_owned() })
         })
     }
 
-    /// Where the page begins: the oldest record that has an identity.
+    /// Where the page begins, unless it is empty.
     pub fn start(&self) -> Option<Position> {
-        let oldest = self.records().next()?;
-        Some(Position { timestamp: oldest.timestamp.into_owned(), record: oldest.fingerprint })
+        let record = self.entries.first()?.fingerprint;
+        let timestamp = self.records().find_map(|record| record.timestamp).map(Cow::into_owned);
+        Some(Position { timestamp, record })
     }
 
-    /// The time stamps of the records that have an identity, as sent.
-    pub fn timestamps(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        self.records().map(|record| record.timestamp)
+    /// The time stamp of each record, as sent, on a page of records after `timestamp`. A record without one counts as one with that of
+    /// the record before it. Where none comes before it, it is that of the first record that has one; where none has, `timestamp`.
+    pub fn timestamps_after<'a>(&'a self, timestamp: &'a str) -> Vec<Cow<'a, str>> {
+        let first = self.records().find_map(|record| record.timestamp);
+        let mut last = first.unwrap_or(Cow::Borrowed(timestamp));
+        let timestamps = self.records().map(|record| {
+            last = record.timestamp.unwrap_or(std::mem::take(&mut last));
+            last.clone()
+        });
+        timestamps.collect()
+    }
+
+    /// Takes time stamps that are not valid for none.
+    pub fn forget_timestamps(&mut self, is_valid: impl Fn(&str) -> bool) {
+        let mut entries = std::mem::take(&mut self.entries);
+        for entry in &mut entries {
+            if !self.string(entry.timestamp.as_ref()).is_some_and(|timestamp| is_valid(&timestamp)) {
+                entry.timestamp = None;
+            }
+        }
+        self.entries = entries;
     }
 
     /// Forgets all but the oldest `count` records.
@@ -194,39 +230,38 @@ impl Page {
         self.entries.truncate(count);
     }
 
-    /// The fingerprints of the records that have an identity.
+    /// The fingerprints of the records.
     pub fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
-        self.entries.iter().filter_map(|entry| Some(entry.key.as_ref()?.fingerprint))
+        self.entries.iter().map(|entry| entry.fingerprint)
     }
 
     /// The value of a string in the answer.
-    fn string(&self, range: &Range<usize>) -> Option<Cow<'_, str>> {
-        decode_string(str::from_utf8(&self.answer[range.clone()]).ok()?)
+    fn string(&self, range: Option<&Range<usize>>) -> Option<Cow<'_, str>> {
+        decode_string(str::from_utf8(&self.answer[range?.clone()]).ok()?)
     }
 
     /// The records that are not known to be delivered. Of each record the first `known` copies are.
     fn undelivered(&self, known: impl Fn(Fingerprint) -> usize) -> impl Iterator<Item = &Entry> {
         let mut copies = Fingerprints::default();
         self.entries.iter().filter(move |entry| {
-            let Some(key) = &entry.key else { return true };
-            let known = known(key.fingerprint);
-            known == 0 || copies.add(key.fingerprint) > known
+            let known = known(entry.fingerprint);
+            known == 0 || copies.add(entry.fingerprint) > known
         })
     }
 
     /// The fingerprints of the records that are not known to be delivered, as [`Page::write`] takes it.
     pub fn undelivered_fingerprints(&self, known: impl Fn(Fingerprint) -> usize) -> Vec<Fingerprint> {
-        self.undelivered(known).filter_map(|entry| Some(entry.key.as_ref()?.fingerprint)).collect()
+        self.undelivered(known).map(|entry| entry.fingerprint).collect()
     }
 
     /// The ids of the records that are not known to be delivered, or "without an id".
     pub fn undelivered_ids(&self, known: impl Fn(Fingerprint) -> usize) -> Vec<Cow<'_, str>> {
-        let id = |entry: &Entry| self.string(&entry.key.as_ref()?.record_id);
-        self.undelivered(known).map(|entry| id(entry).unwrap_or(Cow::Borrowed("without an id"))).collect()
+        let id = |entry: &Entry| self.string(entry.record_id.as_ref()).unwrap_or(Cow::Borrowed("without an id"));
+        self.undelivered(known).map(id).collect()
     }
 
     /// Writes every record that is not known to be delivered, and flushes. `known` says how many copies of a record are. Returns
-    /// how many it has written.
+    /// how many the writer has taken.
     ///
     /// # Errors
     /// When a record cannot be written, or handed over.
@@ -237,7 +272,12 @@ impl Page {
         let has_breaks = has_line_break(&self.answer);
         for entry in self.undelivered(known) {
             let text = &self.answer[entry.span.clone()];
-            out.record(&if has_breaks { on_one_line(text) } else { Cow::Borrowed(text) }, &time_extracted)?;
+            let text = if has_breaks { on_one_line(text) } else { Cow::Borrowed(text) };
+            if entry.has_identity() {
+                out.record(&text, &time_extracted)?;
+            } else {
+                out.odd_record(&text, &self.what_lacks(entry), &time_extracted)?;
+            }
             written += 1;
         }
         out.flush()?;
@@ -291,9 +331,28 @@ impl Page {
 
     /// The error about the first record without an identity, if there is one.
     pub fn missing_identity(&self) -> Option<InvalidBody> {
-        let index = self.entries.iter().position(|entry| entry.key.is_none())?;
-        let text = &self.answer[self.entries[index].span.clone()];
-        Some(InvalidBody::NoIdentity(index + 1, what_lacks(text)))
+        let index = self.entries.iter().position(|entry| !entry.has_identity())?;
+        Some(InvalidBody::NoIdentity(index + 1, self.what_lacks(&self.entries[index])))
+    }
+
+    /// Why a record has no identity, without quoting it.
+    fn what_lacks(&self, entry: &Entry) -> String {
+        let record = &self.answer[entry.span.clone()];
+        let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(record) else {
+            let is_object = record.starts_with(b"{");
+            return if is_object { "a name in it is no Unicode text" } else { "it is no object" }.to_owned();
+        };
+        for name in ["recordId", "recordTimeStampISO"] {
+            match fields.get(name) {
+                None => return format!("`{name}` is missing"),
+                Some(value) if !value.get().starts_with('"') => return format!("`{name}` is not a string"),
+                Some(_) => {}
+            }
+        }
+        match (&entry.record_id, &entry.timestamp) {
+            (Some(_), None) => "`recordTimeStampISO` is no time stamp with an offset".to_owned(),
+            _ => "a field is there twice".to_owned(),
+        }
     }
 }
 
@@ -313,22 +372,6 @@ fn diagnose(answer: &[u8]) -> InvalidBody {
         Ok(_) => InvalidBody::NotRecords(outline(text)),
         Err(error) => InvalidBody::NotJson(error.to_string(), excerpt(answer)),
     }
-}
-
-/// Why a record has no identity, without quoting it.
-fn what_lacks(record: &[u8]) -> String {
-    let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(record) else {
-        let is_object = record.starts_with(b"{");
-        return if is_object { "a name in it is no Unicode text" } else { "it is no object" }.to_owned();
-    };
-    for name in ["recordId", "recordTimeStampISO"] {
-        match fields.get(name) {
-            None => return format!("`{name}` is missing"),
-            Some(value) if value.get().starts_with('"') => {}
-            Some(_) => return format!("`{name}` is not a string"),
-        }
-    }
-    "a field is there twice".to_owned()
 }
 
 /// What an answer is that is JSON and no array: never its values, which may be records.

@@ -1,8 +1,10 @@
 //! The one parser: where each record of an answer lies, and where its identity and its payload are written.
 //!
 //! The answer is read once. Each record is read by `serde_json` from where it begins, which tells where it ends. A record may be
-//! any JSON value. It has no identity if it is not an object, lacks a field, has one twice, or has a name that is not Unicode text.
+//! any JSON value. It has no identity if it is not an object, lacks a field, has one twice, or has a name that is not Unicode text. Its
+//! fingerprint is then that of its whole text.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::de::IgnoredAny;
@@ -10,32 +12,44 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::identity::Fingerprint;
+use super::members::Members;
 use super::text::{decode_string, range_of};
 
 /// The most values that an array may hold: no request asks for more records.
 const MAX_ENTRIES: usize = 100_000;
 
-/// One record of an answer.
+/// One record of an answer: where it lies, and where its fields are written.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// The record's text.
     pub(super) span: Range<usize>,
-    /// `None` if the record lacks one of the fields, has one twice, or has one that is not a string.
-    pub(super) key: Option<Key>,
-    /// The value of `readStatus`.
-    pub(super) read_status: Option<Range<usize>>,
-}
-
-/// What tells a record from others, and where it is written.
-#[derive(Debug)]
-pub(super) struct Key {
-    /// The value of `recordId`, quotes included.
-    pub(super) record_id: Range<usize>,
-    /// The value of `recordTimeStampISO`, quotes included.
-    pub(super) timestamp: Range<usize>,
+    /// The value of `recordId`, quotes included, if it is a string.
+    pub(super) record_id: Option<Range<usize>>,
+    /// The value of `recordTimeStampISO`, quotes included, if it is a string.
+    pub(super) timestamp: Option<Range<usize>>,
     /// The value of `dataPayload`.
     pub(super) payload: Option<Range<usize>>,
+    /// The value of `readStatus`.
+    pub(super) read_status: Option<Range<usize>>,
+    /// What tells it from others.
     pub(super) fingerprint: Fingerprint,
+}
+
+impl Entry {
+    /// Whether the record has both of its key properties.
+    pub(super) fn has_identity(&self) -> bool {
+        self.record_id.is_some() && self.timestamp.is_some()
+    }
+
+    /// The record's text before and after the value of `readStatus`.
+    pub(super) fn text_but_status<'a>(&self, answer: &'a [u8]) -> [&'a [u8]; 2] {
+        text_but_status(answer, &self.span, self.read_status.as_ref())
+    }
+}
+
+fn text_but_status<'a>(answer: &'a [u8], record: &Range<usize>, status: Option<&Range<usize>>) -> [&'a [u8]; 2] {
+    let (end, next) = status.map_or((record.end, record.end), |status| (status.start, status.end));
+    [&answer[record.start..end], &answer[next..record.end]]
 }
 
 /// The records of an answer; `None` if it is not a JSON array, or holds more values than any request asks for.
@@ -67,10 +81,21 @@ fn entry(answer: &str, start: usize) -> Option<(Entry, usize)> {
     let object = text.starts_with('{').then(|| first::<Fields<'_>>(text)).flatten();
     let (fields, length) = match object {
         Some(record) => record,
-        None => (Fields::default(), first::<IgnoredAny>(text)?.1),
+        None => odd_value(text)?,
     };
     let end = start + length;
-    Some((Entry { span: start..end, key: fields.key(answer), read_status: fields.read_status(answer) }, end))
+    Some((fields.entry(answer, start..end), end))
+}
+
+/// The first JSON value of a text that does not hold each of the fields once at the most, and its length. Nothing but `readStatus` is
+/// read of it.
+fn odd_value(text: &str) -> Option<(Fields<'_>, usize)> {
+    let Some((Members(members), length)) = first::<Members<'_>>(text) else {
+        return Some((Fields::default(), first::<IgnoredAny>(text)?.1));
+    };
+    let mut statuses = members.into_iter().filter(|(name, ..)| name == "readStatus").map(|(.., status)| status);
+    let read_status = statuses.next().filter(|_| statuses.next().is_none());
+    Some((Fields { read_status, ..Fields::default() }, length))
 }
 
 /// The first JSON value of a text, and its length.
@@ -114,19 +139,28 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-impl Fields<'_> {
-    fn key(&self, answer: &str) -> Option<Key> {
-        let (record_id, timestamp) = (self.record_id?.get(), self.timestamp?.get());
-        let payload = self.payload.map(RawValue::get);
-        Some(Key {
-            fingerprint: Fingerprint::of(&decode_string(record_id)?, &decode_string(timestamp)?, payload),
-            record_id: range_of(record_id, answer),
-            timestamp: range_of(timestamp, answer),
-            payload: payload.map(|payload| range_of(payload, answer)),
-        })
-    }
+/// The value of a field that is a string.
+fn string(field: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    decode_string(field?.get())
+}
 
-    fn read_status(&self, answer: &str) -> Option<Range<usize>> {
-        Some(range_of(self.read_status?.get(), answer))
+impl Fields<'_> {
+    /// The record at `span` of the answer.
+    fn entry(&self, answer: &str, span: Range<usize>) -> Entry {
+        let range = |field: Option<&RawValue>| Some(range_of(field?.get(), answer));
+        let (record_id, timestamp) = (string(self.record_id), string(self.timestamp));
+        let read_status = range(self.read_status);
+        let fingerprint = match (&record_id, &timestamp) {
+            (Some(id), Some(timestamp)) => Fingerprint::of(id, timestamp, self.payload.map(RawValue::get)),
+            _ => Fingerprint::of_odd(text_but_status(answer.as_bytes(), &span, read_status.as_ref())),
+        };
+        Entry {
+            span,
+            record_id: record_id.and_then(|_| range(self.record_id)),
+            timestamp: timestamp.and_then(|_| range(self.timestamp)),
+            payload: range(self.payload),
+            read_status,
+            fingerprint,
+        }
     }
 }

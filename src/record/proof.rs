@@ -17,7 +17,7 @@ use super::identity::Fingerprint;
 use super::ledger::Ledger;
 use super::page::{InvalidBody, Page};
 
-/// A page that a peek has shown: nothing in it is marked yet, and every record has an identity.
+/// A page that a peek has shown: nothing in it is marked yet, and every record can be delivered.
 #[derive(Debug)]
 pub struct Peeked(Page);
 
@@ -25,12 +25,17 @@ impl Peeked {
     /// Takes the answer to a peek.
     ///
     /// # Errors
-    /// [`InvalidBody`] when a record has no identity: it could not be told from others.
+    /// [`InvalidBody`] when a record has no identity: no target could tell it from others.
     pub fn new(page: Page) -> Result<Peeked, InvalidBody> {
         match page.missing_identity() {
             None => Ok(Peeked(page)),
             Some(error) => Err(error),
         }
+    }
+
+    /// Takes the answer to a peek, where records without an identity are put aside instead of delivered to a target.
+    pub fn with_odd_records(page: Page) -> Peeked {
+        Peeked(page)
     }
 
     /// Notes that the service may have capped the page, so that more records may follow although it is short.
@@ -118,7 +123,8 @@ pub struct Bookmark {
     /// The number of records.
     pub count: usize,
     /// SHA-256 over `recordId`, `recordTimeStampISO` and `dataPayload` of each, in order, in hexadecimal. Of each text it takes the
-    /// length (8 bytes, little-endian) and the bytes (UTF-8); of a payload that is missing, the largest length and no bytes.
+    /// length (8 bytes, little-endian) and the bytes (UTF-8); of one that is missing, the largest length and no bytes. Of a record
+    /// without an identity it takes, in place of these three, a text that is missing and those before and after the read status.
     pub digest: String,
 }
 
@@ -127,7 +133,7 @@ impl Bookmark {
     pub fn of(page: &Page) -> Bookmark {
         let mut digest = Sha256::new();
         for record in page.records() {
-            for text in [Some(record.record_id.as_bytes()), Some(record.timestamp.as_bytes()), record.payload] {
+            for text in record.distinctive_texts() {
                 digest.update(text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
                 digest.update(text.unwrap_or_default());
             }

@@ -243,6 +243,7 @@ fn what_is_no_page_is_told_apart_and_not_quoted() {
         r#"the answer is not an array of records but an object with the keys ["records", "n"]"#
     );
     assert_eq!(error(r#""private""#), "the answer is not an array of records but another value");
+    let remedy = "set `deadLetterFile` to put such records aside and go on";
     let no_identity = |record: &str| error(&format!(r#"[{{"recordId":"a","recordTimeStampISO":"t"}},{record}]"#));
     for (record, problem) in [
         (r#"{"recordId":"private"}"#, "`recordTimeStampISO` is missing"),
@@ -252,7 +253,7 @@ fn what_is_no_page_is_told_apart_and_not_quoted() {
         (r#""private""#, "it is no object"),
         (r#"["private","t"]"#, "it is no object"),
     ] {
-        assert_eq!(no_identity(record), format!("record 2 of the answer has no identity: {problem}"));
+        assert_eq!(no_identity(record), format!("record 2 of the answer has no identity: {problem}; {remedy}"));
     }
     assert!(matches!(Page::parse(Bytes::from_static(b"[\"\xff\"]"), 1), Err(InvalidBody::NotJson(..))));
 }
@@ -335,7 +336,7 @@ fn of_equal_records_as_many_are_written_as_are_not_in_the_ledger() {
     assert!(ledger.note_marked(&copies(2)));
     assert_eq!((ledger.unmarked(), ledger.shown_again(&copies(1)).len()), (1, 0));
     let again = ledger.shown_again(&copies(2)).pop().unwrap();
-    assert_eq!((again.record_id.as_str(), again.shown, again.marked), ("a", 2, 2));
+    assert_eq!((again.record_id.as_deref(), again.shown, again.marked), (Some("a"), 2, 2));
     ledger.forget_marked(again.record);
     assert_eq!((ledger.shown_again(&copies(2)).len(), written(&mut ledger, 2)), (0, 1));
     let start = copies(1).start().unwrap();

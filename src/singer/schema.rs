@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::config::{Config, PayloadFormat, TimestampFormat};
+use crate::record::Members;
 use crate::record::Page;
-use crate::singer::selection::Fields;
 use crate::singer::transform::{PAYLOAD, TIMESTAMP};
 
 /// How deep a schema goes; below it everything fits.
@@ -96,7 +96,7 @@ fn of(value: &RawValue, depth: usize) -> Map<String, Value> {
     }
     let kind = match text.as_bytes().first() {
         Some(b'{') => {
-            let Fields(fields) = serde_json::from_str(text).unwrap_or(Fields(Vec::new()));
+            let Members(fields) = serde_json::from_str(text).unwrap_or(Members(Vec::new()));
             let mut properties = Map::new();
             for (name, _, value) in fields {
                 merge_at(&mut properties, &name, of(value, depth + 1));

@@ -2,12 +2,12 @@
 //! Source: singer-python's `metadata.py` and the Singer SDK's `singer_sdk/_singerlib/catalog.py`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::record::Members;
 
 /// An entry of a catalog's metadata.
 #[derive(Debug, Deserialize)]
@@ -109,7 +109,7 @@ impl Selection {
     pub fn cut(&self, json: &RawValue, out: &mut Vec<u8>) {
         match json.get().as_bytes().first() {
             Some(b'{') if !self.properties.is_empty() => {
-                let Ok(Fields(fields)) = serde_json::from_str(json.get()) else {
+                let Ok(Members(fields)) = serde_json::from_str(json.get()) else {
                     return out.extend(json.get().bytes());
                 };
                 out.push(b'{');
@@ -153,35 +153,6 @@ pub fn push_key(first: &mut bool, key: &RawValue, out: &mut Vec<u8>) {
     }
     out.extend(key.get().bytes());
     out.push(b':');
-}
-
-/// The fields of a JSON object in their order: each name, the name as it is written, and the value.
-pub struct Fields<'a>(pub Vec<(String, &'a RawValue, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
-                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    // No schema has a name that is not Unicode text (a lone surrogate).
-                    let name = serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_owned());
-                    fields.push((name, key, value));
-                }
-                Ok(Fields(fields))
-            }
-        }
-
-        deserializer.deserialize_map(Entries)
-    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,22 @@ use std::io;
 use serde_json::value::RawValue;
 
 use crate::config::{PayloadFormat, TimestampFormat};
-use crate::singer::selection::{Fields, Selection, push_key};
+use crate::record::Members;
+use crate::singer::selection::{Selection, push_key};
 
 /// The field with a record's time stamp.
 pub const TIMESTAMP: &str = "recordTimeStampISO";
 
 /// The field with what the producer wrote.
 pub const PAYLOAD: &str = "dataPayload";
+
+/// A record cannot be written as the settings ask.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}; set `timestampFormat` to `original`, or `deadLetterFile` to put such records aside and go on")]
+pub struct Unwritable {
+    /// What is wrong with the record.
+    pub reason: String,
+}
 
 /// What is done to every record.
 #[derive(Debug, Clone, Default)]
@@ -29,13 +38,16 @@ impl Transform {
     /// The record as it is to be written.
     ///
     /// # Errors
-    /// When `timestampFormat` is `rfc3339` and the record has no time stamp that can be written in that form.
+    /// [`Unwritable`] when `timestampFormat` is `rfc3339` and the record's time stamp cannot be written in that form.
     pub fn apply<'a>(&self, record: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
         let as_it_is = self.timestamp == TimestampFormat::Original && self.payload == PayloadFormat::Json;
         if as_it_is && self.selection.is_all() {
             return Ok(Cow::Borrowed(record));
         }
-        let Fields(fields) = serde_json::from_slice(record)?;
+        let Ok(Members(fields)) = serde_json::from_slice(record) else {
+            // It is no object, so there is no field to change.
+            return Ok(Cow::Borrowed(record));
+        };
         let mut out = Vec::with_capacity(record.len() + record.len() / 4);
         let mut first = true;
         out.push(b'{');
@@ -65,8 +77,8 @@ impl Transform {
 /// before it tells (RFC 9557 section 3.4).
 fn rfc3339(timestamp: &RawValue) -> io::Result<String> {
     let unreadable = |problem: String| {
-        let remedy = "set `timestampFormat` to `original`";
-        io::Error::new(io::ErrorKind::InvalidData, format!("{TIMESTAMP} {}: {problem}; {remedy}", timestamp.get()))
+        let reason = format!("{TIMESTAMP} {}: {problem}", timestamp.get());
+        io::Error::new(io::ErrorKind::InvalidData, Unwritable { reason })
     };
     let text: String = serde_json::from_str(timestamp.get()).map_err(|error| unreadable(error.to_string()))?;
     let instant: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| unreadable(error.to_string()))?;
@@ -129,7 +141,7 @@ mod tests {
             let record = format!(r#"{{"recordTimeStampISO":{stamp}}}"#);
             let error = transform.apply(record.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("recordTimeStampISO {stamp}: ")), "{error}");
-            assert!(error.ends_with("; set `timestampFormat` to `original`"), "{error}");
+            assert!(error.contains("; set `timestampFormat` to `original`, or "), "{error}");
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Api {
     /// Where record-requests go.
     url: Url,
     distance: Distance,
+    /// Whether `deadLetterFile` takes records without an identity.
+    puts_aside: bool,
     /// For requests beside the queue: the queue's own are repeated by a decorator.
     pub(super) policy: RetryPolicy,
     pub(super) stop: Shutdown,
@@ -45,6 +47,7 @@ impl Api {
             url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
             base: config.api_url.clone(),
             distance: Distance::new(),
+            puts_aside: config.dead_letter_file.is_some(),
             policy: RetryPolicy::new(config.max_retries),
             stop: stop.clone(),
         })
@@ -53,6 +56,11 @@ impl Api {
     /// Sends a record-request, and parses the answer.
     pub(super) fn page(&mut self, request: RecordRequest<'_>) -> Result<Page> {
         self.request(request, |answer| parse(answer, request))
+    }
+
+    /// The page that a peek has shown.
+    fn peeked(&self, page: Page) -> Result<Peeked, InvalidBody> {
+        if self.puts_aside { Ok(Peeked::with_odd_records(page)) } else { Peeked::new(page) }
     }
 
     /// Sends a record-request, and learns from its answer how far away the service is.
@@ -133,7 +141,8 @@ pub(super) fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
 
 impl Queue for Api {
     fn peek(&mut self, count: Count) -> Result<Peeked> {
-        Ok(Peeked::new(self.page(RecordRequest::unread(count.max(), false))?)?)
+        let page = self.page(RecordRequest::unread(count.max(), false))?;
+        Ok(self.peeked(page)?)
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
@@ -188,6 +197,6 @@ impl Overlap for Api {
             .and_then(|token| Ok(self.http.json(peek.name(), &self.url, &peek, &token)?.start(head_start)));
         let marked = self.mark(delivered);
         let ahead = ahead.and_then(|ahead| ahead.wait(&self.stop));
-        (marked, Some(ahead.and_then(|answer| Ok(Peeked::new(parse(answer, peek)?)?))))
+        (marked, Some(ahead.and_then(|answer| Ok(self.peeked(parse(answer, peek)?)?))))
     }
 }

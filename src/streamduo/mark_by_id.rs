@@ -3,6 +3,9 @@
 //! Such a request can be repeated, so nothing is open after a lost answer, and neither late records nor other consumers shift it.
 //! Only where a producer writes an id again does it reach other versions: see [`super::versions`]. Those that it marks unseen are
 //! part of the answer, so that the loop delivers them at once.
+//!
+//! A record without an id can only be marked by its position. That is done once such records are the oldest unread ones, and for them
+//! alone.
 
 use anyhow::{Error, Result, anyhow};
 use indexmap::IndexMap;
@@ -179,6 +182,13 @@ impl<Q: ById> MarkById<Q> {
     }
 }
 
+/// Whether the first records of a page have ids, and how many of them are alike in that.
+fn first_alike(page: &Page) -> (bool, usize) {
+    let has_id = |record: &Record<'_>| record.record_id.is_some();
+    let first = page.records().next().is_none_or(|record| has_id(&record));
+    (first, page.records().take_while(|record| has_id(record) == first).count())
+}
+
 /// The error as a text only, unless it is a stop: no outer queue may take it for transient.
 fn as_final(error: Error) -> Error {
     if error.is::<Stopped>() { error } else { anyhow!("{error:#}") }
@@ -192,12 +202,17 @@ impl<Q: ById> Queue for MarkById<Q> {
         }
     }
 
-    /// Never [`Marked::Unknown`].
     fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
+        let (has_ids, alike) = first_alike(delivered.page());
+        let delivered = delivered.at_most(alike);
+        if !has_ids {
+            return self.queue.mark(delivered);
+        }
         let page = delivered.into_records();
         let mut ids = Ids::new();
         for record in page.records() {
-            ids.entry(record.record_id.into_owned()).or_default().add(record.fingerprint);
+            let record_id = record.record_id.unwrap_or_default().into_owned();
+            ids.entry(record_id).or_default().add(record.fingerprint);
         }
         let end = self.mark_delivered(&mut ids).and_then(|()| self.mark_copies(&mut ids, page.len()));
         let unseen: Vec<_> = ids.values().flat_map(|versions| versions.unseen(self.is_status_before)).collect();

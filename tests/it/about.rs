@@ -21,7 +21,7 @@ fn about_as_json_has_the_fields_of_the_sdks() {
     );
     let settings = &about["settings"];
     assert_eq!(settings["required"], json!(["streamId", "clientId", "clientSecret"]));
-    assert_eq!(settings["properties"].as_object().unwrap().len(), 22);
+    assert_eq!(settings["properties"].as_object().unwrap().len(), 23);
     assert_eq!(settings["properties"]["clientSecret"]["secret"], true);
     assert_eq!(settings["properties"]["pageSize"]["default"], 1000);
     assert_eq!(settings["properties"]["acknowledge"]["enum"], json!(["write", "commit", "read", "never"]));

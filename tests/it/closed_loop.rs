@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
+use crate::dead_letters::put_aside;
 use crate::tap::{EARLY, Run, Running, Tap, bare_command, identities};
 
 /// The target of the sandbox's program. Cargo builds it next to the tap, where both packages are tested.
@@ -45,10 +46,10 @@ pub fn committed(tap: &Tap) -> Vec<Identity> {
     rows.lines().map(identity).collect()
 }
 
-/// Nothing is marked that is not committed.
+/// Nothing is marked that is neither committed nor put aside.
 #[track_caller]
 fn assert_marked_is_committed(tap: &Tap) {
-    let committed: BTreeSet<_> = committed(tap).into_iter().collect();
+    let committed: BTreeSet<_> = committed(tap).into_iter().chain(put_aside(tap)).collect();
     for identity in tap.read() {
         assert!(committed.contains(&identity), "{identity:?} is marked and was not committed");
     }
@@ -721,7 +722,7 @@ impl Chaos {
             }
         }
         assert_eq!(tap.unread(), []);
-        let committed = committed(tap);
+        let committed: Vec<_> = committed(tap).into_iter().chain(put_aside(tap)).collect();
         let distinct: BTreeSet<_> = committed.iter().cloned().collect();
         assert_eq!(distinct, identities(&tap.records()).into_iter().collect());
         (distinct.len(), committed.len() - distinct.len())

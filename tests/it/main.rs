@@ -8,6 +8,7 @@ mod closed_loop;
 mod commit;
 mod configuration;
 mod connect_proxy;
+mod dead_letters;
 mod documents;
 mod extracted;
 mod following;

@@ -144,7 +144,8 @@ fn a_record_without_an_identity_ends_the_run() {
         let tap = Tap::with_records(1).set("maxRetries", 5);
         tap.sandbox.write_text(&tap.stream, record);
         let run = tap.run();
-        run.assert_refused(&tap, 1, &format!("record 2 of the answer has no identity: {problem}"));
+        let remedy = "set `deadLetterFile` to put such records aside and go on";
+        run.assert_refused(&tap, 1, &format!("record 2 of the answer has no identity: {problem}; {remedy}"));
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 use streamduo_sandbox::{Endpoint, Identity, Rule, Samples, Stamps};
 
 use crate::closed_loop::Chaos;
+use crate::dead_letters::{put_aside, puts_aside};
 use crate::tap::{EARLY, Run, Running, Tap, written_identity};
 
 /// The number of streams that are read at the same time. Most of the time each waits for a retry.
@@ -74,7 +75,9 @@ fn nothing_is_lost_in_a_soak() {
 
 /// Loads a stream by taps that run the target.
 fn run_targets(random: &mut Rng, tally: &Tally) {
-    let tap = Tap::with_records(random.usize(1..2_000))
+    let tap = Tap::with_records(random.usize(1..2_000));
+    let tap = if random.bool() { tap } else { with_odd_records(tap, random) };
+    let tap = tap
         .set("maxPending", random.usize(1..500))
         .set("maxRetries", random.usize(..4))
         .set("requestTimeoutSeconds", 2);
@@ -89,6 +92,15 @@ fn run_targets(random: &mut Rng, tally: &Tally) {
     tally.streams.fetch_add(1, Ordering::Relaxed);
     tally.records.fetch_add(records, Ordering::Relaxed);
     tally.duplicates.fetch_add(duplicates, Ordering::Relaxed);
+}
+
+/// Has the tap put records aside that no target could load, and adds some to its stream, among others.
+fn with_odd_records(tap: Tap, random: &mut Rng) -> Tap {
+    for n in 0..random.usize(1..10) {
+        tap.sandbox.fill(&tap.stream, random.usize(..100));
+        tap.sandbox.write_text(&tap.stream, &format!(r#"{{"recordId":"odd-{n}","readStatus":"false"}}"#));
+    }
+    puts_aside(tap)
 }
 
 /// Has a request fail.
@@ -129,6 +141,7 @@ impl Soak {
         let by_id = random.bool();
         let tap = if by_id { tap.set("markBy", "id") } else { tap };
         let tap = if random.bool() { tap.with_token_from_another_host() } else { tap };
+        let tap = if random.bool() { tap } else { with_odd_records(tap, random) };
         tap.sandbox.fill_sized(&tap.stream, random.usize(1..400), random.usize(..3_000));
         let thin_link = random.bool();
         if thin_link {
@@ -168,6 +181,7 @@ impl Soak {
             .set("requestTimeoutSeconds", 2);
         let stamps = if random.bool() { Stamps::Mixed } else { Stamps::Example };
         let samples = Samples { bytes: random.usize(..3_000), ties: random.usize(1..8), stamps };
+        let tap = if random.bool() { tap } else { with_odd_records(tap, random) };
         tap.sandbox.fill_with(&tap.stream, random.usize(1..400), samples);
         Soak { tap, commit_mode: true, thin_link: false, by_id: false, delivered: Vec::new(), state: None }
     }
@@ -220,13 +234,14 @@ impl Soak {
 
     /// Nothing was lost.
     fn finish(&self, tally: &Tally) {
-        let distinct: BTreeSet<_> = self.delivered.iter().collect();
+        let delivered: Vec<_> = self.delivered.iter().cloned().chain(put_aside(&self.tap)).collect();
+        let distinct: BTreeSet<_> = delivered.iter().collect();
         for record in self.tap.records() {
             assert!(distinct.contains(&record.identity), "{:?} was lost", record.identity);
         }
         tally.streams.fetch_add(1, Ordering::Relaxed);
         tally.records.fetch_add(distinct.len(), Ordering::Relaxed);
-        tally.duplicates.fetch_add(self.delivered.len() - distinct.len(), Ordering::Relaxed);
+        tally.duplicates.fetch_add(delivered.len() - distinct.len(), Ordering::Relaxed);
     }
 
     /// Scripts a few faults for the next requests. With `markBy` `position`, new records arrive only before a peek: a record that
@@ -278,7 +293,7 @@ impl Soak {
         if !self.commit_mode {
             rest.lines().for_each(|line| self.delivered.extend(written_identity(line)));
         }
-        let delivered: BTreeSet<_> = self.delivered.iter().collect();
+        let delivered: BTreeSet<_> = self.delivered.iter().cloned().chain(put_aside(&self.tap)).collect();
         for identity in self.tap.read() {
             assert!(delivered.contains(&identity), "{identity:?} is read and was not delivered");
         }

@@ -1,0 +1,368 @@
+//! `deadLetterFile`: records that no target could load are put aside, and the run goes on.
+
+use std::fs;
+use std::process::Command;
+
+use regex::Regex;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use streamduo_sandbox::{Endpoint, Identity, Rule};
+
+use crate::closed_loop::{committed, with_target};
+use crate::tap::{Run, SCHEMA, Tap, identities, record_lines, schema_and};
+
+/// Records without an identity, and what is wrong with each.
+const ODD: [(&str, &str); 9] = [
+    (r#"{"recordId":"a","readStatus":"false","dataPayload":{"n": 10.00}}"#, "`recordTimeStampISO` is missing"),
+    (r#"{"recordTimeStampISO":"2022-02-01T15:16:23Z"}"#, "`recordId` is missing"),
+    (r#"{"recordId":null,"recordTimeStampISO":"2022-02-01T15:16:23Z"}"#, "`recordId` is not a string"),
+    (r#"{"recordId":"b","recordTimeStampISO":17}"#, "`recordTimeStampISO` is not a string"),
+    (r#"{"recordId":"a","recordId":"b","recordTimeStampISO":"2022-02-01T15:16:23Z"}"#, "a field is there twice"),
+    (r#"{"recordId":"a","recordTimeStampISO":"t","\ud800":1e400}"#, "a name in it is no Unicode text"),
+    ("7", "it is no object"),
+    ("[[\"a\"]]", "it is no object"),
+    ("null", "it is no object"),
+];
+
+/// A tap that puts records aside, and whose stream holds sample records and these texts in turn.
+fn with_texts(texts: &[&str]) -> Tap {
+    let tap = Tap::with_records(0);
+    for text in texts {
+        tap.sandbox.fill(&tap.stream, 2);
+        tap.sandbox.write_text(&tap.stream, text);
+    }
+    tap.sandbox.fill(&tap.stream, 1);
+    puts_aside(tap)
+}
+
+/// Has a tap put records aside.
+pub fn puts_aside(tap: Tap) -> Tap {
+    let path = tap.path("aside.jsonl");
+    tap.set("deadLetterFile", path.to_str().unwrap())
+}
+
+/// The sample records: those that have an identity.
+fn good(tap: &Tap) -> Vec<streamduo_sandbox::Record> {
+    let mut records = tap.records();
+    records.retain(|record| record.json.contains(r#""carData""#));
+    records
+}
+
+/// What was put aside, with a placeholder for the time.
+fn aside(tap: &Tap) -> String {
+    let text = fs::read_to_string(tap.path("aside.jsonl")).unwrap_or_default().replace(&tap.stream, "STREAM");
+    let time = Regex::new(r#""time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z""#).unwrap();
+    time.replace_all(&text, r#""time":"TIME""#).into_owned()
+}
+
+/// The identities of the records that were put aside. Each is an object; what it lacks is empty, as in the sandbox's lists.
+pub fn put_aside(tap: &Tap) -> impl Iterator<Item = Identity> {
+    let text = fs::read_to_string(tap.path("aside.jsonl")).unwrap_or_default();
+    // A kill may have cut the last line.
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    lines.into_iter().map(|line| {
+        let text = |name: &str| line["record"][name].as_str().unwrap_or_default().to_owned();
+        Identity { record_id: text("recordId"), timestamp: text("recordTimeStampISO") }
+    })
+}
+
+/// The line of the file for a record.
+fn line(record: &str, reason: &str) -> String {
+    let reason = json!(reason);
+    format!("{{\"time\":\"TIME\",\"streamId\":\"STREAM\",\"reason\":{reason},\"record\":{record}}}\n")
+}
+
+fn lines(odd: &[(&str, &str)]) -> String {
+    odd.iter().map(|(record, reason)| line(record, reason)).collect()
+}
+
+fn texts(odd: &[(&'static str, &str)]) -> Vec<&'static str> {
+    odd.iter().map(|(text, _)| *text).collect()
+}
+
+/// The run has written the good records once and put the odd ones aside once; all are marked.
+#[track_caller]
+fn assert_all_delivered(run: &Run, tap: &Tap, odd: &[(&str, &str)]) {
+    assert_eq!((run.code, &run.stdout), (0, &tap.messages(&good(tap))), "{}", run.stderr);
+    assert_eq!(aside(tap), lines(odd), "{}", run.stderr);
+    assert_eq!(tap.unread(), []);
+}
+
+#[test]
+fn a_record_without_an_identity_is_put_aside_as_it_came_and_marked() {
+    let tap = with_texts(&texts(&ODD));
+    let run = tap.run();
+    assert_all_delivered(&run, &tap, &ODD);
+    let path = tap.path("aside.jsonl");
+    assert_eq!(
+        run.stderr,
+        format!(
+            "INFO reading the unread records of stream STREAM from http://HOST/\n\
+             WARNING 9 records cannot be delivered, and are put aside in DIR/aside.jsonl: the first one: \
+             `recordTimeStampISO` is missing\n\
+             INFO records: 19 records written, 9 put aside, 28 marked as read in # s\n\
+             INFO METRIC: {}\nINFO METRIC: {}\n",
+            r#"{"type":"counter","metric":"record_count","value":19,"tags":{"endpoint":"records"}}"#,
+            r#"{"type":"timer","metric":"job_duration","value":#,"tags":{"job_type":"records","status":"succeeded"}}"#,
+        )
+    );
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "records are private");
+}
+
+#[test]
+fn pages_of_every_size_put_each_record_aside_once() {
+    for page_size in 1..=6 {
+        let tap = with_texts(&texts(&ODD)).set("pageSize", page_size);
+        assert_all_delivered(&tap.run(), &tap, &ODD);
+    }
+}
+
+#[test]
+fn records_that_are_equal_in_everything_are_put_aside_as_often_as_they_are_there() {
+    for page_size in 1..=4 {
+        let odd = [("7", "it is no object"); 5];
+        let tap = Tap::with_records(0).set("pageSize", page_size);
+        odd.iter().for_each(|(text, _)| tap.sandbox.write_text(&tap.stream, text));
+        let tap = puts_aside(tap);
+        let run = tap.run();
+        assert_eq!((run.code, run.stdout.as_str()), (0, &*(SCHEMA.to_owned() + &tap.state_line("write"))));
+        assert_eq!((aside(&tap), tap.unread()), (lines(&odd), vec![]));
+    }
+}
+
+#[test]
+fn a_record_over_several_lines_is_put_aside_on_one() {
+    let tap = with_texts(&["{\n \"x\": [1.0,\r\n 2]}"]);
+    let run = tap.run();
+    assert_all_delivered(&run, &tap, &[(r#"{"x":[1.0,2]}"#, "`recordId` is missing")]);
+}
+
+#[test]
+fn a_time_stamp_that_cannot_be_written_as_rfc_3339_puts_its_record_aside() {
+    let tap = Tap::with_records(1).set("timestampFormat", "rfc3339");
+    let odd = tap.sandbox.write_as(&tap.stream, "odd", "yesterday", "1");
+    tap.sandbox.write_as(&tap.stream, "good", "2026-01-31T08:00:00+01:00", "2");
+    let without = tap.run();
+    let problem = "recordTimeStampISO \"yesterday\": ";
+    assert_eq!(without.code, 1);
+    assert!(without.last_log_line().contains(problem), "{}", without.stderr);
+    let remedy = "; set `timestampFormat` to `original`, or `deadLetterFile` to put such records aside and go on";
+    assert!(without.last_log_line().ends_with(remedy), "{}", without.stderr);
+    assert_eq!(tap.read(), []);
+
+    let tap = puts_aside(tap);
+    let run = tap.run();
+    assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+    assert_eq!(run.stdout.matches(r#""type":"RECORD""#).count(), 2, "{}", run.stdout);
+    let letter: Value = serde_json::from_str(&aside(&tap)).unwrap();
+    assert_eq!(letter["record"].to_string(), odd.json.replace(&tap.stream, "STREAM"));
+    assert!(letter["reason"].as_str().unwrap().starts_with(problem), "{letter}");
+    assert!(!letter["reason"].as_str().unwrap().contains("deadLetterFile"), "{letter}");
+}
+
+#[test]
+fn what_slips_in_is_put_aside_at_once() {
+    let tap = puts_aside(Tap::with_records(3));
+    let stream = tap.stream.clone();
+    // Another consumer marks a record, so that the mark hits the odd one.
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).before(move |service| {
+        service.mark_oldest(&stream, 1);
+        service.write_text(&stream, "7");
+    }));
+    let run = tap.run();
+    assert_all_delivered(&run, &tap, &[("7", "it is no object")]);
+    run.assert_logged("INFO 1 record slipped in between peek and mark, and was written at once");
+}
+
+#[test]
+fn a_lost_answer_puts_no_record_aside_twice() {
+    // Those without a time stamp: the others are not where theirs would be.
+    let odd = [ODD[0], ODD[6], ODD[7], ODD[8], ODD[6]];
+    for applied in [true, false] {
+        let tap = with_texts(&texts(&odd)).set("pageSize", 4).set("maxRetries", 3);
+        for call in [1, 3] {
+            let rule = Rule::on(Endpoint::Mark).call(call).cut();
+            tap.sandbox.script(if applied { rule.applied() } else { rule });
+        }
+        assert_all_delivered(&tap.run(), &tap, &odd);
+    }
+}
+
+#[test]
+fn without_any_time_stamp_there_is_nothing_to_look_back_from_and_a_line_says_so() {
+    let tap = Tap::with_records(0).set("maxRetries", 3);
+    tap.sandbox.write_text(&tap.stream, "7");
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().cut());
+    let tap = puts_aside(tap);
+    let run = tap.run();
+    assert_eq!((run.code, aside(&tap)), (0, line("7", "it is no object")), "{}", run.stderr);
+    run.assert_logged(
+        "WARNING the answer to a mark was lost, and no record shows a time stamp: one that slipped in just then may be lost",
+    );
+}
+
+#[test]
+fn a_kill_before_the_mark_puts_the_record_aside_again() {
+    let tap = with_texts(&["7"]);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).hold());
+    let running = tap.start();
+    tap.sandbox.wait_held(Endpoint::Mark, 1);
+    running.kill();
+    assert_eq!((aside(&tap), tap.read()), (line("7", "it is no object"), vec![]));
+    assert_eq!((tap.run().code, tap.unread()), (0, vec![]));
+    assert_eq!(aside(&tap), line("7", "it is no object").repeat(2));
+}
+
+#[test]
+fn a_line_that_was_cut_does_not_spoil_the_next_one() {
+    let tap = with_texts(&["7"]);
+    tap.write_file("aside.jsonl", "{\"time\":\"2");
+    assert_eq!(tap.run().code, 0);
+    assert_eq!(aside(&tap), format!("{{\"time\":\"2\n{}", line("7", "it is no object")));
+}
+
+#[test]
+fn read_mode_puts_records_aside() {
+    let tap = with_texts(&texts(&ODD)).set("acknowledge", "read");
+    let run = tap.run();
+    assert_eq!(run.stdout, schema_and(&good(&tap)) + &tap.state_line("read"), "{}", run.stderr);
+    assert_eq!((run.code, aside(&tap), tap.unread()), (0, lines(&ODD), vec![]));
+}
+
+#[test]
+fn a_state_that_comes_back_marks_what_was_put_aside() {
+    let tap = with_texts(&texts(&ODD)).set("acknowledge", "commit").set("maxPending", 7);
+    let mut state = json!({});
+    let mut written = String::new();
+    while !tap.unread().is_empty() {
+        let run = tap.run_with("--state", tap.write_file("state.json", &state.to_string()));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let lines = || run.stdout.split_inclusive('\n');
+        written.extend(lines().filter(|line| line.contains(r#""RECORD""#)));
+        state = serde_json::from_str::<Value>(lines().next_back().unwrap()).unwrap()["value"].take();
+    }
+    assert_eq!(written, record_lines(&good(&tap)));
+    assert_eq!(aside(&tap), lines(&ODD));
+}
+
+#[test]
+fn the_closed_loop_puts_records_aside_and_marks_them_with_what_the_target_commits() {
+    for every in ["0", "1", "3"] {
+        for max_pending in [1, 4, 100] {
+            let tap = with_target(with_texts(&texts(&ODD)).set("maxPending", max_pending), &["--every", every]);
+            let run = tap.run();
+            assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+            assert_eq!(committed(&tap), identities(&good(&tap)));
+            assert_eq!(aside(&tap), lines(&ODD));
+        }
+    }
+}
+
+#[test]
+fn a_target_that_fails_leaves_what_was_put_aside_unread() {
+    let tap = with_target(with_texts(&["7"]), &["--crash-at", "2"]);
+    let run = tap.run();
+    assert_eq!((run.code, tap.read()), (3, vec![]), "{}", run.stderr);
+    assert!(run.last_log_line().ends_with("; 4 records that it has not committed stay unread"), "{}", run.stderr);
+    assert_eq!(aside(&tap), line("7", "it is no object"));
+}
+
+#[test]
+fn mark_by_id_marks_a_record_without_an_id_by_its_position() {
+    let tap = with_texts(&texts(&ODD)).set("markBy", "id");
+    let run = tap.run();
+    assert_all_delivered(&run, &tap, &ODD);
+    let without_id = 7;
+    assert_eq!(tap.sandbox.count(Endpoint::Mark), without_id);
+}
+
+#[test]
+fn a_replay_puts_aside_what_has_no_id_or_no_time_and_goes_on() {
+    for page_size in [1, 2, 3, 100] {
+        let tap = Tap::with_records(2);
+        let stamp = &tap.records()[1].identity.timestamp;
+        let without_id = format!(r#"{{"recordTimeStampISO":"{stamp}"}}"#);
+        let odd = [
+            (without_id.as_str(), "`recordId` is missing"),
+            (r#"{"recordId":"x"}"#, "`recordTimeStampISO` is missing"),
+            (
+                r#"{"recordId":"x","recordTimeStampISO":"yesterday"}"#,
+                "`recordTimeStampISO` is no time stamp with an offset",
+            ),
+        ];
+        for (text, _) in &odd {
+            tap.sandbox.write_text(&tap.stream, text);
+            tap.sandbox.fill(&tap.stream, 2);
+        }
+        let tap = puts_aside(tap).set("acknowledge", "never").set("pageSize", page_size);
+        let run = tap.run();
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let written: String = run.stdout.split_inclusive('\n').filter(|line| line.contains(r#""RECORD""#)).collect();
+        assert_eq!(written, record_lines(&good(&tap)), "{page_size}");
+        assert_eq!((aside(&tap), tap.read()), (lines(&odd), vec![]), "{page_size}");
+    }
+}
+
+#[test]
+fn a_look_leaves_such_records_out_and_writes_no_file() {
+    let tap = with_texts(&["7"]).args(&["--peek", "4"]);
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout.as_str()), (0, &*schema_and(&good(&tap))), "{}", run.stderr);
+    run.assert_logged("WARNING 1 record cannot be shown, and is left out: it is no object");
+    assert!(!tap.path("aside.jsonl").exists());
+    assert_eq!(tap.read(), []);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_an_error_before_any_request() {
+    for (name, problem) in [
+        ("none/aside.jsonl", "open the file: No such file or directory (os error 2)"),
+        (".", "it is no file, and what is written there may not be kept"),
+        ("fifo", "it is no file, and what is written there may not be kept"),
+    ] {
+        for args in [&[][..], &["--test"], &["--", "/bin/true"]] {
+            let tap = Tap::with_records(1).args(args);
+            assert!(Command::new("mkfifo").arg(tap.path("fifo")).status().unwrap().success());
+            let path = tap.path(name);
+            let tap = tap.set("deadLetterFile", path.to_str().unwrap());
+            tap.run().assert_refused(&tap, 2, &format!("`deadLetterFile` DIR/{name}: {problem}"));
+            assert_eq!(tap.sandbox.requests(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_run_and_marks_nothing() {
+    let tap = with_texts(&["7"]);
+    let run = tap.run_command(&mut tap.shell("trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""));
+    assert_eq!((run.code, tap.read()), (1, vec![]), "{}", run.stderr);
+    assert_eq!(
+        run.last_log_line(),
+        "CRITICAL put a record aside in `deadLetterFile` DIR/aside.jsonl: File too large (os error 27); what was not \
+         delivered stays unread, so mend that and run again"
+    );
+    assert_all_delivered(&tap.run(), &tap, &[("7", "it is no object")]);
+}
+
+#[test]
+fn a_test_of_the_settings_opens_the_file_and_puts_nothing_aside() {
+    let tap = with_texts(&["7"]).args(&["--test"]);
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout.as_str(), tap.read()), (0, "", vec![]), "{}", run.stderr);
+    assert_eq!(fs::read_to_string(tap.path("aside.jsonl")).unwrap(), "");
+}
+
+#[test]
+fn a_stop_says_that_what_was_put_aside_comes_again() {
+    let tap = puts_aside(Tap::with_records(0));
+    tap.sandbox.write_text(&tap.stream, "7");
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).hold());
+    let running = tap.start();
+    tap.sandbox.wait_held(Endpoint::Mark, 1);
+    running.signal(Signal::TERM);
+    tap.sandbox.release();
+    let run = running.wait(&tap);
+    assert_eq!((run.code, tap.unread()), (143, vec![]), "{}", run.stderr);
+    assert_eq!(aside(&tap), line("7", "it is no object"));
+}
