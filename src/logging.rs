@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use log::{Level, LevelFilter, Record, warn};
 use serde_json::{Value, json};
 
+use crate::config::Invalid;
+
 /// The tap's name.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
@@ -119,9 +121,14 @@ pub fn without_control_characters(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Writes the line of the error that ends the run.
+/// Writes the line of the error that ends the run. Of a configuration, each thing that is wrong gets a line of its own.
 pub fn fatal(error: &anyhow::Error) {
-    log::error!(target: FATAL, "{error:#}");
+    match error.downcast_ref::<Invalid>() {
+        Some(invalid) if invalid.problems().len() > 1 => {
+            invalid.problems().iter().for_each(|problem| log::error!(target: FATAL, "{problem}"));
+        }
+        _ => log::error!(target: FATAL, "{error:#}"),
+    }
 }
 
 #[cfg(test)]

@@ -287,9 +287,5 @@ fn with_read_it_is_refused() {
     );
     assert_eq!(tap.sandbox.requests(), 0);
     let tap = by_id(0).set("markBy", "name");
-    tap.run().assert_refused(
-        &tap,
-        2,
-        "the configuration is not usable: `markBy` must be one of \"position\", \"id\", not \"name\"",
-    );
+    tap.run().assert_refused(&tap, 2, "`markBy` must be one of \"position\", \"id\", not \"name\"");
 }
