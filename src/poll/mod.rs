@@ -79,6 +79,11 @@ trait Mode {
         run.out.write_state()
     }
 
+    /// What a run that follows has done once it pauses for the first time, for the log.
+    fn done_before_pause(&self) -> &'static str {
+        "the stream is drained"
+    }
+
     /// What the summary of the run says of the records that it has written, to follow their number.
     fn remark(&self) -> &'static str {
         ""
@@ -177,15 +182,17 @@ impl Run {
 
     /// Drains the stream once, or again and again with a pause, and writes the STATE at the end of each poll.
     fn poll(&mut self, mode: &mut dyn Mode, pause: Option<Duration>) -> Result<()> {
+        let mut is_told = false;
         loop {
             self.is_drained = false;
             mode.drain(self)?;
             mode.finish(self)?;
             self.is_drained = true;
-            match pause {
-                None => return Ok(self.stop.check()?),
-                Some(pause) => self.stop.sleep(pause)?,
+            let Some(pause) = pause else { return Ok(self.stop.check()?) };
+            if !std::mem::replace(&mut is_told, true) {
+                info!("{}: looking again {} (`pollIntervalSeconds`)", mode.done_before_pause(), every(pause));
             }
+            self.stop.sleep(pause)?;
         }
     }
 
@@ -201,6 +208,11 @@ impl Run {
         self.out.metrics.finish(end.is_ok() || self.is_drained, mode.remark());
         end
     }
+}
+
+/// How often a run that follows looks for new records.
+fn every(pause: Duration) -> String {
+    if pause.is_zero() { "at once".to_owned() } else { format!("every {} s", pause.as_secs()) }
 }
 
 /// What a run reads from and writes to.

@@ -610,6 +610,7 @@ fn follow_starts_a_target_for_each_batch_and_none_while_there_is_nothing() {
     let run = running.wait(&tap);
     assert_eq!((run.code, tap.unread(), committed(&tap)), (143, vec![], identities(&tap.records())), "{}", run.stderr);
     assert_eq!(run.stderr.matches("INFO streamduo-sandbox is started\n").count(), 3, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("INFO the stream is drained").count(), 1, "{}", run.stderr);
 }
 
 #[test]
