@@ -32,6 +32,7 @@ mod write;
 mod tests;
 
 use std::fmt;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -192,6 +193,9 @@ impl Run {
             if !std::mem::replace(&mut is_told, true) {
                 info!("{}: looking again {} (`pollIntervalSeconds`)", mode.done_before_pause(), every(pause));
             }
+            if !pause.is_zero() {
+                self.out.metrics.wait();
+            }
             self.stop.sleep(pause)?;
         }
     }
@@ -242,10 +246,14 @@ pub fn run(
     stop: Shutdown,
 ) -> Result<()> {
     let Endpoints { service, writer, stream, state, target } = endpoints;
+    // A live line would tear them.
+    let shows_records = target.is_none() && io::stdout().is_terminal();
     let (state, returned) = state.of_stream(&stream, config);
     let mut mode = mode(config, returned, state.time_bookmark(), tuning, target);
     let queue = streamduo::queue(config, tuning, service, &stop);
-    let out = Output::new(writer, state, RunMetrics::start(&stream), stop.clone());
+    let metrics = RunMetrics::start(&stream);
+    let metrics = if shows_records { metrics } else { metrics.live() };
+    let out = Output::new(writer, state, metrics, stop.clone());
     Run::new(queue, out, tuning, stop).finish(&mut *mode, pause)
 }
 
