@@ -22,6 +22,7 @@ Exit codes:
 Environment:
   TAP_STREAMDUO_<SETTING>  with --config ENV: a setting, its name in capitals
   TAP_STREAMDUO_LOGLEVEL   DEBUG, INFO, WARNING, ERROR or CRITICAL; else LOGLEVEL, else RUST_LOG, else INFO
+  NO_COLOR                 no colours in the log at a terminal
   HTTPS_PROXY, NO_PROXY    the proxy, as other programs read it";
 
 /// Singer tap for StreamDuo: writes the unread records of a stream to stdout, or into a target that it runs, and marks them

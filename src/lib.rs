@@ -181,7 +181,7 @@
 //! - [`streamduo`]: the service: HTTP, tokens, retries, page sizes, prefetch.
 //! - [`singer`]: the format: messages, STATE, catalog, schema, and the way to stdout.
 //! - [`poll`]: the loop, a file for each mode; and the target that the tap runs.
-//! - [`commands`] wires them. All may use [`logging`], [`metrics`] and [`shutdown`] (signals). [`cli`], [`about`] and [`exit`]
+//! - [`commands`] wires them. All may use [`logging`], [`metrics`] with [`progress`] (the live line), and [`shutdown`] (signals). [`cli`], [`about`] and [`exit`]
 //!   are the program's command line and exit codes.
 
 pub mod about;
@@ -192,6 +192,7 @@ pub mod exit;
 pub mod logging;
 pub mod metrics;
 pub mod poll;
+pub mod progress;
 pub mod record;
 pub mod shutdown;
 pub mod singer;

@@ -1,15 +1,21 @@
 //! Log lines on stderr: the time (RFC 3339, UTC), then level and message as singer-python writes them (`INFO message`). Where the
 //! Singer SDK's log configuration asks for that, its structured JSON instead, so that Meltano keeps levels and metrics apart.
 //!
-//! An event is one line, whatever its message holds: control characters are replaced by spaces.
+//! An event is one line, whatever its message holds: control characters are replaced by spaces. Where stderr is a terminal, the level
+//! has a colour; anywhere else no escape code is written.
 
 use std::io::Write;
 use std::time::SystemTime;
 use std::{env, fs, process};
 
+use env_logger::fmt::style::Style;
+use env_logger::{Target, WriteStyle};
 use jiff::Timestamp;
 use log::{Level, LevelFilter, Record, warn};
 use serde_json::{Value, json};
+
+use crate::config::Invalid;
+use crate::progress::Screen;
 
 /// The tap's name.
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -31,8 +37,18 @@ pub fn init() {
     let mut builder = env_logger::Builder::new();
     let sdk = env::var_os("SINGER_SDK_LOG_CONFIG").and_then(|path| fs::read_to_string(path).ok());
     let structured = sdk.as_deref().is_some_and(asks_for_structure);
+    let screen = if structured { None } else { Screen::open() };
+    builder.write_style(match &screen {
+        Some(screen) if screen.has_colors() => WriteStyle::Always,
+        _ => WriteStyle::Never,
+    });
+    if let Some(screen) = screen {
+        builder.target(Target::Pipe(Box::new(screen)));
+    }
     builder.format(move |out, record| {
-        writeln!(out, "{}", if structured { structured_line(record) } else { line(record) })
+        let line =
+            if structured { structured_line(record) } else { line(record, out.default_level_style(record.level())) };
+        writeln!(out, "{line}")
     });
     let mut unknown = None;
     match &chosen {
@@ -86,9 +102,9 @@ fn level_name(record: &Record<'_>) -> &'static str {
     }
 }
 
-fn line(record: &Record<'_>) -> String {
+fn line(record: &Record<'_>, style: Style) -> String {
     let (now, level) = (Timestamp::now(), level_name(record));
-    format!("{now:.0} {level} {}", without_control_characters(&record.args().to_string()))
+    format!("{now:.0} {style}{level}{style:#} {}", without_control_characters(&record.args().to_string()))
 }
 
 /// The line as `singer_sdk.logging.StructuredFormatter` writes it.
@@ -119,9 +135,14 @@ pub fn without_control_characters(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Writes the line of the error that ends the run.
+/// Writes the line of the error that ends the run. Of a configuration, each thing that is wrong gets a line of its own.
 pub fn fatal(error: &anyhow::Error) {
-    log::error!(target: FATAL, "{error:#}");
+    match error.downcast_ref::<Invalid>() {
+        Some(invalid) if invalid.problems().len() > 1 => {
+            invalid.problems().iter().for_each(|problem| log::error!(target: FATAL, "{problem}"));
+        }
+        _ => log::error!(target: FATAL, "{error:#}"),
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! METRIC lines as singer-python writes them, and the counts of a run.
+//! METRIC lines as singer-python writes them, and the counts of a run: in lines, or at a terminal in one that is live.
 
 use std::time::{Duration, Instant};
 
-use log::{debug, info};
+use log::{Level, debug, info, log};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::logging::METRIC;
+use crate::progress::{self, Counts, LiveLine};
 
 /// How often a long run logs its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
@@ -14,6 +15,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// A number of records, with its noun.
 pub fn records(count: usize) -> String {
     if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
+}
+
+/// What a run has done.
+fn describe(Counts { written, put_aside, marked }: Counts) -> String {
+    let put_aside = if put_aside > 0 { format!(", {put_aside} put aside") } else { String::new() };
+    format!("{} written{put_aside}, {marked} marked as read", records(written))
 }
 
 /// A point in singer-python's form: `METRIC: {"type": ..., "metric": ..., "value": ..., "tags": {...}}`.
@@ -37,6 +44,11 @@ fn timer(metric: &'static str, elapsed: Duration, tags: Value) -> String {
     Metric { r#type: "timer", metric, value: json!(elapsed.as_secs_f64()), tags }.text()
 }
 
+/// The level of a run's METRIC lines. They are for programs: a person at a terminal sees them at DEBUG only.
+fn level() -> Level {
+    if progress::is_watched() { Level::Debug } else { Level::Info }
+}
+
 /// Logs the duration of one HTTP request, at DEBUG.
 pub fn http_request(endpoint: &str, status: Option<u16>, elapsed: Duration) {
     let status = match status {
@@ -46,91 +58,103 @@ pub fn http_request(endpoint: &str, status: Option<u16>, elapsed: Duration) {
     debug!("{}", timer("http_request_duration", elapsed, json!({"endpoint": endpoint, "status": status})));
 }
 
-/// Counts the records of a run, and logs its progress and its outcome at INFO.
+/// Counts the records of a run, and tells its progress and its outcome.
 #[derive(Debug)]
 pub struct RunMetrics {
     stream: String,
+    /// Shows the progress, in place of lines in the log.
+    live: Option<LiveLine>,
     started: Instant,
     reported: Instant,
     /// Records written since the last METRIC line.
     unreported: usize,
-    written: usize,
-    put_aside: usize,
-    marked: usize,
+    counts: Counts,
 }
 
 impl RunMetrics {
-    /// Starts to count for the Singer stream of this name.
+    /// Starts to count for the Singer stream of this name. Logs the progress.
     pub fn start(stream: &str) -> RunMetrics {
-        let now = Instant::now();
-        RunMetrics {
-            stream: stream.to_owned(),
-            started: now,
-            reported: now,
-            unreported: 0,
-            written: 0,
-            put_aside: 0,
-            marked: 0,
-        }
+        let (stream, now) = (stream.to_owned(), Instant::now());
+        RunMetrics { stream, live: None, started: now, reported: now, unreported: 0, counts: Counts::default() }
     }
 
-    /// Counts records written to stdout.
+    /// Shows the progress in a live line where somebody watches.
+    pub fn live(self) -> RunMetrics {
+        RunMetrics { live: LiveLine::start(describe), ..self }
+    }
+
+    /// Counts records that are written.
     pub fn count_written(&mut self, count: usize) {
-        self.written += count;
+        self.counts.written += count;
         self.unreported += count;
-        if self.unreported > 0 && self.reported.elapsed() >= PROGRESS_INTERVAL {
+        if self.live.is_some() {
+            self.show();
+        } else if self.unreported > 0 && self.reported.elapsed() >= PROGRESS_INTERVAL {
             self.report();
         }
     }
 
     /// How many records this run has written.
     pub fn written(&self) -> usize {
-        self.written
+        self.counts.written
     }
 
     /// Counts records that were put aside in the file that `deadLetterFile` names.
     pub fn count_put_aside(&mut self, count: usize) {
-        self.put_aside += count;
+        self.counts.put_aside += count;
+        self.show();
     }
 
     /// How many records this run has put aside.
     pub fn put_aside(&self) -> usize {
-        self.put_aside
+        self.counts.put_aside
     }
 
     /// Counts records that the service has marked as read.
     pub fn count_marked(&mut self, count: usize) {
-        self.marked += count;
+        self.counts.marked += count;
+        self.show();
+    }
+
+    /// Tells that the run waits for new records.
+    pub fn wait(&mut self) {
+        self.live.iter_mut().for_each(LiveLine::wait);
+    }
+
+    fn show(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.show(self.counts);
+        }
     }
 
     fn report(&mut self) {
-        info!("{} so far", self.counts());
+        info!("{} so far", self.summary());
         self.log_record_count();
         self.reported = Instant::now();
     }
 
-    fn counts(&self) -> String {
-        let (written, marked, elapsed) = (records(self.written), self.marked, self.started.elapsed().as_secs_f64());
-        let put_aside = if self.put_aside > 0 { format!(", {} put aside", self.put_aside) } else { String::new() };
-        format!("{}: {written} written{put_aside}, {marked} marked as read in {elapsed:.1} s", self.stream)
+    fn summary(&self) -> String {
+        format!("{}: {} in {:.1} s", self.stream, describe(self.counts), self.started.elapsed().as_secs_f64())
     }
 
     fn log_record_count(&mut self) {
         let value = json!(std::mem::take(&mut self.unreported));
         let tags = json!({"endpoint": self.stream});
-        info!("{}", Metric { r#type: "counter", metric: "record_count", value, tags }.text());
+        log!(level(), "{}", Metric { r#type: "counter", metric: "record_count", value, tags }.text());
     }
 
-    /// Logs the summary of a run that has ended, with a remark on records that are written. Says nothing of a run that has failed
-    /// before it came to anything.
+    /// Logs the summary of a run that has ended, with a remark on records that are written, in place of the live line. Says nothing of a
+    /// run that has failed before it came to anything.
     pub fn finish(mut self, succeeded: bool, remark: &str) {
-        if !succeeded && self.written + self.put_aside + self.marked == 0 {
+        self.live = None;
+        if !succeeded && self.counts == Counts::default() {
             return;
         }
-        info!("{}{}", self.counts(), if self.written > 0 { remark } else { "" });
+        info!("{}{}", self.summary(), if self.counts.written > 0 { remark } else { "" });
         self.log_record_count();
         let status = if succeeded { "succeeded" } else { "failed" };
-        info!("{}", timer("job_duration", self.started.elapsed(), json!({"job_type": self.stream, "status": status})));
+        let tags = json!({"job_type": self.stream, "status": status});
+        log!(level(), "{}", timer("job_duration", self.started.elapsed(), tags));
     }
 }
 

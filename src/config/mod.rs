@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use settings::SETTINGS;
+use source::Given;
 
 /// When a record counts as delivered, and may be marked as read. The words and their meanings in the table of settings are
 /// those of the variants; so it is with the other choices.
@@ -155,14 +156,35 @@ pub struct Config {
 
 /// What is wrong with the configuration, or with a file that the command line names, and how to mend it: exit code 2.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Invalid(String);
+#[error("{}", .0.join("; "))]
+pub struct Invalid(Vec<String>);
 
 impl Invalid {
     /// An error with this text.
     pub fn new(text: impl Into<String>) -> Invalid {
-        Invalid(text.into())
+        Invalid(vec![text.into()])
     }
+
+    /// All that is wrong.
+    fn all(problems: Vec<String>) -> Invalid {
+        Invalid(problems)
+    }
+
+    /// Everything that is wrong, each with how to mend it.
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// What the settings are read for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Use {
+    /// To read the stream, or its schema.
+    Run,
+    /// To try them.
+    Test,
+    /// To read the stream into a target that the tap runs.
+    Target,
 }
 
 impl Config {
@@ -171,9 +193,7 @@ impl Config {
     /// # Errors
     /// [`Invalid`], with all that is wrong at once.
     pub fn load(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let given = source::read(sources)?;
-        given.warn_of_unknown();
-        Config::check(&given.settings)
+        Config::load_for(Use::Run, source::read(sources)?)
     }
 
     /// Like [`Config::load`], to try the settings: one that does not do what the user has meant is an error, too.
@@ -181,13 +201,7 @@ impl Config {
     /// # Errors
     /// [`Invalid`], also where a setting is misspelt.
     pub fn load_for_test(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let given = source::read(sources)?;
-        let config = Config::check(&given.settings)?;
-        let misspelt = given.misspelt();
-        if !misspelt.is_empty() {
-            return Err(Invalid(misspelt.join("; ")));
-        }
-        given.warn_of_unknown();
+        let config = Config::load_for(Use::Test, source::read(sources)?)?;
         Ok(Config { max_retries: config.max_retries.min(MAX_TEST_RETRIES), ..config })
     }
 
@@ -198,37 +212,49 @@ impl Config {
     /// [`Invalid`], also where `acknowledge` asks for anything else.
     pub fn load_for_target(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
         let mut given = source::read(sources)?;
-        given.warn_of_unknown();
-        let acknowledge = given.settings.entry("acknowledge").or_insert_with(|| "commit".into());
-        if acknowledge != "commit" && acknowledge != "never" {
-            return Err(Invalid(format!(
-                "`acknowledge` {acknowledge} does not go with a target: what the target has committed is marked; remove the \
-                 setting, or set it to `never` to mark nothing"
-            )));
-        }
-        Config::check(&given.settings)
+        given.set_default("acknowledge", "commit");
+        Config::load_for(Use::Target, given)
     }
 
     /// Checks what the user has set, and adds the defaults.
-    fn check(given: &Map<String, Value>) -> Result<Config, Invalid> {
+    fn load_for(purpose: Use, given: Given) -> Result<Config, Invalid> {
+        let misspelt = if purpose == Use::Test {
+            given.misspelt()
+        } else {
+            given.warn_of_unknown();
+            Vec::new()
+        };
         let (mut settings, mut problems) = (Map::new(), Vec::new());
         for setting in &SETTINGS {
-            match setting.value_in(given) {
+            match given.value(setting) {
                 Ok(value) => drop(settings.insert(setting.name.to_owned(), value)),
-                Err(problem) => problems.push(format!("`{}` {problem}", setting.name)),
+                Err(problem) => problems.push(problem),
             }
         }
+        problems.extend(contradiction(purpose, &given, &settings));
+        problems.extend(misspelt);
         if !problems.is_empty() {
-            return Err(Invalid(format!("the configuration is not usable: {}", problems.join("; "))));
+            return Err(Invalid::all(problems));
         }
-        let config = Config::deserialize(Value::Object(settings)).map_err(|error| Invalid(error.to_string()))?;
-        if config.acknowledge == Acknowledge::Read && config.mark_by == MarkBy::Id {
-            return Err(Invalid::new(
-                "`markBy` `id` does not go with `acknowledge` `read`, which marks records before they are known: remove one of them",
-            ));
-        }
-        Ok(config)
+        Config::deserialize(Value::Object(settings)).map_err(|error| Invalid::new(error.to_string()))
     }
+}
+
+/// What is wrong with settings that are right one by one, and do not go together.
+fn contradiction(purpose: Use, given: &Given, settings: &Map<String, Value>) -> Option<String> {
+    let is = |setting: &str, word: &str| settings.get(setting).is_some_and(|value| value == word);
+    let (acknowledge, mark_by) = (given.name("acknowledge"), given.name("markBy"));
+    if purpose == Use::Target
+        && let Some(word) = ["write", "read"].iter().find(|word| is("acknowledge", word))
+    {
+        return Some(format!(
+            "{acknowledge} \"{word}\" does not go with a target: what the target has committed is marked; remove the setting, or \
+             set it to `never` to mark nothing"
+        ));
+    }
+    let words = [("read", "which marks records before they are known"), ("never", "which marks nothing")];
+    let (word, reason) = words.into_iter().find(|(word, _)| is("acknowledge", word) && is("markBy", "id"))?;
+    Some(format!("{mark_by} `id` does not go with {acknowledge} `{word}`, {reason}: remove one of them"))
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -251,12 +277,11 @@ mod tests {
         for name in ["streamId", "clientId", "clientSecret"] {
             given.entry(name).or_insert_with(|| json!(format!("a-{name}")));
         }
-        Config::check(&given).map_err(|error| error.to_string())
+        Config::load_for(Use::Run, Given::from_object(given)).map_err(|error| error.to_string())
     }
 
     fn problem(settings: Value) -> String {
-        let error = config(settings).unwrap_err();
-        error.strip_prefix("the configuration is not usable: ").unwrap().to_owned()
+        config(settings).unwrap_err()
     }
 
     #[test]
@@ -296,7 +321,7 @@ mod tests {
         assert_eq!(problem(json!({"pageSize": 2.5})), "`pageSize` must be a whole number from 1 to 100000, not 2.5");
         assert_eq!(
             problem(json!({"maxRetries": "5"})),
-            "`maxRetries` must be a whole number from 0 to 100, not a string"
+            "`maxRetries` must be a whole number from 0 to 100, not \"5\": write it without quotes"
         );
     }
 

@@ -11,6 +11,9 @@ use super::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, Time
 /// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's form).
 pub const ENV_PREFIX: &str = "TAP_STREAMDUO_";
 
+/// How many characters of a wrong value an error shows.
+const MAX_QUOTED: usize = 100;
+
 /// The maximum number of records that a setting lets a request ask for.
 pub const MAX_RECORDS: usize = 100_000;
 
@@ -198,50 +201,39 @@ impl Setting {
         }
     }
 
-    /// The value among those that the user has set, or the default; null if there is neither.
-    ///
-    /// # Errors
-    /// What is wrong with it, to follow the setting's name.
-    pub fn value_in(&self, given: &Map<String, Value>) -> Result<Value, String> {
-        match given.get(self.name) {
-            Some(value) => self.check(value).map(|()| value.clone()),
-            None if self.is_required => Err(self.missing(given)),
-            None => Ok(self.default().unwrap_or_default()),
-        }
-    }
-
-    fn default(&self) -> Option<Value> {
+    /// Its default, if there is one.
+    pub fn default(&self) -> Option<Value> {
         let number = |text: &str| text.parse::<u64>().ok().filter(|_| matches!(self.kind, Kind::Integer { .. }));
         self.default.map(|text| number(text).map_or_else(|| json!(text), Value::from))
     }
 
-    /// What is wrong where a required setting is not there. Names a key that was probably meant for it.
-    fn missing(&self, given: &Map<String, Value>) -> String {
-        let is_meant = |key: &&String| named(key).is_none() && nearest(key).is_some_and(|near| near.name == self.name);
-        match given.keys().find(is_meant) {
-            Some(key) => format!("is missing (`{key}` is there: a misspelling?)"),
-            None => "is missing".to_owned(),
-        }
-    }
-
     /// Checks a value against the setting's kind.
-    fn check(&self, value: &Value) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// What is wrong with it, to follow the setting's name. Shows what was found, unless it is a secret.
+    pub fn check(&self, value: &Value) -> Result<(), String> {
         match (self.kind, value) {
             (Kind::Integer { min, max }, Value::Number(number)) => match number.as_u64() {
                 Some(number) if (min..=max).contains(&number) => Ok(()),
                 _ => Err(format!("must be a whole number from {min} to {max}, not {number}")),
             },
             (Kind::Integer { min, max }, other) => {
-                Err(format!("must be a whole number from {min} to {max}, not {}", kind_of(other)))
+                let is_quoted = other.as_str().is_some_and(|text| text.parse::<u64>().is_ok());
+                let remedy = if is_quoted { ": write it without quotes" } else { "" };
+                Err(format!("must be a whole number from {min} to {max}, not {}{remedy}", found(other)))
             }
             (Kind::Choice(words), Value::String(word)) if words().iter().any(|(known, _)| known == word) => Ok(()),
             (Kind::Choice(words), other) => {
                 let words = words().iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(", ");
-                let found = other.as_str().map_or_else(|| kind_of(other).to_owned(), |word| format!("{word:?}"));
-                Err(format!("must be one of {words}, not {found}"))
+                Err(format!("must be one of {words}, not {}", found(other)))
             }
+            (_, Value::String(text)) if text.trim().is_empty() => Err(match self.default {
+                Some(default) => format!("is empty: give it a value, or remove it to have {default}"),
+                None => "is empty: give it a value".to_owned(),
+            }),
             (kind, Value::String(text)) => check_text(kind, text),
-            (_, other) => Err(format!("must be a string, not {}", kind_of(other))),
+            (Kind::Secret, other) => Err(format!("must be a string, not {}", kind_of(other))),
+            (_, other) => Err(format!("must be a string, not {}", found(other))),
         }
     }
 
@@ -300,18 +292,19 @@ pub fn table() -> String {
 fn check_text(kind: Kind, text: &str) -> Result<(), String> {
     let is_stray = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
     match kind {
-        _ if text.trim().is_empty() => Err("is empty".to_owned()),
-        _ if text.trim() != text => Err("has white space at its beginning or end".to_owned()),
+        Kind::Secret if text.trim() != text => Err("must not begin or end with white space".to_owned()),
+        _ if text.trim() != text => Err(format!("must not begin or end with white space: {}", quoted(text))),
         Kind::Id if text.contains(is_stray) || matches!(text, "." | "..") => {
-            Err(format!("must be the id alone, such as 60c49e86-9db3-414a-87a1-f51ccee4ec0c, not {text:?}"))
+            Err(format!("must be the id alone, such as 60c49e86-9db3-414a-87a1-f51ccee4ec0c, not {}", quoted(text)))
         }
         Kind::Header if text.chars().any(|c| !(c == ' ' || c.is_ascii_graphic())) => {
-            Err(format!("must be plain ASCII text to go into a header, not {text:?}"))
+            Err(format!("must be plain ASCII text to go into a header, not {}", quoted(text)))
         }
         Kind::Url => check_url(text).map(drop),
         Kind::Timestamp if instant(text).is_err() => Err(format!(
             "must be a time stamp with an offset, such as 2026-01-31T08:00:00Z or \
-             2026-01-31T08:00:00.5-05:00[America/New_York], not {text:?}"
+             2026-01-31T08:00:00.5-05:00[America/New_York], not {}",
+            quoted(text)
         )),
         _ => Ok(()),
     }
@@ -322,6 +315,24 @@ fn with_commas(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",")
+}
+
+/// A value that was found, for an error.
+fn found(value: &Value) -> String {
+    match value {
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => quoted(text),
+        Value::Bool(is_true) => is_true.to_string(),
+        other => kind_of(other).to_owned(),
+    }
+}
+
+/// The beginning of a text, in quotes and on one line.
+pub(super) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{:?} and so on", &text[..end]),
+        None => format!("{text:?}"),
+    }
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -1,7 +1,8 @@
 //! What the user has set: JSON files and environment variables.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use anyhow::{Context, Result};
@@ -9,7 +10,7 @@ use log::warn;
 use serde_json::{Map, Value};
 
 use super::Invalid;
-use super::settings::{ENV_PREFIX, Kind, SETTINGS, named, nearest};
+use super::settings::{ENV_PREFIX, Kind, SETTINGS, Setting, named, nearest};
 
 /// The value of `--config` that stands for the environment.
 const ENV: &str = "ENV";
@@ -20,62 +21,166 @@ const OTHER_VARIABLES: [&str; 1] = ["LOGLEVEL"];
 /// Keys that Singer configurations share and that mean nothing here.
 const SINGER_KEYS: [&str; 4] = ["start_date", "end_date", "disable_collection", "metrics_log_level"];
 
-/// What the user has set.
+/// What the user has set, and where.
 #[derive(Debug, Default)]
 pub(super) struct Given {
     /// The settings by their names, and keys that are none.
-    pub(super) settings: Map<String, Value>,
+    settings: Map<String, Value>,
+    /// Where each of them was set last.
+    origins: HashMap<String, Origin>,
     /// What looks like a setting and is none.
     unknown: Vec<Unknown>,
+    /// How many files were read.
+    files: usize,
+    /// Whether the environment was read.
+    reads_environment: bool,
+    /// Variables of settings that are set although the environment was not read.
+    unread: Vec<String>,
+}
+
+/// Where a setting was set.
+#[derive(Debug)]
+enum Origin {
+    /// In this file.
+    File(PathBuf),
+    /// By this environment variable.
+    Variable(String),
 }
 
 /// A name that is no setting's.
 #[derive(Debug)]
 struct Unknown {
+    /// The name, as an error shows it.
+    name: String,
+    /// Whether it is that of an environment variable.
+    is_variable: bool,
+    /// The setting whose name is much like it.
+    near: Option<&'static Setting>,
+}
+
+impl Unknown {
     /// What to say of it.
-    problem: String,
-    /// Whether a setting has a name that is much like it.
-    is_misspelt: bool,
+    fn problem(&self) -> String {
+        let Unknown { name, is_variable, near } = self;
+        match near {
+            Some(near) if *is_variable => {
+                format!("the environment variable {name} is no setting: did you mean {}?", near.variable())
+            }
+            None if *is_variable => format!("the environment variable {name} is no setting: unset it"),
+            Some(near) => format!("unknown setting {name}: did you mean `{}`?", near.name),
+            None => format!("unknown setting {name}: it is not used; remove it"),
+        }
+    }
 }
 
 impl Given {
-    /// Warns of every name that is no setting's.
-    pub(super) fn warn_of_unknown(&self) {
-        for Unknown { problem, .. } in &self.unknown {
-            warn!("{problem}");
+    /// The value of a setting, or its default.
+    ///
+    /// # Errors
+    /// What is wrong with it, with the name by which the user has set it.
+    pub(super) fn value(&self, setting: &Setting) -> Result<Value, String> {
+        match self.settings.get(setting.name) {
+            Some(value) => match setting.check(value) {
+                Ok(()) => Ok(value.clone()),
+                Err(problem) => Err(format!("{} {problem}", self.name(setting.name))),
+            },
+            None if setting.is_required => Err(self.missing(setting)),
+            None => Ok(setting.default().unwrap_or_default()),
         }
     }
 
-    /// What to say of the names that were probably meant for a setting.
-    pub(super) fn misspelt(&self) -> Vec<&str> {
-        let misspelt = self.unknown.iter().filter(|unknown| unknown.is_misspelt);
-        misspelt.map(|unknown| unknown.problem.as_str()).collect()
+    /// Sets a setting that the user has not set.
+    pub(super) fn set_default(&mut self, name: &str, value: &str) {
+        self.settings.entry(name).or_insert_with(|| value.into());
+    }
+
+    /// The name by which the user has set a setting: that of the variable, or that in the file. Of several files, the one is named
+    /// whose value counts.
+    pub(super) fn name(&self, setting: &str) -> String {
+        match self.origins.get(setting) {
+            Some(Origin::Variable(variable)) => variable.clone(),
+            Some(Origin::File(path)) if self.files > 1 => format!("`{setting}` in {}", path.display()),
+            _ => format!("`{setting}`"),
+        }
+    }
+
+    /// What is wrong where a required setting is not there. Names what was probably meant for it.
+    fn missing(&self, setting: &Setting) -> String {
+        let (name, variable) = (setting.name, setting.variable());
+        if let Some(Unknown { name: meant, is_variable, .. }) = self.misspelling_of(setting) {
+            let name = if *is_variable { variable } else { format!("`{name}`") };
+            return format!("{name} is missing: rename {meant}");
+        }
+        match self.reads_environment {
+            _ if self.unread.contains(&variable) => {
+                format!("`{name}` is missing: {variable} is set, but read only with --config ENV: add that")
+            }
+            true if self.files == 0 => format!("{variable} is missing: set it"),
+            true => format!("`{name}` is missing: add it to the config file, or set {variable}"),
+            false => format!("`{name}` is missing: add it to the config file"),
+        }
+    }
+
+    /// The unknown name that was probably meant for a required setting that is not there.
+    fn misspelling_of(&self, setting: &Setting) -> Option<&Unknown> {
+        let is_meant = |unknown: &&Unknown| unknown.near.is_some_and(|near| near.name == setting.name);
+        let is_missing = setting.default.is_none() && !self.settings.contains_key(setting.name);
+        self.unknown.iter().find(is_meant).filter(|_| is_missing)
+    }
+
+    /// The names that are no setting's, but for those that the error of a missing setting names.
+    fn unexplained(&self) -> impl Iterator<Item = &Unknown> {
+        self.unknown.iter().filter(|unknown| {
+            let explained = unknown.near.and_then(|near| self.misspelling_of(near));
+            !explained.is_some_and(|explained| std::ptr::eq(explained, *unknown))
+        })
+    }
+
+    /// Warns of every name that is no setting's.
+    pub(super) fn warn_of_unknown(&self) {
+        self.unexplained().for_each(|unknown| warn!("{}", unknown.problem()));
+    }
+
+    /// What to say of the names that were probably meant for a setting. Warns of the others.
+    pub(super) fn misspelt(&self) -> Vec<String> {
+        let (misspelt, other): (Vec<_>, Vec<_>) = self.unexplained().partition(|unknown| unknown.near.is_some());
+        other.iter().for_each(|unknown| warn!("{}", unknown.problem()));
+        misspelt.iter().map(|unknown| unknown.problem()).collect()
     }
 }
 
 /// Reads what is set in the files, or in the environment where the path is `ENV`; later ones win.
 ///
 /// # Errors
-/// [`Invalid`] when there is no source, or a file is not a JSON object.
+/// [`Invalid`] when there is no source, or files are no JSON objects.
 pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<Given, Invalid> {
     if sources.is_empty() {
         return Err(Invalid::new(
             "no configuration: name it with --config config.json, or take it from the environment with --config ENV",
         ));
     }
-    let mut given = Given::default();
+    let (mut given, mut problems) = (Given::default(), Vec::new());
     for source in sources.iter().map(AsRef::as_ref) {
         if source == Path::new(ENV) {
+            given.reads_environment = true;
             from_environment(env::vars_os(), &mut given);
         } else {
-            let file = read_object(source).with_context(|| format!("config {}", source.display()));
-            let file = file.map_err(|error| Invalid(format!("{error:#}")))?;
-            // A null stands for a setting that is not given.
-            given.settings.extend(file.into_iter().filter(|(_, value)| !value.is_null()));
+            given.files += 1;
+            match read_object(source).with_context(|| format!("config {}", source.display())) {
+                Ok(object) => from_file(object, source, &mut given),
+                Err(error) => problems.push(format!("{error:#}")),
+            }
         }
     }
-    let keys = unknown_keys(&given.settings);
+    if !problems.is_empty() {
+        return Err(Invalid::all(problems));
+    }
+    let keys = unknown_keys(&given);
     given.unknown.extend(keys);
+    if !given.reads_environment {
+        let is_set = |variable: &String| env::var_os(variable).is_some_and(|value| !value.is_empty());
+        given.unread = SETTINGS.iter().map(Setting::variable).filter(is_set).collect();
+    }
     Ok(given)
 }
 
@@ -109,39 +214,52 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
+/// Adds the settings that a file holds. A null stands for a setting that is not given.
+fn from_file(object: Map<String, Value>, path: &Path, given: &mut Given) {
+    for (name, value) in object.into_iter().filter(|(_, value)| !value.is_null()) {
+        given.origins.insert(name.clone(), Origin::File(path.to_owned()));
+        given.settings.insert(name, value);
+    }
+}
+
 /// Adds the settings that the environment holds. An empty variable counts as not set; a number may be written as such.
 fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>, given: &mut Given) {
     for (variable, value) in variables.filter(|(_, value)| !value.is_empty()) {
-        let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix(ENV_PREFIX)) else { continue };
+        let Some(variable) = variable.to_str() else { continue };
+        let Some(name) = variable.strip_prefix(ENV_PREFIX) else { continue };
         // What is not Unicode becomes U+FFFD; the service refuses such credentials.
         let value = value.to_string_lossy().into_owned();
         match SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name)) {
             Some(setting) => {
                 let number = value.parse::<u64>().ok().filter(|_| matches!(setting.kind, Kind::Integer { .. }));
                 given.settings.insert(setting.name.to_owned(), number.map_or(Value::String(value), Value::from));
+                given.origins.insert(setting.name.to_owned(), Origin::Variable(variable.to_owned()));
             }
             None if OTHER_VARIABLES.contains(&name) => {}
             None => {
-                let near = nearest(name);
-                let meant = near.map_or_else(String::new, |near| format!(": did you mean {}?", near.variable()));
-                let problem = format!("the environment variable {ENV_PREFIX}{name} is no setting{meant}");
-                given.unknown.push(Unknown { problem, is_misspelt: near.is_some() });
+                let unknown = Unknown { name: variable.to_owned(), is_variable: true, near: nearest(name) };
+                given.unknown.push(unknown);
             }
         }
     }
 }
 
 /// The keys that are not a setting's name, in order.
-fn unknown_keys(settings: &Map<String, Value>) -> Vec<Unknown> {
+fn unknown_keys(given: &Given) -> Vec<Unknown> {
     let is_unknown =
         |key: &&String| !key.starts_with('_') && !SINGER_KEYS.contains(&key.as_str()) && named(key).is_none();
-    let mut keys: Vec<_> = settings.keys().filter(is_unknown).collect();
+    let mut keys: Vec<_> = given.settings.keys().filter(is_unknown).collect();
     keys.sort_unstable();
-    let unknown = keys.into_iter().map(|key| match nearest(key) {
-        Some(near) => (format!("unknown setting `{key}`: did you mean `{}`?", near.name), true),
-        None => (format!("unknown setting `{key}`: it is not used"), false),
-    });
-    unknown.map(|(problem, is_misspelt)| Unknown { problem, is_misspelt }).collect()
+    let unknown = |key: &String| Unknown { name: given.name(key), is_variable: false, near: nearest(key) };
+    keys.into_iter().map(unknown).collect()
+}
+
+#[cfg(test)]
+impl Given {
+    /// What a single file sets.
+    pub(super) fn from_object(settings: Map<String, Value>) -> Given {
+        Given { settings, files: 1, ..Given::default() }
+    }
 }
 
 #[cfg(test)]

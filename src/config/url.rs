@@ -2,12 +2,17 @@
 
 use url::{Host, Url};
 
+use super::settings::quoted;
+
 /// Parses a URL that secrets may be sent to. A URL that carries a password or a query is not quoted.
 ///
 /// # Errors
 /// What is wrong with it, to follow the setting's name.
 pub fn check_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("is no URL ({error})"))?;
+    // What is no URL may still hold a password or a token.
+    let found = || if text.contains(['@', '?']) { String::new() } else { format!(", not {}", quoted(text)) };
+    let url =
+        Url::parse(text).map_err(|error| format!("must be a URL that begins with https://{} ({error})", found()))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not hold a user name or password: use clientId and clientSecret".to_owned());
     }
@@ -17,8 +22,8 @@ pub fn check_url(text: &str) -> Result<Url, String> {
     match url.scheme() {
         "https" if url.has_host() => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(format!("must begin with https:// unless it leads to this machine itself, not {text:?}")),
-        _ => Err(format!("must begin with https://, not {text:?}")),
+        "http" => Err(format!("must begin with https:// unless it leads to this machine itself{}", found())),
+        _ => Err(format!("must begin with https://{}", found())),
     }
 }
 
@@ -49,7 +54,9 @@ mod tests {
         }
         for (url, problem) in [
             ("ftp://x", "must begin with https://, not \"ftp://x\""),
-            ("nowhere", "is no URL (relative URL without a base)"),
+            ("nowhere", "must be a URL that begins with https://, not \"nowhere\" (relative URL without a base)"),
+            ("1:hunter2@example.com", "must be a URL that begins with https:// (relative URL without a base)"),
+            ("me:hunter2@example.com", "must begin with https://"),
             ("https://example.com?token=hunter2", "must end with its path, without `?` or `#`"),
             ("https://me:hunter2@example.com", "must not hold a user name or password: use clientId and clientSecret"),
         ] {

@@ -96,6 +96,10 @@ impl Mode for LookMode {
         Ok(())
     }
 
+    fn done_before_pause(&self) -> &'static str {
+        "the oldest unread records are shown"
+    }
+
     fn left_by_stop(&self, _run: &Run) -> &'static str {
         "nothing is marked as read"
     }

@@ -32,6 +32,7 @@ mod write;
 mod tests;
 
 use std::fmt;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -77,6 +78,11 @@ trait Mode {
     /// When it cannot be written.
     fn finish(&mut self, run: &mut Run) -> Result<()> {
         run.out.write_state()
+    }
+
+    /// What a run that follows has done once it pauses for the first time, for the log.
+    fn done_before_pause(&self) -> &'static str {
+        "the stream is drained"
     }
 
     /// What the summary of the run says of the records that it has written, to follow their number.
@@ -177,15 +183,20 @@ impl Run {
 
     /// Drains the stream once, or again and again with a pause, and writes the STATE at the end of each poll.
     fn poll(&mut self, mode: &mut dyn Mode, pause: Option<Duration>) -> Result<()> {
+        let mut is_told = false;
         loop {
             self.is_drained = false;
             mode.drain(self)?;
             mode.finish(self)?;
             self.is_drained = true;
-            match pause {
-                None => return Ok(self.stop.check()?),
-                Some(pause) => self.stop.sleep(pause)?,
+            let Some(pause) = pause else { return Ok(self.stop.check()?) };
+            if !std::mem::replace(&mut is_told, true) {
+                info!("{}: looking again {} (`pollIntervalSeconds`)", mode.done_before_pause(), every(pause));
             }
+            if !pause.is_zero() {
+                self.out.metrics.wait();
+            }
+            self.stop.sleep(pause)?;
         }
     }
 
@@ -201,6 +212,11 @@ impl Run {
         self.out.metrics.finish(end.is_ok() || self.is_drained, mode.remark());
         end
     }
+}
+
+/// How often a run that follows looks for new records.
+fn every(pause: Duration) -> String {
+    if pause.is_zero() { "at once".to_owned() } else { format!("every {} s", pause.as_secs()) }
 }
 
 /// What a run reads from and writes to.
@@ -230,10 +246,14 @@ pub fn run(
     stop: Shutdown,
 ) -> Result<()> {
     let Endpoints { service, writer, stream, state, target } = endpoints;
+    // A live line would tear them.
+    let shows_records = target.is_none() && io::stdout().is_terminal();
     let (state, returned) = state.of_stream(&stream, config);
     let mut mode = mode(config, returned, state.time_bookmark(), tuning, target);
     let queue = streamduo::queue(config, tuning, service, &stop);
-    let out = Output::new(writer, state, RunMetrics::start(&stream), stop.clone());
+    let metrics = RunMetrics::start(&stream);
+    let metrics = if shows_records { metrics } else { metrics.live() };
+    let out = Output::new(writer, state, metrics, stop.clone());
     Run::new(queue, out, tuning, stop).finish(&mut *mode, pause)
 }
 

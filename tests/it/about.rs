@@ -82,8 +82,8 @@ fn test_fails_on_a_setting_that_is_misspelt_and_makes_no_request() {
     tap.run_command(tap.command().arg("--test")).assert_refused(
         &tap,
         2,
-        "unknown setting `acknowledges`: did you mean `acknowledge`?; unknown setting `page_size`: did you mean \
-         `pageSize`?",
+        "unknown setting `acknowledges`: did you mean `acknowledge`?\n\
+         unknown setting `page_size`: did you mean `pageSize`?",
     );
     let tap = Tap::with_records(1).env("TAP_STREAMDUO_PAGE_SIZE", "5").args(&["-c", "ENV", "--test"]);
     tap.run().assert_refused(
@@ -96,7 +96,7 @@ fn test_fails_on_a_setting_that_is_misspelt_and_makes_no_request() {
     let tap = Tap::with_records(1).set("flavour", "sweet").args(&["--test"]);
     let run = tap.run();
     assert_eq!(run.code, 0);
-    run.assert_logged("WARNING unknown setting `flavour`: it is not used");
+    run.assert_logged("WARNING unknown setting `flavour`: it is not used; remove it");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use fastrand::Rng;
@@ -137,6 +138,28 @@ fn no_more_than_max_pending_records_are_out() {
     assert_eq!(run.stderr.matches("INFO streamduo-sandbox is started\n").count(), 4, "{}", run.stderr);
     let most = tap.sandbox.journal().iter().filter_map(|call| call.record_count).max();
     assert_eq!(most, Some(300));
+}
+
+#[test]
+fn a_slow_target_is_waited_for_and_nothing_is_marked_before_it_has_committed_it() {
+    // It takes longer for a message than the tap waits for a target that acknowledges at once.
+    let tap = Tap::with_records(6).set("maxPending", 2);
+    let tap = with_target(tap, &["--every", "1", "--pause-ms", "60"]);
+    let (rows, committed_at_mark) = (tap.path("rows"), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&committed_at_mark);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).every().before(move |_| {
+        seen.lock().unwrap().push(fs::read_to_string(&rows).unwrap_or_default().lines().count());
+    }));
+    let run = tap.run();
+    assert_eq!((run.code, tap.unread(), committed(&tap)), (0, vec![], identities(&tap.records())), "{}", run.stderr);
+    let journal = tap.sandbox.journal();
+    let marked: Vec<_> =
+        journal.iter().filter(|call| call.endpoint == Endpoint::Mark).map(|call| call.returned).collect();
+    assert_eq!((marked.as_slice(), committed_at_mark.lock().unwrap().as_slice()), (&[2, 2, 2][..], &[2, 4, 6][..]));
+    // A mark comes right after the peek that shows what it hits.
+    let calls: Vec<_> = journal.iter().map(|call| call.endpoint).collect();
+    assert_eq!(calls.windows(2).filter(|calls| calls == &[Endpoint::Peek, Endpoint::Mark]).count(), 3, "{calls:?}");
+    assert!(journal.iter().all(|call| call.record_count.unwrap_or_default() <= 2), "no more than `maxPending` are out");
 }
 
 #[test]
@@ -611,6 +634,7 @@ fn follow_starts_a_target_for_each_batch_and_none_while_there_is_nothing() {
     let run = running.wait(&tap);
     assert_eq!((run.code, tap.unread(), committed(&tap)), (143, vec![], identities(&tap.records())), "{}", run.stderr);
     assert_eq!(run.stderr.matches("INFO streamduo-sandbox is started\n").count(), 3, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("INFO the stream is drained").count(), 1, "{}", run.stderr);
 }
 
 #[test]

@@ -7,8 +7,6 @@ use serde_json::{Value, json};
 
 use crate::tap::{Tap, bare_command};
 
-const UNUSABLE: &str = "the configuration is not usable: ";
-
 /// A run with this text as its only configuration fails before any request.
 #[track_caller]
 fn assert_config_refused(text: &str, fatal: &str) {
@@ -18,47 +16,202 @@ fn assert_config_refused(text: &str, fatal: &str) {
     assert!(tap.sandbox.journal().is_empty());
 }
 
+/// Eight mistakes, and two settings that are right.
+const EIGHT_MISTAKES: &str = r#"{
+    "streamId": 7, "clientID": "x", "clientSecret": " ", "streamName": "cars", "acknowledge": "read", "markBy": "id",
+    "pageSize": "100", "maxRetries": 1000, "apiUrl": "http://api.example.com", "flavour": "sweet"
+}"#;
+
+const EIGHT_LINES: &str = "\
+WARNING unknown setting `flavour`: it is not used; remove it
+CRITICAL `streamId` must be a string, not 7
+CRITICAL `clientId` is missing: rename `clientID`
+CRITICAL `clientSecret` is empty: give it a value
+CRITICAL `pageSize` must be a whole number from 1 to 100000, not \"100\": write it without quotes
+CRITICAL `apiUrl` must begin with https:// unless it leads to this machine itself, not \"http://api.example.com\"
+CRITICAL `maxRetries` must be a whole number from 0 to 100, not 1000
+CRITICAL `markBy` `id` does not go with `acknowledge` `read`, which marks records before they are known: remove one of them
+";
+
 #[test]
-fn all_problems_are_reported_together() {
-    let tap = Tap::with_records(1)
-        .set("clientId", Value::Null)
-        .set("clientID", "x")
-        .set("clientSecret", " ")
-        .set("streamId", 7)
-        .set("pageSize", "100")
-        .set("maxRetries", 1000)
-        .set("acknowledge", "maybe")
-        .set("apiUrl", "http://api.example.com")
-        .set("authUrl", "api.example.com")
-        .set("flavour", "sweet");
-    let run = tap.run();
+fn each_mistake_is_reported_on_a_line_of_its_own_that_says_how_to_mend_it() {
+    let tap = Tap::with_records(1);
+    let config = tap.write_file("wrong.json", EIGHT_MISTAKES);
+    let run = tap.run_command(bare_command().arg("-c").arg(config));
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (2, "", EIGHT_LINES));
+    assert_eq!(tap.sandbox.requests(), 0);
+}
+
+#[test]
+fn with_test_and_with_a_target_too_each_mistake_is_reported() {
+    let tap = Tap::with_records(1);
+    let config =
+        tap.write_file("wrong.json", r#"{"streamid": "x", "page_size": 1, "scope": 7, "acknowledge": "read"}"#);
+    let given = |arguments: &[&str]| tap.run_command(bare_command().arg("-c").arg(&config).args(arguments));
+    given(&["--test"]).assert_refused(
+        &tap,
+        2,
+        "`streamId` is missing: rename `streamid`\n\
+         `clientId` is missing: add it to the config file\n\
+         `clientSecret` is missing: add it to the config file\n\
+         `scope` must be a string, not 7\n\
+         unknown setting `page_size`: did you mean `pageSize`?",
+    );
+    let run = given(&["--", "cat"]);
     run.assert_refused(
         &tap,
         2,
-        &format!(
-            "{UNUSABLE}`streamId` must be a string, not a number; `clientId` is missing (`clientID` is there: a \
-             misspelling?); `clientSecret` is empty; `acknowledge` must be one of \"write\", \"commit\", \"read\", \"never\", not \
-             \"maybe\"; `pageSize` must be a whole number from 1 to 100000, not a string; `apiUrl` must begin with \
-             https:// unless it leads to this machine itself, not \"http://api.example.com\"; `authUrl` is no URL \
-             (relative URL without a base); `maxRetries` must be a whole number from 0 to 100, not 1000"
-        ),
+        "`streamId` is missing: rename `streamid`\n\
+         `clientId` is missing: add it to the config file\n\
+         `clientSecret` is missing: add it to the config file\n\
+         `scope` must be a string, not 7\n\
+         `acknowledge` \"read\" does not go with a target: what the target has committed is marked; remove the setting, or set it \
+         to `never` to mark nothing",
+    );
+    assert_eq!(run.stderr.lines().next(), Some("WARNING unknown setting `page_size`: did you mean `pageSize`?"));
+}
+
+#[test]
+fn in_structured_logs_too_each_mistake_is_a_line_of_its_own() {
+    let tap = Tap::with_records(1);
+    let config = tap.write_file("wrong.json", EIGHT_MISTAKES);
+    let logging =
+        tap.write_file("logging.yml", "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}");
+    let output = bare_command().arg("-c").arg(config).env("SINGER_SDK_LOG_CONFIG", logging).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let line = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        format!("{} {}\n", line["level"].as_str().unwrap().to_uppercase(), line["message"].as_str().unwrap())
+    };
+    assert_eq!(stderr.lines().map(line).collect::<String>(), EIGHT_LINES);
+}
+
+#[test]
+fn a_mistake_in_one_of_several_files_names_the_file() {
+    let tap = Tap::with_records(1).set("pageSize", 0).set("flavor", 1).set("maxRetries", -1);
+    let second = tap.write_file("second.json", r#"{"maxRetries": 1.5, "flavour": "sweet"}"#);
+    let run = tap.run_with("-c", second);
+    run.assert_refused(
+        &tap,
+        2,
+        "`pageSize` in DIR/config.json must be a whole number from 1 to 100000, not 0\n\
+         `maxRetries` in DIR/second.json must be a whole number from 0 to 100, not 1.5",
     );
     assert_eq!(
         run.stderr.lines().take(2).collect::<Vec<_>>(),
         [
-            "WARNING unknown setting `clientID`: did you mean `clientId`?",
-            "WARNING unknown setting `flavour`: it is not used"
+            "WARNING unknown setting `flavor` in DIR/config.json: it is not used; remove it",
+            "WARNING unknown setting `flavour` in DIR/second.json: it is not used; remove it"
         ]
     );
-    assert!(tap.sandbox.journal().is_empty());
+}
+
+#[test]
+fn every_file_that_is_none_is_named() {
+    let tap = Tap::with_records(1);
+    let list = tap.write_file("list.json", "[]");
+    tap.run_command(bare_command().args(["-c", "/no/such/config.json", "-c"]).arg(list)).assert_refused(
+        &tap,
+        2,
+        "config /no/such/config.json: read the file: No such file or directory (os error 2)\n\
+         config DIR/list.json: not a JSON object",
+    );
 }
 
 #[test]
 fn an_empty_object_lacks_the_required_settings() {
     assert_config_refused(
         "{}",
-        &format!("{UNUSABLE}`streamId` is missing; `clientId` is missing; `clientSecret` is missing"),
+        "`streamId` is missing: add it to the config file\n\
+         `clientId` is missing: add it to the config file\n\
+         `clientSecret` is missing: add it to the config file",
     );
+}
+
+#[test]
+fn a_mistake_in_the_environment_names_the_variable_and_what_it_holds() {
+    let tap = Tap::with_records(1);
+    let run = tap.run_command(bare_command().args(["--config", "ENV"]).envs([
+        ("TAP_STREAMDUO_STREAMID", "a/b"),
+        ("TAP_STREAMDUO_CLIENT_ID", "x"),
+        ("TAP_STREAMDUO_STREAMNAME", " cars"),
+        ("TAP_STREAMDUO_ACKNOWLEDGE", "read"),
+        ("TAP_STREAMDUO_MARKBY", "id"),
+        ("TAP_STREAMDUO_pageSize", "many"),
+        ("TAP_STREAMDUO_STARTTIMESTAMP", "yesterday"),
+        ("TAP_STREAMDUO_APIURL", "https://me:hunter2@example.com"),
+        ("TAP_STREAMDUO_AUTHURL", "nowhere"),
+        ("TAP_STREAMDUO_MAXRETRIES", "1000"),
+        ("TAP_STREAMDUO_USERAGENT", "t\u{e9}"),
+        ("TAP_STREAMDUO_FLAVOUR", "sweet"),
+    ]));
+    run.assert_refused(
+        &tap,
+        2,
+        "TAP_STREAMDUO_STREAMID must be the id alone, such as 60c49e86-9db3-414a-87a1-f51ccee4ec0c, not \"a/b\"\n\
+         TAP_STREAMDUO_CLIENTID is missing: rename TAP_STREAMDUO_CLIENT_ID\n\
+         TAP_STREAMDUO_CLIENTSECRET is missing: set it\n\
+         TAP_STREAMDUO_STREAMNAME must not begin or end with white space: \" cars\"\n\
+         TAP_STREAMDUO_pageSize must be a whole number from 1 to 100000, not \"many\"\n\
+         TAP_STREAMDUO_STARTTIMESTAMP must be a time stamp with an offset, such as 2026-01-31T08:00:00Z or \
+         2026-01-31T08:00:00.5-05:00[America/New_York], not \"yesterday\"\n\
+         TAP_STREAMDUO_APIURL must not hold a user name or password: use clientId and clientSecret\n\
+         TAP_STREAMDUO_AUTHURL must be a URL that begins with https://, not \"nowhere\" (relative URL without a base)\n\
+         TAP_STREAMDUO_MAXRETRIES must be a whole number from 0 to 100, not 1000\n\
+         TAP_STREAMDUO_USERAGENT must be plain ASCII text to go into a header, not \"t\u{e9}\"\n\
+         TAP_STREAMDUO_MARKBY `id` does not go with TAP_STREAMDUO_ACKNOWLEDGE `read`, which marks records before they are known: \
+         remove one of them",
+    );
+    assert_eq!(
+        run.stderr.lines().next(),
+        Some("WARNING the environment variable TAP_STREAMDUO_FLAVOUR is no setting: unset it")
+    );
+}
+
+#[test]
+fn a_wrong_secret_is_named_and_never_shown() {
+    let tap = Tap::with_records(1).set("clientSecret", 12_345);
+    tap.run().assert_refused(&tap, 2, "`clientSecret` must be a string, not a number");
+    for (secret, problem) in
+        [("hunter2\n", "must not begin or end with white space"), (" ", "is empty: give it a value")]
+    {
+        let tap = Tap::with_records(1).env("TAP_STREAMDUO_CLIENTSECRET", secret).args(&["-c", "ENV"]);
+        let run = tap.run();
+        run.assert_refused(&tap, 2, &format!("TAP_STREAMDUO_CLIENTSECRET {problem}"));
+        assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_file_and_the_environment_each_name_their_own_mistakes() {
+    let tap = Tap::with_records(1).set("pageSize", 0).set("maxRetries", "5").set("clientSecret", Value::Null);
+    let tap = tap.env("TAP_STREAMDUO_MAXRETRIES", "-1");
+    tap.run_with("-c", "ENV").assert_refused(
+        &tap,
+        2,
+        "`clientSecret` is missing: add it to the config file, or set TAP_STREAMDUO_CLIENTSECRET\n\
+         `pageSize` must be a whole number from 1 to 100000, not 0\n\
+         TAP_STREAMDUO_MAXRETRIES must be a whole number from 0 to 100, not \"-1\"",
+    );
+}
+
+#[test]
+fn a_variable_that_is_set_and_not_read_is_named() {
+    let tap = Tap::with_records(1).set("clientSecret", Value::Null).env("TAP_STREAMDUO_CLIENTSECRET", "hunter2");
+    tap.run().assert_refused(
+        &tap,
+        2,
+        "`clientSecret` is missing: TAP_STREAMDUO_CLIENTSECRET is set, but read only with --config ENV: add that",
+    );
+}
+
+#[test]
+fn only_the_beginning_of_a_long_value_is_shown() {
+    let long = "x".repeat(1_000);
+    let tap = Tap::with_records(1).set("acknowledge", long.as_str());
+    let found = format!("\"{}\" and so on", &long[..100]);
+    let fatal = format!("`acknowledge` must be one of \"write\", \"commit\", \"read\", \"never\", not {found}");
+    tap.run().assert_refused(&tap, 2, &fatal);
 }
 
 #[test]
@@ -117,9 +270,7 @@ fn a_stream_id_with_characters_that_no_id_has_is_refused() {
         tap.run().assert_refused(
             &tap,
             2,
-            &format!(
-                "{UNUSABLE}`streamId` must be the id alone, such as 60c49e86-9db3-414a-87a1-f51ccee4ec0c, not {id:?}"
-            ),
+            &format!("`streamId` must be the id alone, such as 60c49e86-9db3-414a-87a1-f51ccee4ec0c, not {id:?}"),
         );
         assert!(tap.sandbox.journal().is_empty());
     }
@@ -184,10 +335,8 @@ fn white_space_around_a_setting_is_refused() {
     tap.run().assert_refused(
         &tap,
         2,
-        &format!(
-            "{UNUSABLE}`streamId` has white space at its beginning or end; `clientSecret` has white space at its beginning \
-             or end"
-        ),
+        "`streamId` must not begin or end with white space: \" x\"\n\
+         `clientSecret` must not begin or end with white space",
     );
 }
 
@@ -203,7 +352,8 @@ fn an_environment_variable_that_is_not_unicode_matters_only_if_it_is_a_setting()
     let tap = Tap::with_records(1).args(&["-c", "ENV"]);
     let run_with_variable = |name| tap.run_command(tap.command().env(name, OsStr::from_bytes(b"\xff")));
     assert_eq!(run_with_variable("OTHER").code, 0);
-    let problem = "`acknowledge` must be one of \"write\", \"commit\", \"read\", \"never\", not \"\u{fffd}\"";
+    let problem =
+        "TAP_STREAMDUO_ACKNOWLEDGE must be one of \"write\", \"commit\", \"read\", \"never\", not \"\u{fffd}\"";
     let run = run_with_variable("TAP_STREAMDUO_ACKNOWLEDGE");
-    assert_eq!(run.last_log_line(), format!("CRITICAL {UNUSABLE}{problem}"));
+    assert_eq!(run.last_log_line(), format!("CRITICAL {problem}"));
 }

@@ -35,6 +35,34 @@ fn a_signal_ends_the_pause_between_polls() {
 }
 
 #[test]
+fn a_follower_says_once_that_the_stream_is_drained_and_how_often_it_looks() {
+    for (acknowledge, records) in [("write", 2), ("write", 0), ("read", 2), ("never", 2)] {
+        let tap = Tap::with_records(records).set("acknowledge", acknowledge).set("pollIntervalSeconds", 86_400);
+        let tap = tap.args(&["--follow"]);
+        let mut running = tap.start();
+        // It comes before the pause.
+        while !running.read_line().contains("STATE") {}
+        running.signal(Signal::TERM);
+        let run = running.wait(&tap);
+        run.assert_logged("INFO the stream is drained: looking again every 86400 s (`pollIntervalSeconds`)");
+        assert_eq!(run.stderr.matches("drained").count(), 1, "{acknowledge}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn what_a_follower_says_of_a_drained_stream_is_said_once_however_often_it_polls() {
+    let tap = Tap::with_records(1).set("pollIntervalSeconds", 0).args(&["--follow"]);
+    let running = tap.start();
+    tap.sandbox.wait_answered(Endpoint::Peek, 5);
+    running.signal(Signal::TERM);
+    let run = running.wait(&tap);
+    run.assert_logged("INFO the stream is drained: looking again at once (`pollIntervalSeconds`)");
+    assert_eq!(run.stderr.matches("drained").count(), 1, "{}", run.stderr);
+    // Without `--follow` the run ends there.
+    assert!(!Tap::with_records(1).run().stderr.contains("drained"));
+}
+
+#[test]
 fn a_signal_ends_a_peek_that_hangs() {
     let tap = Tap::with_records(1);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().hold());

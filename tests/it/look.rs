@@ -125,6 +125,8 @@ fn follow_at_a_terminal_shows_what_is_new_once_and_marks_nothing() {
     let run = terminal.wait();
     assert_eq!((run.code, run.stdout.as_str(), tap.sandbox.count(Endpoint::Mark)), (130, "", 0));
     assert_eq!(run.stderr.matches("stdout is a terminal").count(), 1, "{}", run.stderr);
+    run.assert_logged("INFO the oldest unread records are shown: looking again at once (`pollIntervalSeconds`)");
+    assert!(!run.stderr.contains("drained"), "{}", run.stderr);
     assert_eq!(run.last_log_line(), "WARNING stopped by SIGINT: nothing is marked as read");
 }
 

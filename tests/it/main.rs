@@ -29,5 +29,6 @@ mod stdout;
 mod stops;
 mod survival;
 mod tap;
+mod terminal;
 mod tls;
 mod twins;

@@ -278,18 +278,14 @@ fn a_record_that_is_gone_is_not_waited_for() {
 }
 
 #[test]
-fn with_read_it_is_refused() {
-    let tap = by_id(1).set("acknowledge", "read");
-    tap.run().assert_refused(
-        &tap,
-        2,
-        "`markBy` `id` does not go with `acknowledge` `read`, which marks records before they are known: remove one of them",
-    );
-    assert_eq!(tap.sandbox.requests(), 0);
+fn where_nothing_delivered_is_marked_it_is_refused() {
+    for (word, reason) in [("read", "marks records before they are known"), ("never", "marks nothing")] {
+        let tap = by_id(1).set("acknowledge", word);
+        let fatal =
+            format!("`markBy` `id` does not go with `acknowledge` `{word}`, which {reason}: remove one of them");
+        tap.run().assert_refused(&tap, 2, &fatal);
+        assert_eq!(tap.sandbox.requests(), 0);
+    }
     let tap = by_id(0).set("markBy", "name");
-    tap.run().assert_refused(
-        &tap,
-        2,
-        "the configuration is not usable: `markBy` must be one of \"position\", \"id\", not \"name\"",
-    );
+    tap.run().assert_refused(&tap, 2, "`markBy` must be one of \"position\", \"id\", not \"name\"");
 }

@@ -264,11 +264,12 @@ impl Run {
         assert_eq!(tap.unread(), [], "{case}");
     }
 
-    /// The run has failed with this exit code and only this fatal line. stdout is empty, and no record is marked.
+    /// The run has failed with this exit code and only these fatal lines: one, unless the configuration is wrong. stdout is empty,
+    /// and no record is marked.
     #[track_caller]
     pub fn assert_refused(&self, tap: &Tap, code: i32, fatal: &str) {
-        let fatal_lines: Vec<_> = self.stderr.lines().filter(|line| line.starts_with("CRITICAL")).collect();
-        assert_eq!(fatal_lines, [format!("CRITICAL {fatal}")], "{}", self.stderr);
+        let fatal_lines: Vec<_> = self.stderr.lines().filter_map(|line| line.strip_prefix("CRITICAL ")).collect();
+        assert_eq!(fatal_lines, fatal.lines().collect::<Vec<_>>(), "{}", self.stderr);
         assert_eq!((self.code, self.stdout.as_str()), (code, ""));
         assert_eq!(tap.read(), [], "a record is marked");
     }
