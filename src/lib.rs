@@ -181,8 +181,8 @@
 //! - [`streamduo`]: the service: HTTP, tokens, retries, page sizes, prefetch.
 //! - [`singer`]: the format: messages, STATE, catalog, schema, and the way to stdout.
 //! - [`poll`]: the loop, a file for each mode; and the target that the tap runs.
-//! - [`commands`] wires them. All may use [`logging`], [`metrics`] with [`progress`] (the live line), and [`shutdown`] (signals). [`cli`], [`about`] and [`exit`]
-//!   are the program's command line and exit codes.
+//! - [`commands`] wires them. All may use [`logging`], [`metrics`] with [`progress`] (the live line), and [`shutdown`] (signals).
+//!   [`cli`], [`about`] and [`exit`] are the program's command line and exit codes.
 
 pub mod about;
 pub mod cli;
