@@ -56,6 +56,7 @@ def venv_programs(name):
     return pytest.fixture(programs, scope="session")
 
 
+airflow_programs = venv_programs("airflow")
 duckdb_programs = venv_programs("duckdb")
 jsonl_programs = venv_programs("jsonl")
 kubernetes_programs = venv_programs("kubernetes")
