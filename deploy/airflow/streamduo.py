@@ -43,9 +43,10 @@ class LoadStream(BaseOperator):
         self.tap = None
 
     def execute(self, context):
-        # If Airflow kills the task with SIGKILL, setpriv lets the tap have SIGTERM, so that it does not outlive its task.
+        # If the task's process is killed, the kernel sends SIGTERM to the tap: it must not read the stream beside a retry.
         command = ["setpriv", "--pdeathsig", "TERM", "tap-streamduo", "--config", "ENV", "--", *TARGET]
-        # With a target, the tap writes nothing to stdout. Its log and the target's come from stderr.
+        # With a target, the tap writes nothing to stdout. Its log and the target's come from stderr. The session of its own keeps a
+        # signal to the task's process group from the tap: it would come beside the one that on_kill sends, and end the tap at once.
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         self.tap = subprocess.Popen(command, env=self.environment(), start_new_session=True, **pipes)
         log = threading.Thread(target=self.copy_log, daemon=True)
@@ -100,7 +101,7 @@ with DAG(
     max_active_runs=1,
     default_args={
         "max_active_tis_per_dag": 1,
-        # After one, two and four minutes. For so long a stream that fails keeps the others from their next run.
+        # After 1 to 2, 2 to 4 and 4 to 8 minutes. For so long a stream that fails keeps the others from their next run.
         "retries": 3,
         "retry_delay": datetime.timedelta(minutes=1),
         "retry_exponential_backoff": 2.0,
