@@ -14,7 +14,7 @@ from processes import KEPT, ROOT, environment, is_set, run
 # The images stay here between runs, so that only the first one makes the base images.
 STORAGE = KEPT / "image"
 
-PROGRAMS = {"podman": "podman", "runc": "runc", "debootstrap": "debootstrap"}
+PROGRAMS = ["podman", "runc", "debootstrap"]
 
 # Enough to build the tap, and as little as the official image of Debian has.
 PACKAGES = {"RUST_IMAGE": "ca-certificates,gcc,libc6-dev", "DEBIAN_IMAGE": "ca-certificates"}
@@ -32,18 +32,21 @@ def build(clone):
     """Builds the image from a clone of the repository, and returns its name."""
     if os.geteuid() != 0:
         pytest.skip("podman and debootstrap run as root here")
-    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
-    if missing and is_set("ECOSYSTEM_INSTALL"):
-        run(["apt-get", "-q", "-y", "install", "--no-install-recommends", *missing], code=None)
-        missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    if is_set("ECOSYSTEM_INSTALL") and not all(map(shutil.which, PROGRAMS)):
+        apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
+        run([*apt, "update"], code=None)
+        run([*apt, "install", "--no-install-recommends", *PROGRAMS], code=None)
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
-        pytest.skip(f"there is no {', '.join(missing)} (`apt-get install`)")
+        pytest.skip(f"there is no {', '.join(missing)}: ECOSYSTEM_INSTALL=1 installs it from Debian")
     bases = dict(re.findall(r"^ARG (\w+_IMAGE)=docker\.io/library/(\S+)$", (clone / "Dockerfile").read_text(), re.MULTILINE))
     assert bases.keys() == PACKAGES.keys()
     arguments = [f"--build-arg={argument}={make_base(argument, name)}" for argument, name in bases.items()]
     image = "localhost/streamduo-loader:check"
     # chroot, since not every machine lets podman make a network.
     run(podman("build", "--isolation=chroot", "--network=host", "--quiet", *arguments, f"--tag={image}", clone))
+    # The images of the stages that only the build needs.
+    run(podman("image", "prune", "--force"))
     return image
 
 
