@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import re
 import signal
 import sys
@@ -56,6 +57,7 @@ def venv_programs(name):
     return pytest.fixture(programs, scope="session")
 
 
+airflow_programs = venv_programs("airflow")
 duckdb_programs = venv_programs("duckdb")
 jsonl_programs = venv_programs("jsonl")
 kubernetes_programs = venv_programs("kubernetes")
@@ -90,6 +92,17 @@ def postgres_server():
 def new_table(postgres_programs, postgres_server, tmp_path):
     """Makes a table, given the name of its schema and settings of the target."""
     return functools.partial(postgres.Table, postgres_programs, postgres_server, tmp_path)
+
+
+@pytest.fixture
+def manifests(kubernetes_programs):
+    """The manifests by their kind, each valid."""
+    read = "import json, sys, yaml; print(json.dumps([yaml.safe_load(open(path)) for path in sys.argv[1:]]))"
+    files = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+    for file in files:
+        run([kubernetes_programs / "kubernetes-validate", "--strict", file])
+    found = json.loads(run([kubernetes_programs / "python", "-c", read, *files]).stdout)
+    return {manifest["kind"]: manifest for manifest in found}
 
 
 @pytest.fixture

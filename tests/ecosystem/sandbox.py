@@ -66,10 +66,10 @@ class Sandbox:
         """All records of the stream, as unread as the tap saw them."""
         return [record | {"readStatus": "false"} for record in self._records("LAST_N", stream)]
 
-    def marked(self):
+    def marked(self, stream=None):
         """The records that are marked as read, as unread as the tap saw them."""
-        unread = set(map(identity, self._records("UNREAD", None)))
-        return [record for record in self.records() if identity(record) not in unread]
+        unread = set(map(identity, self._records("UNREAD", stream)))
+        return [record for record in self.records(stream) if identity(record) not in unread]
 
     def unread(self, stream=None):
         """The number of unread records."""

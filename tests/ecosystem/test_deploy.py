@@ -111,17 +111,6 @@ def test_systemd_accepts_the_units(tmp_path):
         assert ended.stderr == ""
 
 
-@pytest.fixture
-def manifests(kubernetes_programs):
-    """The manifests by their kind, each valid."""
-    read = "import json, sys, yaml; print(json.dumps([yaml.safe_load(open(path)) for path in sys.argv[1:]]))"
-    files = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
-    for file in files:
-        run([kubernetes_programs / "kubernetes-validate", "--strict", file])
-    found = json.loads(run([kubernetes_programs / "python", "-c", read, *files]).stdout)
-    return {manifest["kind"]: manifest for manifest in found}
-
-
 def test_kubernetes_accepts_the_manifests(manifests, readme_settings):
     secret, job, follower = manifests["Secret"], manifests["CronJob"]["spec"], manifests["Deployment"]["spec"]
     settings = [name for name in secret["stringData"] if name.startswith("TAP_")]
@@ -129,20 +118,21 @@ def test_kubernetes_accepts_the_manifests(manifests, readme_settings):
     # Two taps must not read one stream at the same time.
     assert job["concurrencyPolicy"] == "Forbid"
     assert (follower["replicas"], follower["strategy"]) == (1, {"type": "Recreate"})
-    for template in [job["jobTemplate"]["spec"]["template"], follower["template"]]:
-        pod = template["spec"]
+    for pod, container in pods(manifests):
         assert "volumes" not in pod
-        [container] = pod["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
         assert container["envFrom"] == [{"secretRef": {"name": secret["metadata"]["name"]}}]
 
 
-def command(template):
-    return template["spec"]["containers"][0]["command"]
+def pods(manifests):
+    """The pods that load and that follow, each with its container."""
+    for template in [manifests["CronJob"]["spec"]["jobTemplate"]["spec"]["template"], manifests["Deployment"]["spec"]["template"]]:
+        [container] = template["spec"]["containers"]
+        yield template["spec"], container
 
 
 def test_the_containers_load_all_and_mark_it(manifests, postgres_programs, postgres_server):
-    load = command(manifests["CronJob"]["spec"]["jobTemplate"]["spec"]["template"])
-    follow = command(manifests["Deployment"]["spec"]["template"])
+    load, follow = (["tap-streamduo", *container["args"]] for _, container in pods(manifests))
     sandbox = Sandbox(250)
     variables = dict(manifests["Secret"]["stringData"])
     variables |= {name: value for name, value in sandbox.variables.items() if name != "TAP_STREAMDUO_STREAMNAME"}
