@@ -4,8 +4,8 @@
 #   podman run --rm --env-file orders.env streamduo-loader:0.1.0 --config ENV -- target-postgres --config ENV
 #
 # For another target, name a list of pinned packages: --build-arg TARGET_REQUIREMENTS=tests/ecosystem/requirements-jsonl.txt
-ARG RUST_IMAGE=docker.io/library/rust:1.95-bookworm
-ARG DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim
+ARG RUST_IMAGE=rust:1.95-bookworm
+ARG DEBIAN_IMAGE=debian:bookworm-slim
 
 FROM ${RUST_IMAGE} AS tap
 WORKDIR /src

@@ -39,7 +39,7 @@ def build(clone):
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         pytest.skip(f"there is no {', '.join(missing)}: ECOSYSTEM_INSTALL=1 installs it from Debian")
-    bases = dict(re.findall(r"^ARG (\w+_IMAGE)=docker\.io/library/(\S+)$", (clone / "Dockerfile").read_text(), re.MULTILINE))
+    bases = dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", (clone / "Dockerfile").read_text(), re.MULTILINE))
     assert bases.keys() == PACKAGES.keys()
     arguments = [f"--build-arg={argument}={make_base(argument, name)}" for argument, name in bases.items()]
     image = "localhost/streamduo-loader:check"

@@ -18,7 +18,7 @@ def only(pattern, name):
 
 
 def test_the_dockerfile_names_the_versions_of_cargo_toml():
-    assert only(r"^ARG RUST_IMAGE=\S+/rust:([\d.]+)-", "Dockerfile") == only('^rust-version = "(.+)"$', "Cargo.toml")
+    assert only(r"^ARG RUST_IMAGE=rust:([\d.]+)-", "Dockerfile") == only('^rust-version = "(.+)"$', "Cargo.toml")
     version = only('^version = "(.+)"$', "Cargo.toml")
     assert only('image.version="(.+?)"', "Dockerfile") == version
     assert only(r"--tag streamduo-loader:(\S+)", "Dockerfile") == version
