@@ -56,6 +56,8 @@ mod state;
 mod store;
 mod tls;
 mod token;
+#[cfg(feature = "validate")]
+mod validator;
 mod wire;
 
 use std::io;
