@@ -18,6 +18,7 @@ mod logs;
 mod look;
 mod mark_by_id;
 mod proxy;
+mod quickstart;
 mod reading;
 mod refusals;
 mod replay;
