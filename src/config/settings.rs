@@ -175,7 +175,7 @@ impl Setting {
     }
 
     /// What it means, in Markdown.
-    fn meaning(&self) -> String {
+    pub fn meaning(&self) -> String {
         match self.kind {
             Kind::Integer { min, max } => format!("{}, {min} to {}", self.help, with_commas(max)),
             Kind::Choice(words) => {
@@ -185,6 +185,14 @@ impl Setting {
             }
             _ => self.help.to_owned(),
         }
+    }
+
+    /// What it means in lines of plain text. A choice has a line for each of its words.
+    pub fn lines(&self) -> Vec<String> {
+        let Kind::Choice(words) = self.kind else { return vec![self.meaning().replace('`', "")] };
+        let help = (!self.help.is_empty()).then(|| format!("{}:", self.help));
+        let words = words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}").replace('`', ""));
+        help.into_iter().chain(words).collect()
     }
 
     /// The value among those that the user has set, or the default.
