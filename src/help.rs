@@ -54,7 +54,7 @@ fn table(entries: &[Entry]) -> String {
     rows.join("\n")
 }
 
-/// The text in lines of no more than [`WIDTH`] characters. The first one begins with `head`, the others with as much space.
+/// The text in lines of no more than 110 characters. The first one begins with `head`, the others with as much space.
 pub fn wrapped(head: &str, text: &str) -> String {
     let indent = head.chars().count();
     let (mut lines, mut used) = (head.to_owned(), indent);
