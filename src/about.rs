@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::cli::Format;
-use crate::config::settings;
+use crate::config::settings::{self, Setting};
+use crate::help::wrapped;
 
 /// What Meltano may rely on.
 const CAPABILITIES: [&str; 7] = ["about", "catalog", "discover", "properties", "state", "structured-logging", "test"];
@@ -12,17 +13,29 @@ const DESCRIPTION: &str = env!("CARGO_PKG_DESCRIPTION");
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// A setting for reading: its name and its default, its environment variable, and what it means.
+fn block(setting: &Setting) -> String {
+    let default = match setting.default {
+        Some(default) => format!("default: {default}"),
+        None => setting.without_default().to_owned(),
+    };
+    let head = format!("\n  {} ({default})\n      {}\n", setting.name, setting.variable());
+    setting.lines().iter().fold(head, |block, line| {
+        // What follows a word of a choice stands under the word.
+        let (head, text) = line.strip_prefix("- ").map_or(("      ", line.as_str()), |text| ("      - ", text));
+        block + &wrapped(head, text) + "\n"
+    })
+}
+
 /// The text for a format.
 pub fn text(format: Format) -> String {
     match format {
         Format::Text => {
-            let settings =
-                settings::SETTINGS.iter().map(|setting| format!("  - {} ({})", setting.name, setting.variable()));
             format!(
-                "Name: {NAME}\nDescription: {DESCRIPTION}\nVersion: {VERSION}\nCapabilities:\n{}\nSettings (and their \
-                 environment variables):\n{}",
-                CAPABILITIES.map(|capability| format!("  - {capability}")).join("\n"),
-                settings.collect::<Vec<_>>().join("\n")
+                "Name: {NAME}\nDescription: {DESCRIPTION}\nVersion: {VERSION}\nCapabilities: {}\n\nSettings, and their \
+                 environment variables:\n{}",
+                CAPABILITIES.join(", "),
+                settings::SETTINGS.iter().map(block).collect::<String>().trim_end()
             )
         }
         Format::Json => {

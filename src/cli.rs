@@ -9,26 +9,14 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::settings::MAX_RECORDS;
+use crate::help;
 
-const AFTER_HELP: &str = "\
-Exit codes:
-  0        the stream is drained, or what was asked for is printed
-  1        the run failed; what was not delivered is not marked as read (but with acknowledge `read`)
-  2        the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong, or
-           the target cannot be started
-  3        the target failed, or did not commit everything; what it has committed is marked as read
-  128 + n  stopped by signal n (143: SIGTERM, 130: SIGINT)
-
-Environment:
-  TAP_STREAMDUO_<SETTING>  with --config ENV: a setting, its name in capitals
-  TAP_STREAMDUO_LOGLEVEL   DEBUG, INFO, WARNING, ERROR or CRITICAL; else LOGLEVEL, else RUST_LOG, else INFO
-  NO_COLOR                 no colours in the log at a terminal
-  HTTPS_PROXY, NO_PROXY    the proxy, as other programs read it";
-
-/// Singer tap for StreamDuo: writes the unread records of a stream to stdout, or into a target that it runs, and marks them
-/// as read once they are delivered. Where stdout is a terminal, it shows them and marks nothing.
+/// Singer tap for StreamDuo
+///
+/// Writes the unread records of a stream to stdout, or into a target that it runs, and marks them as read once they are
+/// delivered. Where stdout is a terminal, it shows them and marks nothing.
 #[derive(Debug, Parser)]
-#[command(name = "tap-streamduo", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "tap-streamduo", version, after_help = help::after_help(), max_term_width = 110)]
 pub struct Args {
     /// The settings, a JSON file; ENV reads them from the environment. May be repeated: later ones win
     #[arg(short, long, value_name = "FILE")]
@@ -63,11 +51,11 @@ pub struct Args {
     pub format: Format,
 
     /// Print the completions for a shell
-    #[arg(long, value_name = "SHELL", hide = true)]
+    #[arg(long, value_name = "SHELL")]
     pub completions: Option<Shell>,
 
-    /// Print the man page
-    #[arg(long, hide = true)]
+    /// Print the man page, in roff
+    #[arg(long)]
     pub man: bool,
 
     /// Keep polling for new records once the stream is drained, until a signal ends it
@@ -109,16 +97,6 @@ impl Args {
             Args::command().error(ErrorKind::TooFewValues, "there is no target after `--`").exit();
         }
         args
-    }
-
-    /// The man page, in roff.
-    ///
-    /// # Errors
-    /// Never: it is made in memory.
-    pub fn man_page() -> std::io::Result<String> {
-        let mut page = Vec::new();
-        clap_mangen::Man::new(Args::command()).render(&mut page)?;
-        Ok(String::from_utf8_lossy(&page).into_owned())
     }
 
     /// The completions for a shell.

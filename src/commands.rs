@@ -21,7 +21,7 @@ use crate::streamduo::api::Api;
 use crate::streamduo::http::Http;
 use crate::streamduo::payload::NoSample;
 use crate::streamduo::{self, Count, Tuning};
-use crate::{about, poll};
+use crate::{about, man, poll};
 
 /// How many of the last records `payloadSchema` `sampled` looks at.
 const SAMPLE: usize = 100;
@@ -33,7 +33,7 @@ const SAMPLE: usize = 100;
 pub fn run(args: &Args) -> Result<()> {
     match args {
         Args { completions: Some(shell), .. } => stdout::print(&Args::completions_for(*shell)),
-        Args { man: true, .. } => stdout::print(&Args::man_page()?),
+        Args { man: true, .. } => stdout::print(&man::page()?),
         Args { about: true, .. } => stdout::print(&about::text(args.format)),
         Args { discover: true, .. } => discover(args),
         Args { test: true, .. } => test(args),

@@ -189,7 +189,7 @@ impl Setting {
     }
 
     /// What it means, in Markdown.
-    fn meaning(&self) -> String {
+    pub fn meaning(&self) -> String {
         match self.kind {
             Kind::Integer { min, max } => format!("{}, {min} to {}", self.help, with_commas(max)),
             Kind::Choice(words) => {
@@ -199,6 +199,19 @@ impl Setting {
             }
             _ => self.help.to_owned(),
         }
+    }
+
+    /// What to say in place of a default.
+    pub fn without_default(&self) -> &'static str {
+        if self.is_required { "required" } else { "no default" }
+    }
+
+    /// What it means in lines of plain text. A choice has a line for each of its words.
+    pub fn lines(&self) -> Vec<String> {
+        let Kind::Choice(words) = self.kind else { return vec![self.meaning().replace('`', "")] };
+        let help = (!self.help.is_empty()).then(|| format!("{}:", self.help));
+        let words = words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}").replace('`', ""));
+        help.into_iter().chain(words).collect()
     }
 
     /// Its default, if there is one.
@@ -279,7 +292,7 @@ pub fn schema() -> Value {
 pub fn table() -> String {
     let row = |setting: &Setting| {
         let default = setting.default.map_or_else(
-            || if setting.is_required { "required" } else { "none" }.to_owned(),
+            || setting.without_default().to_owned(),
             |default| format!("`{}`", default.replace(env!("CARGO_PKG_VERSION"), "VERSION")),
         );
         format!("| `{}` | {default} | {} |\n", setting.name, setting.meaning())

@@ -8,8 +8,8 @@ use std::io;
 use std::ops::Deref;
 
 use bytes::Bytes;
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::MessageWriter;
 use super::fingerprints::Fingerprints;
@@ -131,14 +131,14 @@ pub struct Bookmark {
 impl Bookmark {
     /// The bookmark that covers a page, and nothing else.
     pub fn of(page: &Page) -> Bookmark {
-        let mut digest = Sha256::new();
+        let mut digest = Context::new(&SHA256);
         for record in page.records() {
             for text in record.distinctive_texts() {
-                digest.update(text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+                digest.update(&text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
                 digest.update(text.unwrap_or_default());
             }
         }
-        let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         Bookmark { count: page.len(), digest }
     }
 }

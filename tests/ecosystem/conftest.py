@@ -126,6 +126,6 @@ def readme_settings():
     """The settings in the README's table, each with its default."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.partition("\n## Settings\n")[2].partition("\n## ")[0]
-    settings = dict(re.findall(r"^\| `(\w+)` \| (?:`([^`]*)`|required|none) \|", section, re.MULTILINE))
+    settings = dict(re.findall(r"^\| `(\w+)` \| (?:`([^`]*)`|required|no default) \|", section, re.MULTILINE))
     assert len(settings) > 10
     return settings

@@ -1,4 +1,4 @@
-"""README.md, `--about`, meltano.yml and Meltano's own schema agree."""
+"""README.md, `--about`, meltano.yml, the definition for Meltano Hub and Meltano's own schema agree."""
 
 import json
 
@@ -25,6 +25,18 @@ def load_valid(meltano_programs):
 
 
 @pytest.fixture
+def hub_plugin(meltano_programs):
+    """The definition for Meltano Hub."""
+    read = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))"
+    return json.loads(run([meltano_programs / "python", "-c", read, ROOT / "deploy/meltano/hub/tap-streamduo.yml"]).stdout)
+
+
+@pytest.fixture
+def about():
+    return json.loads(run([TAP, "--about", "--format", "json"]).stdout)
+
+
+@pytest.fixture
 def extractor(load_valid):
     return load_valid("meltano.yml")["plugins"]["extractors"][0]
 
@@ -40,9 +52,34 @@ def test_meltano_yml_has_the_settings_of_the_readme(extractor, readme_settings):
     assert [setting["name"] for setting in extractor["settings"] if setting.get("sensitive")] == ["clientSecret"]
 
 
-def test_meltano_yml_has_the_capabilities_of_about(extractor):
-    about = json.loads(run([TAP, "--about", "--format", "json"]).stdout)
+def test_meltano_yml_has_the_capabilities_of_about(extractor, about):
     assert extractor["capabilities"] == about["capabilities"]
+
+
+def test_the_hub_definition_has_what_about_says(hub_plugin, about):
+    assert hub_plugin["name"] == about["name"]
+    assert hub_plugin["capabilities"] == about["capabilities"]
+    assert hub_plugin["settings_group_validation"] == [about["settings"]["required"]]
+    properties = about["settings"]["properties"]
+    assert [setting["name"] for setting in hub_plugin["settings"]] == list(properties)
+    for setting in hub_plugin["settings"]:
+        name = setting["name"]
+        expected = properties[name]
+        kind = "options" if "enum" in expected else "password" if expected.get("secret") else expected["type"][0]
+        assert setting["kind"] == kind, name
+        assert setting.get("sensitive", False) is expected.get("secret", False), name
+        assert [option["value"] for option in setting.get("options", [])] == expected.get("enum", []), name
+        assert setting["description"].rstrip(".").lower() == expected["description"].lower(), name
+        # With Meltano, `commit` is what loses nothing. The user agent has the version in it.
+        default = {"acknowledge": "commit", "userAgent": None}.get(name, expected.get("default"))
+        assert setting.get("value") == default, name
+
+
+def test_the_hub_definition_has_the_options_of_meltano_yml(hub_plugin, extractor):
+    options = lambda plugin: {setting["name"]: setting.get("options") for setting in plugin["settings"]}
+    assert options(hub_plugin) == options(extractor)
+    for name in ["namespace", "label", "executable", "select", "settings_group_validation"]:
+        assert hub_plugin[name] == extractor[name], name
 
 
 def test_several_streams_is_a_valid_part_of_a_project(load_valid):

@@ -113,6 +113,25 @@ def test_each_run_loads_new_records_and_marks_those_of_the_run_before(load, load
     assert sandbox.unread() == 0
 
 
+def test_a_backlog_takes_a_run_for_each_max_pending(load, loaded):
+    sandbox = Sandbox(250)
+    for unread, is_full in [(250, True), (150, True), (50, False), (0, False)]:
+        ended = load(sandbox, "target-jsonl", TAP_STREAMDUO_MAXPENDING=100)
+        assert sandbox.unread() == unread
+        assert ("100 records are out (`maxPending`): if there are more" in ended.stdout + ended.stderr) is is_full
+    assert_loaded(loaded["target-jsonl"](), sandbox.records())
+
+
+def test_settings_come_from_the_env_file_and_meltano_yml_stays_as_it_is(project):
+    file, text = project.root / ".env", (project.root / "meltano.yml").read_bytes()
+    try:
+        file.write_text("".join(f"{name}={value}\n" for name, value in Sandbox(3).variables.items()))
+        project.run("config", "test", "tap-streamduo")
+    finally:
+        file.unlink()
+    assert (project.root / "meltano.yml").read_bytes() == text
+
+
 @contextlib.contextmanager
 def killed_target_duckdb(project):
     """Within it, target-duckdb is killed in the middle of a load."""

@@ -29,7 +29,18 @@ fn about_as_json_has_the_fields_of_the_sdks() {
 
 #[test]
 fn about_prints_text_and_markdown_too() {
-    assert!(about("text").starts_with("Name: tap-streamduo\nDescription: Singer tap for StreamDuo: "));
+    let text = about("text");
+    assert!(text.starts_with("Name: tap-streamduo\nDescription: Singer tap for StreamDuo: "));
+    assert_eq!(text.matches("      TAP_STREAMDUO_").count(), 23);
+    assert!(text.contains(
+        "\n\n  clientSecret (required)\n      TAP_STREAMDUO_CLIENTSECRET\n      the machine client's secret\n\n"
+    ));
+    assert!(text.contains(
+        "\n\n  markBy (default: position)\n      TAP_STREAMDUO_MARKBY\n      which records are marked once some are \
+         delivered:\n      - position: so many of the oldest unread ones\n      - id: exactly those, with a request for each \
+         (with write and commit)\n\n"
+    ));
+    assert!(text.lines().skip(2).all(|line| line.chars().count() <= 110), "{text}");
     assert!(about("markdown").contains("\n| `clientSecret` | required | the machine client's secret |\n"));
     let run = bare_command().args(["--format", "json"]).output().unwrap();
     assert_eq!(run.status.code(), Some(2));
@@ -51,6 +62,26 @@ fn completions_and_the_man_page_are_printed() {
         );
         assert!(text.contains("acknowledge") || text.contains("config"), "{args:?}");
     }
+}
+
+#[test]
+fn the_man_page_has_the_usual_sections() {
+    let output = bare_command().arg("--man").output().unwrap();
+    let page = String::from_utf8(output.stdout).unwrap();
+    let sections: Vec<_> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
+    let expected = [
+        "NAME",
+        "SYNOPSIS",
+        "DESCRIPTION",
+        "OPTIONS",
+        "SETTINGS",
+        "\"EXIT STATUS\"",
+        "ENVIRONMENT",
+        "FILES",
+        "EXAMPLES",
+    ];
+    assert_eq!(sections, expected);
+    assert!(page.contains("\n.TP\n\\fBmarkBy\\fR [default: position]\nwhich records are marked"), "{page}");
 }
 
 #[test]

@@ -32,8 +32,18 @@ fn help_and_version_go_to_stdout() {
         (Some(0), format!("tap-streamduo {}\n", env!("CARGO_PKG_VERSION")))
     );
     let help = String::from_utf8(bare_command().arg("--help").output().unwrap().stdout).unwrap();
-    for option in ["--config", "--state", "--catalog", "--properties", "--discover", "--follow", "--version", "--help"]
-    {
+    for option in [
+        "--config",
+        "--state",
+        "--catalog",
+        "--properties",
+        "--discover",
+        "--completions",
+        "--man",
+        "--follow",
+        "--version",
+        "--help",
+    ] {
         assert!(help.contains(option), "{option}");
     }
     for code in ["0 ", "1 ", "2 ", "3 ", "128 + n"] {

@@ -19,6 +19,7 @@ mod logs;
 mod look;
 mod mark_by_id;
 mod proxy;
+mod quickstart;
 mod reading;
 mod refusals;
 mod replay;

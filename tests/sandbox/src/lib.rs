@@ -33,7 +33,7 @@
 //! - The schema calls accept a token of either scope.
 //!
 //! Map of the code: `server` accepts requests (over `wire`, and `tls`), `route` determines what they ask for, `api` carries
-//! them out on the one `service` (`store`, `entry`, `schema`, `token`, `limits`), and `fault` (`hook`) changes their answers.
+//! them out on the one `service` (`store`, `entry`, `schema`, `validator`, `token`, `limits`), and `fault` (`hook`) changes their answers.
 //! `link` is the network: it delays requests and paces answers. `state` is the test's own way to the service. `journal` keeps
 //! every call. `stamp`, `sample` and `pretty` are tools.
 
@@ -56,6 +56,8 @@ mod state;
 mod store;
 mod tls;
 mod token;
+#[cfg(feature = "validate")]
+mod validator;
 mod wire;
 
 use std::io;

@@ -1,10 +1,11 @@
 //! The sandbox as a program. `serve` is for trying things by hand, `run` runs one command against a sandbox of its own,
-//! and `target` is a Singer target that fails on request.
+//! `quickstart` shows a tap at work, and `target` is a Singer target that fails on request.
 
+mod cargo_variables;
 mod options;
+mod quickstart;
 mod target;
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -19,6 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use streamduo_sandbox::{Sandbox, Tls};
+use tempfile::NamedTempFile;
 
 /// A stand-in for the StreamDuo service on loopback, with one stream of sample records
 #[derive(Parser)]
@@ -35,7 +37,7 @@ enum Action {
         /// The port to listen on; 0 takes a free one
         #[arg(long, default_value_t = 0)]
         port: u16,
-        /// Serve https, and write the certificate of its CA to DIR/ca.pem
+        /// Serve https, and write the certificate of its CA to DIR/sandbox-ca.pem
         #[arg(long, value_name = "DIR")]
         tls: Option<PathBuf>,
         #[command(flatten)]
@@ -49,6 +51,8 @@ enum Action {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Run this tap once, show its output, and say what has happened and what to try next
+    Quickstart(quickstart::Quickstart),
     /// Run a Singer target that commits to a file, prints each STATE that it has committed, and fails on request
     Target(target::Target),
 }
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().action {
         Action::Serve { port, tls, options } => serve(port, tls.as_deref(), &options),
         Action::Run { options, command } => run(&options, &command),
+        Action::Quickstart(quickstart) => quickstart.run(),
         Action::Target(target) => target.run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -76,7 +81,8 @@ fn serve(port: u16, tls: Option<&Path>, options: &Options) -> Result<ExitCode> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot wait for signals")?;
     let sandbox = SampleSandbox::start(port, tls.map(|_| Tls::Good), options)?;
     let ca = tls.map(|dir| sandbox.write_ca(dir)).transpose()?;
-    writeln!(io::stdout(), "{}", sandbox.config()).context("cannot write the settings to stdout")?;
+    writeln!(io::stdout(), "{}", options.config(&sandbox.sandbox, &sandbox.stream))
+        .context("cannot write the settings to stdout")?;
     log(&sandbox.introduction());
     if let Some(ca) = ca {
         let ca = ca.display();
@@ -93,19 +99,14 @@ fn run(options: &Options, command: &[String]) -> Result<ExitCode> {
     // Neither signal ends the sandbox before the command. The terminal sends SIGINT to the command, too.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot wait for signals")?;
     let sandbox = SampleSandbox::start(0, None, options)?;
-    let mut config = tempfile::Builder::new()
-        .prefix("streamduo-sandbox-")
-        .suffix(".json")
-        .tempfile()
-        .context("cannot create a file for the settings")?;
-    writeln!(config, "{}", sandbox.config()).context("cannot write the settings")?;
+    let config = config_file(&options.config(&sandbox.sandbox, &sandbox.stream))?;
 
     let path = config.path().to_string_lossy();
     let words: Vec<String> = command.iter().map(|word| word.replace("{config}", &path)).collect();
     let (program, args) = words.split_first().context("there is no command to run")?;
     let mut command = Command::new(program);
     command.args(args).env("STREAMDUO_SDK_URL", sandbox.sandbox.url());
-    for name in cargo_variables() {
+    for name in cargo_variables::set_by_cargo_run() {
         command.env_remove(name);
     }
     let mut child = match command.spawn() {
@@ -120,6 +121,17 @@ fn run(options: &Options, command: &[String]) -> Result<ExitCode> {
     let status = child.wait().context("cannot wait for the command")?;
     log(&sandbox.summary());
     Ok(exit_code(status))
+}
+
+/// A file with the tap's settings, which is removed when it is dropped.
+fn config_file(config: &str) -> Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new()
+        .prefix("streamduo-sandbox-")
+        .suffix(".json")
+        .tempfile()
+        .context("cannot create a file for the settings")?;
+    writeln!(file, "{config}").context("cannot write the settings")?;
+    Ok(file)
 }
 
 /// Writes to stderr. Errors are ignored: there is no other place to report them.
@@ -142,18 +154,6 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-/// The environment variables that `cargo run` sets for this package. A nested `cargo run` would see changed variables,
-/// and rebuild the crates that read them.
-fn cargo_variables() -> impl Iterator<Item = OsString> {
-    const PREFIXES: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_"];
-    const NAMES: [&str; 5] =
-        ["CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "CARGO_TARGET_TMPDIR", "OUT_DIR"];
-    std::env::vars_os().map(|(name, _)| name).filter(|name| {
-        let name = name.to_string_lossy();
-        NAMES.contains(&name.as_ref()) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-    })
-}
-
 impl SampleSandbox {
     fn start(port: u16, tls: Option<Tls>, options: &Options) -> Result<SampleSandbox> {
         let (sandbox, stream) = options.start(port, tls)?;
@@ -162,14 +162,10 @@ impl SampleSandbox {
 
     /// Writes the CA's certificate to a file in this folder, and returns its path.
     fn write_ca(&self, dir: &Path) -> Result<PathBuf> {
-        let path = dir.join("ca.pem");
+        let path = dir.join("sandbox-ca.pem");
         let pem = self.sandbox.ca_pem().unwrap_or_default();
         fs::write(&path, pem).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
-    }
-
-    fn config(&self) -> String {
-        format!("{:#}", self.sandbox.config(&self.stream))
     }
 
     fn introduction(&self) -> String {

@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// The status that refuses such a read
     #[arg(long, value_name = "STATUS", default_value_t = 413, value_parser = clap::value_parser!(u16).range(400..600))]
     refuse_with: u16,
+    /// Write a sample record each time that this has passed, such as 1s or 200ms, and have the tap poll every second
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    every: Option<Duration>,
     /// Before every Nth UNREAD request that marks, write a record right behind the first unread one
     #[arg(long, value_name = "N")]
     slip_in: Option<NonZeroUsize>,
@@ -76,6 +79,31 @@ impl Options {
                 service.slip_in(&stream);
             }));
         }
+        if let Some(every) = self.every {
+            sandbox.write_every(&stream, every);
+        }
         Ok((sandbox, stream))
     }
+
+    /// The tap's settings for the stream, in JSON.
+    pub(crate) fn config(&self, sandbox: &Sandbox, stream: &str) -> String {
+        let mut config = sandbox.config(stream);
+        if self.every.is_some() {
+            config["pollIntervalSeconds"] = 1.into();
+        }
+        format!("{config:#}")
+    }
+}
+
+/// A time such as 200ms, 1s or 2m.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = text[..text.len() - unit.len()].parse().ok().filter(|number| *number > 0);
+    let duration = match unit {
+        "ms" => number.map(Duration::from_millis),
+        "s" => number.map(Duration::from_secs),
+        "m" => number.and_then(|number| number.checked_mul(60)).map(Duration::from_secs),
+        _ => None,
+    };
+    duration.ok_or_else(|| "a whole number above 0 with ms, s or m, such as 1s".to_owned())
 }

@@ -20,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request as HttpRequest, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
@@ -104,6 +105,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A running server. Dropping it stops it and closes all connections.
 pub(crate) struct Server {
+    shared: Arc<Shared>,
+    runtime: Handle,
     stop: Option<oneshot::Sender<Infallible>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -118,12 +121,27 @@ impl Server {
             tokio::net::TcpListener::from_std(listener)?
         };
         let (stop, stopped) = oneshot::channel::<Infallible>();
+        let (handle, requests) = (runtime.handle().clone(), Arc::clone(&shared));
         let thread = thread::Builder::new().name("streamduo-sandbox".to_owned()).spawn(move || {
-            runtime.spawn(accept(listener, tls, shared));
+            runtime.spawn(accept(listener, tls, requests));
             // Ends when the sender is dropped. Dropping the runtime then drops all tasks and their connections.
             let _ = runtime.block_on(stopped);
         })?;
-        Ok(Server { stop: Some(stop), thread: Some(thread) })
+        Ok(Server { shared, runtime: handle, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Writes a sample record each time that `every` has passed, until the server stops or the stream is deleted.
+    pub(crate) fn write_every(&self, stream: String, every: Duration) {
+        let shared = Arc::clone(&self.shared);
+        self.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                match shared.service().stream_mut(&stream) {
+                    Some(stream) => stream.store.append_sample(),
+                    None => return,
+                };
+            }
+        });
     }
 }
 

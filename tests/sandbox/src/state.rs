@@ -1,5 +1,7 @@
 //! What a test reads and changes of the service's state, past the API.
 
+use std::time::Duration;
+
 use crate::{Identity, Record, Samples, Sandbox};
 
 impl Sandbox {
@@ -59,6 +61,19 @@ impl Sandbox {
     #[track_caller]
     pub fn fill_with(&self, stream: &str, count: usize, samples: Samples) {
         self.service().fill_with(stream, count, samples);
+    }
+
+    /// From now on writes a sample record each time that `every` has passed, with the current time as its time stamp, until the
+    /// sandbox is dropped or the stream deleted.
+    ///
+    /// # Panics
+    /// If `every` is zero.
+    #[track_caller]
+    pub fn write_every(&self, stream: &str, every: Duration) {
+        assert!(!every.is_zero(), "a sample record each time that no time has passed");
+        if let Some(server) = &self.server {
+            server.write_every(stream.to_owned(), every);
+        }
     }
 
     /// Writes a record right behind the first unread one, with a time stamp in the middle between it and the record that

@@ -104,6 +104,14 @@ impl Store {
         }
     }
 
+    /// Adds the next sample record, with the current time as in [`append`](Store::append).
+    pub(crate) fn append_sample(&mut self) -> Option<Key> {
+        let payload = RawValue::from_string(sample::payload(self.filled)).ok()?;
+        let id = sample::record_id(&self.stream_id, self.filled);
+        self.filled += 1;
+        Some(self.append(&id, &payload))
+    }
+
     /// Adds a record right behind the first unread one, with a time stamp in the middle between it and the record that
     /// follows it. Nothing if all records are read.
     pub(crate) fn slip_in(&mut self) -> Option<Key> {

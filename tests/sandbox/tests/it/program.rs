@@ -86,6 +86,14 @@ impl Serving {
         client::read(&connection).expect("an answer")
     }
 
+    fn token(&self) -> String {
+        let (id, secret) = (self.setting("clientId"), self.setting("clientSecret"));
+        let form = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
+        let form_encoded = [("content-type", "application/x-www-form-urlencoded")];
+        let token = self.call("POST", "/oauth2/token", &form_encoded, &form).json();
+        token["access_token"].as_str().expect("a token").to_owned()
+    }
+
     /// Stops it with SIGTERM, and returns its stderr.
     fn stop(self) -> String {
         let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
@@ -110,11 +118,7 @@ fn options_set_the_network_the_limits_and_the_records() {
     let options = "--records 3 --record-bytes 500 --latency-ms 1 --jitter-ms 1 --seed 7 --connect-ms 1 \
                    --bandwidth 1000000 --max-records 4 --max-bytes 1600 --refuse-with 400 --slip-in 2";
     let serving = Serving::start(&options.split_whitespace().collect::<Vec<_>>());
-    let (id, secret) = (serving.setting("clientId"), serving.setting("clientSecret"));
-    let form = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
-    let form_encoded = [("content-type", "application/x-www-form-urlencoded")];
-    let token = serving.call("POST", "/oauth2/token", &form_encoded, &form).json();
-    let bearer = format!("Bearer {}", token["access_token"].as_str().expect("a token"));
+    let bearer = format!("Bearer {}", serving.token());
     let headers = [("authorization", &*bearer), ("content-type", "application/json")];
     let path = format!("/stream/{}/record-request", serving.setting("streamId"));
     let mark = |count| serving.call("POST", &path, &headers, &client::unread(count, true).to_string());
@@ -135,10 +139,47 @@ fn options_set_the_network_the_limits_and_the_records() {
 }
 
 #[test]
+fn serve_adds_records_each_time_that_some_time_has_passed() {
+    let serving = Serving::start(&["--records", "0", "--every", "1ms"]);
+    assert_eq!(serving.config["pollIntervalSeconds"], 1);
+    let token = serving.token();
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+    let path = format!("/stream/{}/record-request", serving.setting("streamId"));
+    let peek = client::unread(100, false).to_string();
+    let reply =
+        std::iter::repeat_with(|| serving.call("POST", &path, &headers, &peek)).find(|reply| reply.ids().len() >= 3);
+    let records = reply.expect("it does not end").json();
+    let (first, second) = (&records[0], &records[1]);
+    assert_eq!(first["dataPayload"]["carData"]["Make"], "Toyota");
+    assert_ne!(first["recordId"], second["recordId"]);
+    assert!(first["recordTimeStampISO"].as_str() < second["recordTimeStampISO"].as_str(), "{records}");
+    serving.stop();
+
+    for bad in ["0s", "1", "s", "1.5s", "1h", "99999999999999999999s"] {
+        let refused = sandbox(&["serve", "--every", bad]).output().expect("the sandbox runs");
+        assert_eq!(refused.status.code(), Some(2), "{bad}");
+    }
+}
+
+#[test]
+fn quickstart_fails_with_its_tap() {
+    let failed = sandbox(&["quickstart", "/bin/false"]).output().expect("the sandbox runs");
+    assert_eq!((failed.status.code(), text(&failed.stdout)), (Some(1), ""));
+    let expected = "\n0 records were written to stdout as Singer messages, and then marked as read.\n\
+                    The stand-in for StreamDuo counts 0 records as read and 5 as unread.\n\n\
+                    The tap has failed: exit status: 1.\n";
+    assert_eq!(text(&failed.stderr), expected);
+    let idle = sandbox(&["quickstart", "/bin/true"]).output().expect("the sandbox runs");
+    assert_eq!(idle.status.code(), Some(1));
+    assert!(text(&idle.stderr).ends_with("The tap has failed: exit status: 0.\n"), "{}", text(&idle.stderr));
+}
+
+#[test]
 fn serve_with_tls_writes_the_certificate_of_its_ca() {
     let dir = tempfile::tempdir().expect("a folder");
     let serving = Serving::start(&["--tls", dir.path().to_str().expect("a path")]);
-    let ca = dir.path().join("ca.pem");
+    let ca = dir.path().join("sandbox-ca.pem");
     let pem = std::fs::read_to_string(&ca).expect("a certificate");
     assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n") && pem.ends_with("-----END CERTIFICATE-----\n"), "{pem}");
     assert!(serving.setting("apiUrl").starts_with("https://127.0.0.1:"), "{}", serving.config);
