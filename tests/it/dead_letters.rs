@@ -366,3 +366,20 @@ fn a_stop_says_that_what_was_put_aside_comes_again() {
     assert_eq!((run.code, tap.unread()), (143, vec![]), "{}", run.stderr);
     assert_eq!(aside(&tap), line("7", "it is no object"));
 }
+
+#[test]
+fn a_mark_of_a_state_that_is_lost_and_applied_later_is_not_followed_by_another() {
+    let tap = Tap::with_records(0);
+    tap.sandbox.write_text(&tap.stream, "7");
+    tap.sandbox.fill(&tap.stream, 3);
+    let tap = puts_aside(tap).set("acknowledge", "commit").set("maxPending", 4).set("maxRetries", 3);
+    let state = serde_json::from_str::<Value>(tap.run().stdout.lines().last().unwrap()).unwrap()["value"].take();
+    tap.sandbox.fill(&tap.stream, 3);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).cut());
+    // The next peek shows the record that has no time stamp, and no other.
+    let peeks = tap.sandbox.count(Endpoint::Peek);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(peeks + 2).cap(1));
+    let run = tap.run_with("--state", tap.write_file("state.json", &state.to_string()));
+    assert_eq!((run.code, tap.sandbox.count(Endpoint::Mark)), (0, 1), "{}", run.stderr);
+    run.assert_logged("INFO the answer to a mark was lost, and it is not applied yet: the next run marks what is left");
+}
