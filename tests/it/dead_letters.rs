@@ -368,6 +368,24 @@ fn a_stop_says_that_what_was_put_aside_comes_again() {
 }
 
 #[test]
+fn a_record_that_the_service_cannot_mark_is_not_put_aside_for_ever() {
+    for mark_by in ["position", "id"] {
+        for target in [false, true] {
+            let tap = Tap::with_records(0).set("pageSize", 1).set("maxPending", 1).set("markBy", mark_by);
+            tap.sandbox.write_text(&tap.stream, "7");
+            // It says that it has marked the record, and shows it as unread again.
+            tap.sandbox.script(Rule::on(Endpoint::Mark).every().json("[7]"));
+            let tap = puts_aside(tap);
+            let tap = if target { with_target(tap, &["--every", "1"]) } else { tap };
+            let run = tap.run();
+            let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read";
+            assert_eq!((run.code, run.last_log_line()), (1, fatal), "{}", run.stderr);
+            assert_eq!(aside(&tap), line("7", "it is no object").repeat(11));
+        }
+    }
+}
+
+#[test]
 fn a_mark_of_a_state_that_is_lost_and_applied_later_is_not_followed_by_another() {
     let tap = Tap::with_records(0);
     tap.sandbox.write_text(&tap.stream, "7");
