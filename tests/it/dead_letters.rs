@@ -467,6 +467,16 @@ fn a_full_disk_in_the_middle_of_a_page_lets_the_target_commit_what_it_has() {
 }
 
 #[test]
+fn a_look_at_nothing_but_such_records_does_not_say_that_there_is_none() {
+    let tap = puts_aside(Tap::with_records(0)).args(&["--peek", "3"]);
+    tap.sandbox.write_text(&tap.stream, "7");
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout.as_str(), tap.read()), (0, "", vec![]), "{}", run.stderr);
+    run.assert_logged("INFO none of the oldest unread records can be shown");
+    run.assert_logged("INFO records: 0 records written, 1 left out, 0 marked as read in # s");
+}
+
+#[test]
 fn a_mark_of_a_state_that_is_lost_and_applied_later_is_not_followed_by_another() {
     let tap = Tap::with_records(0);
     tap.sandbox.write_text(&tap.stream, "7");
