@@ -18,8 +18,8 @@ pub fn records(count: usize) -> String {
 }
 
 /// What a run has done.
-fn describe(Counts { written, put_aside, marked }: Counts) -> String {
-    let put_aside = if put_aside > 0 { format!(", {put_aside} put aside") } else { String::new() };
+fn describe(Counts { written, put_aside, marked }: Counts, put: &str) -> String {
+    let put_aside = if put_aside > 0 { format!(", {put_aside} {put}") } else { String::new() };
     format!("{} written{put_aside}, {marked} marked as read", records(written))
 }
 
@@ -69,18 +69,26 @@ pub struct RunMetrics {
     /// Records written since the last METRIC line.
     unreported: usize,
     counts: Counts,
+    /// What became of the records that no target could load.
+    put: &'static str,
 }
 
 impl RunMetrics {
     /// Starts to count for the Singer stream of this name. Logs the progress.
     pub fn start(stream: &str) -> RunMetrics {
         let (stream, now) = (stream.to_owned(), Instant::now());
-        RunMetrics { stream, live: None, started: now, reported: now, unreported: 0, counts: Counts::default() }
+        let (live, counts, put) = (None, Counts::default(), "put aside");
+        RunMetrics { stream, live, started: now, reported: now, unreported: 0, counts, put }
+    }
+
+    /// Says of records that no target could load that they are left out.
+    pub fn leaving_out(self) -> RunMetrics {
+        RunMetrics { put: "left out", ..self }
     }
 
     /// Shows the progress in a live line where somebody watches.
     pub fn live(self) -> RunMetrics {
-        RunMetrics { live: LiveLine::start(describe), ..self }
+        RunMetrics { live: LiveLine::start(|counts| describe(counts, "put aside")), ..self }
     }
 
     /// Counts records that are written.
@@ -134,7 +142,7 @@ impl RunMetrics {
     }
 
     fn summary(&self) -> String {
-        format!("{}: {} in {:.1} s", self.stream, describe(self.counts), self.started.elapsed().as_secs_f64())
+        format!("{}: {} in {:.1} s", self.stream, describe(self.counts, self.put), self.started.elapsed().as_secs_f64())
     }
 
     fn log_record_count(&mut self) {

@@ -242,7 +242,8 @@ impl Setting {
             }
             (_, Value::String(text)) if text.trim().is_empty() => Err(match self.default {
                 Some(default) => format!("is empty: give it a value, or remove it to have {default}"),
-                None => "is empty: give it a value".to_owned(),
+                None if self.is_required => "is empty: give it a value".to_owned(),
+                None => "is empty: give it a value, or remove it".to_owned(),
             }),
             (kind, Value::String(text)) => check_text(kind, text),
             (Kind::Secret, other) => Err(format!("must be a string, not {}", kind_of(other))),
@@ -305,7 +306,8 @@ pub fn table() -> String {
 fn check_text(kind: Kind, text: &str) -> Result<(), String> {
     let is_stray = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
     match kind {
-        Kind::Secret if text.trim() != text => Err("must not begin or end with white space".to_owned()),
+        // A URL may hold a password.
+        Kind::Secret | Kind::Url if text.trim() != text => Err("must not begin or end with white space".to_owned()),
         _ if text.trim() != text => Err(format!("must not begin or end with white space: {}", quoted(text))),
         Kind::Id if text.contains(is_stray) || matches!(text, "." | "..") => {
             Err(format!("must be the id alone, such as 60c49e86-9db3-414a-87a1-f51ccee4ec0c, not {}", quoted(text)))

@@ -10,7 +10,7 @@ use super::settings::quoted;
 /// What is wrong with it, to follow the setting's name.
 pub fn check_url(text: &str) -> Result<Url, String> {
     // What is no URL may still hold a password or a token.
-    let found = || if text.contains(['@', '?']) { String::new() } else { format!(", not {}", quoted(text)) };
+    let found = || if text.contains(['@', '?', '#']) { String::new() } else { format!(", not {}", quoted(text)) };
     let url =
         Url::parse(text).map_err(|error| format!("must be a URL that begins with https://{} ({error})", found()))?;
     if !url.username().is_empty() || url.password().is_some() {

@@ -48,7 +48,8 @@ impl CommitMode {
                 }
                 Marked::Unknown => {
                     page = run.queue.peek(Count::AtOnce(committed.len()))?;
-                    if page.start().as_ref() == Some(&start) {
+                    // Its time stamp may be that of a later record, which this page need not show.
+                    if page.start().is_some_and(|now| now.record == start.record) {
                         // The mark may still be applied. It hits what is committed, unless another mark has marked that already.
                         info!(
                             "the answer to a mark was lost, and it is not applied yet: the next run marks what is left"

@@ -273,6 +273,6 @@ pub fn look(
     let Endpoints { service, writer, stream, state, .. } = endpoints;
     let (state, _) = state.of_stream(&stream, config);
     let queue = streamduo::windows(config, tuning, service, &stop);
-    let out = Output::new(writer, state, RunMetrics::start(&stream), stop.clone());
+    let out = Output::new(writer, state, RunMetrics::start(&stream).leaving_out(), stop.clone());
     Run::new(queue, out, tuning, stop).finish(&mut LookMode::new(look), pause)
 }

@@ -82,12 +82,11 @@ impl Output {
     /// ids of those that it has written.
     fn deliver_unknown(&mut self, page: &Page, known: impl Fn(&Ledger, Fingerprint) -> usize) -> Result<Vec<String>> {
         let known = |record| known(&self.ledger, record);
-        let written = page
-            .write(known, &mut *self.writer)
-            .map_err(|error| self.failure_of_marked(error, &page.undelivered_ids(known)))?;
-        let ids = page.undelivered_ids(known).into_iter().map(Cow::into_owned).collect();
+        let written = page.write(known, &mut *self.writer);
+        let ids = page.undelivered_ids(known);
+        let written = written.map_err(|error| self.failure_of_marked(error, &ids))?;
         self.count(written);
-        Ok(ids)
+        Ok(ids.into_iter().map(Cow::into_owned).collect())
     }
 
     /// Writes the records of a page that are not known, and that nobody is to mark. `known` says how many copies of a record are.
@@ -125,10 +124,16 @@ impl Output {
 
     /// Counts records that the writer has taken.
     fn count(&mut self, taken: usize) {
-        let put_aside = self.writer.put_aside() - self.metrics.put_aside();
-        self.metrics.count_put_aside(put_aside);
+        let put_aside = self.count_put_aside();
         self.metrics.count_written(taken - put_aside);
         self.state_is_written &= taken == 0;
+    }
+
+    /// Counts the records that the writer has put aside since this was done last. Returns how many.
+    fn count_put_aside(&mut self) -> usize {
+        let put_aside = self.writer.put_aside() - self.metrics.put_aside();
+        self.metrics.count_put_aside(put_aside);
+        put_aside
     }
 
     /// Sets what the next STATE covers.
@@ -181,7 +186,9 @@ impl Output {
     }
 
     /// Explains a failed write. After a stop it is the stop that counts: the target is often stopped too.
-    fn failure(&self, error: io::Error) -> anyhow::Error {
+    fn failure(&mut self, error: io::Error) -> anyhow::Error {
+        // The page may be put aside in part.
+        self.count_put_aside();
         match self.stop.check() {
             Ok(()) => explain(error),
             Err(stopped) => stopped.into(),
@@ -189,14 +196,17 @@ impl Output {
     }
 
     /// Explains a failed write of records that are marked already.
-    fn failure_of_marked(&self, error: io::Error, ids: &[Cow<'_, str>]) -> anyhow::Error {
+    fn failure_of_marked(&mut self, error: io::Error, ids: &[Cow<'_, str>]) -> anyhow::Error {
         let count = ids.len();
         if count == 0 {
             return self.failure(error);
         }
+        self.count_put_aside();
         let (are, records) = (if count == 1 { "is" } else { "are" }, records(count));
         let named = named(ids);
-        anyhow!("{records} {are} marked as read and could not be written to stdout ({error}): recordId {named}")
+        let is_aside = error.get_ref().is_some_and(|error| error.is::<CannotPutAside>());
+        let place = if is_aside { "" } else { " to stdout" };
+        anyhow!("{records} {are} marked as read and could not be written{place} ({error}): recordId {named}")
     }
 }
 
@@ -210,7 +220,10 @@ pub fn named(ids: &[impl AsRef<str>]) -> String {
 fn explain(error: io::Error) -> anyhow::Error {
     let error = error.downcast::<Invalid>().map(Into::into);
     let error = error.or_else(|error| error.downcast::<TargetFailed>().map(Into::into));
-    let error = error.or_else(|error| error.downcast::<CannotPutAside>().map(Into::into));
+    let error = error.or_else(|error| {
+        let remedy = "what was not delivered stays unread, so mend that and run again";
+        error.downcast::<CannotPutAside>().map(|error| anyhow!("{error}; {remedy}"))
+    });
     error.unwrap_or_else(stdout::explain_write)
 }
 

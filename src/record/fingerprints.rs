@@ -67,6 +67,12 @@ impl Fingerprints {
         }
     }
 
+    /// Removes all copies of the records that are not in `others`.
+    pub fn keep_records_of(&mut self, others: &Fingerprints) {
+        self.copies.retain(|record, _| others.count(*record) > 0);
+        self.len = self.copies.values().sum();
+    }
+
     /// Removes copies, so that there are no more of each record than there are in `others`. Returns how many it has removed.
     pub fn cut_down_to(&mut self, others: &Fingerprints) -> usize {
         let before = self.len;
@@ -130,5 +136,7 @@ mod tests {
         assert_same(&some, "aabbc");
         assert_eq!(some.cut_down_to(&records("abbd")), 2);
         assert_same(&some, "abb");
+        some.keep_records_of(&records("bc"));
+        assert_same(&some, "bb");
     }
 }

@@ -17,6 +17,8 @@ pub struct Ledger {
     looked_back: Fingerprints,
     /// Where that look back began.
     looked_back_from: Option<Position>,
+    /// The records that pages have shown again, and how often, as long as each page shows them.
+    in_a_row: Fingerprints,
 }
 
 /// A record that a peek shows again although the last answer to a mark has shown it as marked.
@@ -108,6 +110,22 @@ impl Ledger {
             }
         }
         again
+    }
+
+    /// Counts the records that a page shows again, and forgets those that it does not show.
+    pub fn count_copies(&mut self, page: &Page, again: &[ShownAgain]) {
+        if !self.in_a_row.is_empty() {
+            let shown: Fingerprints = page.fingerprints().collect();
+            self.in_a_row.keep_records_of(&shown);
+        }
+        for shown in again {
+            self.in_a_row.add(shown.record);
+        }
+    }
+
+    /// How often in a row a record was shown again.
+    pub fn copies_in_a_row(&self, record: Fingerprint) -> usize {
+        self.in_a_row.count(record)
     }
 
     /// Forgets that a record is marked: what is shown of it are other copies.

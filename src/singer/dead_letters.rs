@@ -16,11 +16,9 @@ use crate::config::{Config, Invalid};
 use crate::metrics::records;
 use crate::record::MessageWriter;
 
-/// The file that `deadLetterFile` names cannot be written, and what to do about it.
+/// The file that `deadLetterFile` names cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "put a record aside in `deadLetterFile` {path}: {error}; what was not delivered stays unread, so mend that and run again"
-)]
+#[error("put a record aside in `deadLetterFile` {path}: {error}")]
 pub struct CannotPutAside {
     path: String,
     error: io::Error,
@@ -50,11 +48,16 @@ impl DeadLetterFile {
     /// Opens the file, and makes it if there is none.
     fn open(path: &Path) -> Result<DeadLetterFile, Invalid> {
         let invalid = |problem: String| Invalid::new(format!("`deadLetterFile` {}: {problem}", path.display()));
-        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(invalid("it is no file, and what is written there may not be kept".to_owned()));
-        }
+        check(path).map_err(|problem| invalid(problem.to_owned()))?;
         let file = open(path).map_err(|error| invalid(format!("open the file: {error}")))?;
         Ok(DeadLetterFile { path: path.to_owned(), file })
+    }
+
+    /// Opens the file again. Meanwhile it may have been moved or deleted, and another run may have left a line without an end.
+    fn reopen(&mut self) -> io::Result<()> {
+        let file = check(&self.path).map_err(io::Error::other).and_then(|()| open(&self.path));
+        self.file = file.map_err(|error| self.failure(error))?;
+        Ok(())
     }
 
     fn append(&mut self, letter: &DeadLetter<'_>) -> io::Result<()> {
@@ -71,6 +74,35 @@ impl DeadLetterFile {
     fn failure(&self, error: io::Error) -> io::Error {
         io::Error::other(CannotPutAside { path: self.path.display().to_string(), error })
     }
+}
+
+/// Whether what is written to a file is kept.
+///
+/// # Errors
+/// Why it is not.
+fn check(path: &Path) -> Result<(), &'static str> {
+    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    if !metadata.is_file() {
+        return Err("it is no file, and what is written there may not be kept");
+    }
+    if is_written_otherwise(&metadata) {
+        return Err("it is the file behind stdout or stderr, and what is written there may be overwritten");
+    }
+    Ok(())
+}
+
+/// Whether stdout or stderr goes to this file.
+#[cfg(unix)]
+fn is_written_otherwise(file: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let is_same = |other: rustix::fs::Stat| (other.st_dev, other.st_ino) == (file.dev(), file.ino());
+    rustix::fs::fstat(io::stdout()).is_ok_and(is_same) || rustix::fs::fstat(io::stderr()).is_ok_and(is_same)
+}
+
+/// Whether stdout or stderr goes to this file. It cannot be told here.
+#[cfg(not(unix))]
+fn is_written_otherwise(_file: &fs::Metadata) -> bool {
+    false
 }
 
 /// Opens a file to append lines to.
@@ -153,6 +185,14 @@ impl DeadLetters {
         }
     }
 
+    /// Gets ready for the first record since the last [`sync`](DeadLetters::sync).
+    fn begin(&mut self) -> io::Result<()> {
+        match &mut self.place {
+            Place::File(file) => file.reopen(),
+            _ => Ok(()),
+        }
+    }
+
     fn put_aside(&mut self, json: &[u8], reason: &str, time: &str) -> io::Result<()> {
         let Place::File(file) = &mut self.place else { return Ok(()) };
         let record = serde_json::from_slice(json)?;
@@ -185,6 +225,9 @@ struct DeadLetterWriter {
 
 impl DeadLetterWriter {
     fn put_aside(&mut self, json: &[u8], reason: &str, time: &str) -> io::Result<()> {
+        if self.new.is_none() {
+            self.dead_letters.begin()?;
+        }
         self.dead_letters.put_aside(json, reason, time)?;
         self.put_aside += 1;
         self.new.get_or_insert_with(|| (0, reason.to_owned())).0 += 1;

@@ -34,6 +34,26 @@ CRITICAL `markBy` `id` does not go with `acknowledge` `read`, which marks record
 ";
 
 #[test]
+fn a_url_that_holds_a_password_or_a_token_is_not_quoted_whatever_else_is_wrong_with_it() {
+    for (url, problem) in [
+        (" https://me:hunter2@example.com", "must not begin or end with white space"),
+        ("https://me:hunter2@example.com\n", "must not begin or end with white space"),
+        ("nowhere#hunter2", "must be a URL that begins with https:// (relative URL without a base)"),
+    ] {
+        for setting in ["apiUrl", "authUrl"] {
+            let tap = Tap::with_records(0).set(setting, url);
+            tap.run().assert_refused(&tap, 2, &format!("`{setting}` {problem}"));
+        }
+    }
+}
+
+#[test]
+fn an_empty_setting_that_has_no_default_can_be_removed() {
+    let tap = Tap::with_records(0).set("deadLetterFile", "");
+    tap.run().assert_refused(&tap, 2, "`deadLetterFile` is empty: give it a value, or remove it");
+}
+
+#[test]
 fn each_mistake_is_reported_on_a_line_of_its_own_that_says_how_to_mend_it() {
     let tap = Tap::with_records(1);
     let config = tap.write_file("wrong.json", EIGHT_MISTAKES);

@@ -1,6 +1,7 @@
 //! `deadLetterFile`: records that no target could load are put aside, and the run goes on.
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 
 use regex::Regex;
@@ -365,4 +366,129 @@ fn a_stop_says_that_what_was_put_aside_comes_again() {
     let run = running.wait(&tap);
     assert_eq!((run.code, tap.unread()), (143, vec![]), "{}", run.stderr);
     assert_eq!(aside(&tap), line("7", "it is no object"));
+}
+
+#[test]
+fn a_record_that_the_service_cannot_mark_is_not_put_aside_for_ever() {
+    for mark_by in ["position", "id"] {
+        for target in [false, true] {
+            let tap = Tap::with_records(0).set("pageSize", 1).set("maxPending", 1).set("markBy", mark_by);
+            tap.sandbox.write_text(&tap.stream, "7");
+            // It says that it has marked the record, and shows it as unread again.
+            tap.sandbox.script(Rule::on(Endpoint::Mark).every().json("[7]"));
+            let tap = puts_aside(tap);
+            let tap = if target { with_target(tap, &["--every", "1"]) } else { tap };
+            let run = tap.run();
+            let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read";
+            assert_eq!((run.code, run.last_log_line()), (1, fatal), "{}", run.stderr);
+            assert_eq!(aside(&tap), line("7", "it is no object").repeat(11));
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_moved_or_deleted_while_the_tap_follows_is_made_again() {
+    let tap = puts_aside(Tap::with_records(0)).set("pollIntervalSeconds", 0).args(&["--follow"]);
+    let path = tap.path("aside.jsonl");
+    tap.sandbox.write_text(&tap.stream, "1");
+    let running = tap.start();
+    tap.sandbox.wait_answered(Endpoint::Mark, 1);
+    fs::rename(&path, tap.path("moved.jsonl")).unwrap();
+    tap.sandbox.write_text(&tap.stream, "2");
+    tap.sandbox.wait_answered(Endpoint::Mark, 2);
+    assert_eq!(aside(&tap), line("2", "it is no object"));
+    fs::remove_file(&path).unwrap();
+    tap.sandbox.write_text(&tap.stream, "3");
+    tap.sandbox.wait_answered(Endpoint::Mark, 3);
+    // Another run that shares the file has left a line without an end.
+    fs::File::options().append(true).open(&path).unwrap().write_all(b"{\"time\":\"2").unwrap();
+    tap.sandbox.write_text(&tap.stream, "4");
+    tap.sandbox.wait_answered(Endpoint::Mark, 4);
+    let [three, four] = ["3", "4"].map(|record| line(record, "it is no object"));
+    assert_eq!(aside(&tap), format!("{three}{{\"time\":\"2\n{four}"));
+    // It cannot be made again: nothing more is marked.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    tap.sandbox.write_text(&tap.stream, "5");
+    let run = running.wait(&tap);
+    assert_eq!((run.code, tap.unread().len()), (1, 1), "{}", run.stderr);
+    assert_eq!(
+        run.last_log_line(),
+        "CRITICAL put a record aside in `deadLetterFile` DIR/aside.jsonl: it is no file, and what is written there may not be \
+         kept; what was not delivered stays unread, so mend that and run again"
+    );
+}
+
+#[test]
+fn the_file_behind_stdout_or_stderr_is_refused_for_what_is_written_there_is_overwritten() {
+    for (name, redirect) in
+        [("/dev/stdout", ">\"$DIR/file\""), ("/dev/stderr", "2>\"$DIR/file\""), ("file", ">\"$DIR/file\"")]
+    {
+        let tap = Tap::with_records(0);
+        tap.sandbox.write_text(&tap.stream, "7");
+        let path = tap.path(name);
+        let tap = tap.set("deadLetterFile", path.to_str().unwrap());
+        let dir = tap.path("").display().to_string();
+        let run = tap.run_command(tap.shell(&format!("exec \"$0\" \"$@\" {redirect}")).env("DIR", dir));
+        let log = run.stderr + &fs::read_to_string(tap.path("file")).unwrap();
+        assert!(
+            log.contains("it is the file behind stdout or stderr, and what is written there may be overwritten"),
+            "{log}"
+        );
+        assert_eq!((run.code, tap.sandbox.requests()), (2, 0), "{log}");
+    }
+}
+
+#[test]
+fn a_full_disk_in_read_mode_says_what_is_lost_and_not_that_it_stays_unread() {
+    let tap = with_texts(&["7"]).set("acknowledge", "read");
+    let run = tap.run_command(&mut tap.shell("trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""));
+    let ids: Vec<_> = good(&tap).into_iter().map(|record| record.identity.record_id).collect();
+    assert_eq!(
+        run.last_log_line(),
+        format!(
+            "CRITICAL 4 records are marked as read and could not be written (put a record aside in `deadLetterFile` \
+             DIR/aside.jsonl: File too large (os error 27)): recordId {}, {}, without an id, {}",
+            ids[0], ids[1], ids[2]
+        )
+    );
+}
+
+#[test]
+fn a_full_disk_in_the_middle_of_a_page_lets_the_target_commit_what_it_has() {
+    let tap = Tap::with_records(100);
+    tap.sandbox.write_text(&tap.stream, "7");
+    tap.sandbox.write_text(&tap.stream, &format!("\"{}\"", "x".repeat(600_000)));
+    let tap = with_target(puts_aside(tap).set("maxPending", 300), &["--every", "0"]);
+    let run = tap.run_command(&mut tap.shell("trap '' XFSZ; ulimit -f 400; exec \"$0\" \"$@\""));
+    assert_eq!((run.code, tap.unread().len()), (1, 2), "{}", run.stderr);
+    assert_eq!(committed(&tap), identities(&good(&tap)));
+    run.assert_logged("INFO records: 100 records written, 1 put aside, 100 marked as read in # s");
+}
+
+#[test]
+fn a_look_at_nothing_but_such_records_does_not_say_that_there_is_none() {
+    let tap = puts_aside(Tap::with_records(0)).args(&["--peek", "3"]);
+    tap.sandbox.write_text(&tap.stream, "7");
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout.as_str(), tap.read()), (0, "", vec![]), "{}", run.stderr);
+    run.assert_logged("INFO none of the oldest unread records can be shown");
+    run.assert_logged("INFO records: 0 records written, 1 left out, 0 marked as read in # s");
+}
+
+#[test]
+fn a_mark_of_a_state_that_is_lost_and_applied_later_is_not_followed_by_another() {
+    let tap = Tap::with_records(0);
+    tap.sandbox.write_text(&tap.stream, "7");
+    tap.sandbox.fill(&tap.stream, 3);
+    let tap = puts_aside(tap).set("acknowledge", "commit").set("maxPending", 4).set("maxRetries", 3);
+    let state = serde_json::from_str::<Value>(tap.run().stdout.lines().last().unwrap()).unwrap()["value"].take();
+    tap.sandbox.fill(&tap.stream, 3);
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).cut());
+    // The next peek shows the record that has no time stamp, and no other.
+    let peeks = tap.sandbox.count(Endpoint::Peek);
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(peeks + 2).cap(1));
+    let run = tap.run_with("--state", tap.write_file("state.json", &state.to_string()));
+    assert_eq!((run.code, tap.sandbox.count(Endpoint::Mark)), (0, 1), "{}", run.stderr);
+    run.assert_logged("INFO the answer to a mark was lost, and it is not applied yet: the next run marks what is left");
 }
