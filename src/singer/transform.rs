@@ -15,6 +15,9 @@ pub const TIMESTAMP: &str = "recordTimeStampISO";
 /// The field with what the producer wrote.
 pub const PAYLOAD: &str = "dataPayload";
 
+/// The most characters that the reason holds why a record cannot be written.
+const MAX_REASON: usize = 300;
+
 /// A record cannot be written as the settings ask.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}; set `timestampFormat` to `original`, or `deadLetterFile` to put such records aside and go on")]
@@ -77,12 +80,21 @@ impl Transform {
 /// before it tells (RFC 9557 section 3.4).
 fn rfc3339(timestamp: &RawValue) -> io::Result<String> {
     let unreadable = |problem: String| {
-        let reason = format!("{TIMESTAMP} {}: {problem}", timestamp.get());
+        let reason = shortened(format!("{TIMESTAMP} {}: {problem}", timestamp.get()));
         io::Error::new(io::ErrorKind::InvalidData, Unwritable { reason })
     };
     let text: String = serde_json::from_str(timestamp.get()).map_err(|error| unreadable(error.to_string()))?;
     let instant: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| unreadable(error.to_string()))?;
     Ok(instant.to_string())
+}
+
+/// The beginning of a text that may hold a whole record.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_REASON) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Appends a payload's JSON text as one string; a payload that is null stays null, which is what a column can hold.
@@ -143,6 +155,15 @@ mod tests {
             assert!(error.starts_with(&format!("recordTimeStampISO {stamp}: ")), "{error}");
             assert!(error.contains("; set `timestampFormat` to `original`, or "), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_quotes_only_the_beginning_of_a_long_time_stamp() {
+        let transform = Transform { timestamp: TimestampFormat::Rfc3339, ..Transform::default() };
+        let record = json!({"recordTimeStampISO": "é".repeat(1000)}).to_string();
+        let error = transform.apply(record.as_bytes()).unwrap_err().to_string();
+        let beginning = format!("recordTimeStampISO \"{}…; set ", "é".repeat(MAX_REASON - 20));
+        assert!(error.starts_with(&beginning), "{error}");
     }
 
     #[test]
