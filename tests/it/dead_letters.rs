@@ -315,6 +315,16 @@ fn a_look_leaves_such_records_out_and_writes_no_file() {
 }
 
 #[test]
+fn a_look_at_records_that_cannot_be_shown_does_not_say_that_there_are_none() {
+    let tap = Tap::with_records(0);
+    tap.sandbox.write_text(&tap.stream, "7");
+    let tap = puts_aside(tap).args(&["--peek", "4"]);
+    let run = tap.run();
+    assert_eq!((run.code, run.stdout.as_str(), tap.read()), (0, "", vec![]), "{}", run.stderr);
+    run.assert_logged("INFO no unread record can be shown");
+}
+
+#[test]
 fn a_file_that_cannot_be_opened_is_an_error_before_any_request() {
     for (name, problem) in [
         ("none/aside.jsonl", "open the file: No such file or directory (os error 2)"),
