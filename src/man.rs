@@ -15,7 +15,8 @@ use crate::help::{ENVIRONMENT, EXAMPLES, EXIT_CODES, Entry, FILES};
 /// # Errors
 /// Never: it is made in memory.
 pub fn page() -> Result<String> {
-    let man = Man::new(Args::command()).manual("User Commands");
+    // A date that is empty: roff drops an argument without quotes, and takes the version for the date.
+    let man = Man::new(Args::command()).date("\"\"").manual("User Commands");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;

@@ -208,10 +208,15 @@ impl Setting {
 
     /// What it means in lines of plain text. A choice has a line for each of its words.
     pub fn lines(&self) -> Vec<String> {
-        let Kind::Choice(words) = self.kind else { return vec![self.meaning().replace('`', "")] };
-        let help = (!self.help.is_empty()).then(|| format!("{}:", self.help));
-        let words = words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}").replace('`', ""));
-        help.into_iter().chain(words).collect()
+        let lines = match self.kind {
+            Kind::Choice(words) => {
+                let help = (!self.help.is_empty()).then(|| format!("{}:", self.help));
+                let words = words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}"));
+                help.into_iter().chain(words).collect()
+            }
+            _ => vec![self.meaning()],
+        };
+        lines.into_iter().map(|line| line.replace('`', "")).collect()
     }
 
     /// Its default, if there is one.

@@ -41,6 +41,7 @@ fn about_prints_text_and_markdown_too() {
          (with write and commit)\n\n"
     ));
     assert!(text.lines().skip(2).all(|line| line.chars().count() <= 110), "{text}");
+    assert!(!text.contains('`'), "{text}");
     assert!(about("markdown").contains("\n| `clientSecret` | required | the machine client's secret |\n"));
     let run = bare_command().args(["--format", "json"]).output().unwrap();
     assert_eq!(run.status.code(), Some(2));
@@ -68,6 +69,8 @@ fn completions_and_the_man_page_are_printed() {
 fn the_man_page_has_the_usual_sections() {
     let output = bare_command().arg("--man").output().unwrap();
     let page = String::from_utf8(output.stdout).unwrap();
+    let title = format!(r#".TH tap-streamduo 1 "" "tap-streamduo {}" "User Commands""#, env!("CARGO_PKG_VERSION"));
+    assert_eq!(page.lines().find(|line| line.starts_with(".TH ")), Some(title.as_str()));
     let sections: Vec<_> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
     let expected = [
         "NAME",
