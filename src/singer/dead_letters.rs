@@ -139,27 +139,28 @@ impl DeadLetters {
         Ok(DeadLetters { stream_id: config.stream_id.clone(), place })
     }
 
-    /// Touches no file: where records are only looked at, nothing is delivered.
+    /// For a look: such records are left out, and the file is not touched.
     pub fn left_out(config: &Config) -> DeadLetters {
         let place = if config.dead_letter_file.is_some() { Place::LeftOut } else { Place::None };
         DeadLetters { stream_id: config.stream_id.clone(), place }
     }
 
-    /// The writer, and this for what it cannot write.
-    pub fn behind(self, writer: Box<dyn MessageWriter>) -> Box<dyn MessageWriter> {
+    /// A writer that hands messages on to this one, and takes the records that this one cannot write.
+    pub fn around(self, writer: Box<dyn MessageWriter>) -> Box<dyn MessageWriter> {
         match self.place {
             Place::None => writer,
-            _ => Box::new(DeadLetterWriter { writer, dead_letters: self, put_aside: 0, new: None }),
+            _ => Box::new(DeadLetterWriter { writer, dead_letters: self, put_aside: 0, since_flush: None }),
         }
     }
 
-    fn put_aside(&mut self, json: &[u8], reason: &str, time: &str) -> io::Result<()> {
+    /// Appends a record to the file, if there is one.
+    fn append(&mut self, json: &[u8], reason: &str, time: &str) -> io::Result<()> {
         let Place::File(file) = &mut self.place else { return Ok(()) };
         let record = serde_json::from_slice(json)?;
         file.append(&DeadLetter { time, stream_id: &self.stream_id, reason, record })
     }
 
-    /// Waits until everything is on the disk, and warns of it.
+    /// Waits until the last `count` records are on the disk, and warns of them. `reason` is that of the first one.
     fn sync(&self, count: usize, reason: &str) -> io::Result<()> {
         let (records, is) = (records(count), if count == 1 { "is" } else { "are" });
         let first = if count == 1 { "" } else { "the first one: " };
@@ -174,20 +175,20 @@ impl DeadLetters {
     }
 }
 
-/// Puts aside what the writer behind it cannot write.
+/// Puts aside what the writer within it cannot write.
 struct DeadLetterWriter {
     writer: Box<dyn MessageWriter>,
     dead_letters: DeadLetters,
     put_aside: usize,
     /// How many records were put aside since the last flush, and why the first one was.
-    new: Option<(usize, String)>,
+    since_flush: Option<(usize, String)>,
 }
 
 impl DeadLetterWriter {
-    fn put_aside(&mut self, json: &[u8], reason: &str, time: &str) -> io::Result<()> {
-        self.dead_letters.put_aside(json, reason, time)?;
+    fn add(&mut self, json: &[u8], reason: &str, time: &str) -> io::Result<()> {
+        self.dead_letters.append(json, reason, time)?;
         self.put_aside += 1;
-        self.new.get_or_insert_with(|| (0, reason.to_owned())).0 += 1;
+        self.since_flush.get_or_insert_with(|| (0, reason.to_owned())).0 += 1;
         Ok(())
     }
 }
@@ -197,13 +198,13 @@ impl MessageWriter for DeadLetterWriter {
         let written = self.writer.record(json, time_extracted);
         let error = written.as_ref().err().and_then(io::Error::get_ref);
         match error.and_then(|error| error.downcast_ref::<Unwritable>()) {
-            Some(Unwritable { reason }) => self.put_aside(json, reason, time_extracted),
+            Some(Unwritable { reason }) => self.add(json, reason, time_extracted),
             None => written,
         }
     }
 
     fn odd_record(&mut self, json: &[u8], reason: &str, time_extracted: &str) -> io::Result<()> {
-        self.put_aside(json, reason, time_extracted)
+        self.add(json, reason, time_extracted)
     }
 
     fn put_aside(&self) -> usize {
@@ -211,7 +212,7 @@ impl MessageWriter for DeadLetterWriter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if let Some((count, reason)) = self.new.take() {
+        if let Some((count, reason)) = self.since_flush.take() {
             self.dead_letters.sync(count, &reason)?;
         }
         self.writer.flush()

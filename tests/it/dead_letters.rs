@@ -177,7 +177,7 @@ fn what_slips_in_is_put_aside_at_once() {
 
 #[test]
 fn a_lost_answer_puts_no_record_aside_twice() {
-    // Those without a time stamp: the others are not where theirs would be.
+    // None has a time stamp: a look back goes by it, and those in ODD do not fit the place of their record.
     let odd = [ODD[0], ODD[6], ODD[7], ODD[8], ODD[6]];
     for applied in [true, false] {
         let tap = with_texts(&texts(&odd)).set("pageSize", 4).set("maxRetries", 3);
@@ -364,15 +364,22 @@ fn a_test_of_the_settings_opens_the_file_and_puts_nothing_aside() {
 }
 
 #[test]
-fn a_stop_says_that_what_was_put_aside_comes_again() {
-    let tap = puts_aside(Tap::with_records(0));
-    tap.sandbox.write_text(&tap.stream, "7");
-    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).hold());
-    let running = tap.start();
-    tap.sandbox.wait_held(Endpoint::Mark, 1);
-    running.signal(Signal::TERM);
-    tap.sandbox.release();
-    let run = running.wait(&tap);
-    assert_eq!((run.code, tap.unread()), (143, vec![]), "{}", run.stderr);
-    assert_eq!(aside(&tap), line("7", "it is no object"));
+fn a_stop_during_a_mark_says_whether_what_was_put_aside_comes_again() {
+    for (is_answered, end) in [
+        (true, "all that was written is marked as read"),
+        (false, "what was written last may not be marked as read yet, and comes again"),
+    ] {
+        let tap = puts_aside(Tap::with_records(0));
+        tap.sandbox.write_text(&tap.stream, "7");
+        let rule = Rule::on(Endpoint::Mark).call(1).hold();
+        tap.sandbox.script(if is_answered { rule } else { rule.cut() });
+        let running = tap.start();
+        tap.sandbox.wait_held(Endpoint::Mark, 1);
+        running.signal(Signal::TERM);
+        tap.sandbox.release();
+        let run = running.wait(&tap);
+        assert_eq!((run.code, tap.unread().is_empty()), (143, is_answered), "{}", run.stderr);
+        assert_eq!(run.last_log_line(), format!("WARNING stopped by SIGTERM: {end}"));
+        assert_eq!(aside(&tap), line("7", "it is no object"));
+    }
 }
