@@ -204,8 +204,7 @@ fn the_sdks_log_level_applies_unless_a_variable_sets_another() {
 #[test]
 fn a_fatal_error_is_json_too_and_other_configurations_change_nothing() {
     let tap = Tap::with_records(1).set("streamId", "nowhere");
-    let path = tap.write_file("logging.yml", "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}");
-    let tap = tap.env("SINGER_SDK_LOG_CONFIG", path.to_str().unwrap());
+    let tap = tap.with_structured_logs();
     let output = tap.command().output().unwrap();
     let last: Value = serde_json::from_str(String::from_utf8(output.stderr).unwrap().lines().last().unwrap()).unwrap();
     assert_eq!(last["level"], "critical");
