@@ -15,11 +15,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A setting for reading: its name and its default, its environment variable, and what it means.
 fn block(setting: &Setting) -> String {
-    let default = match setting.default {
-        Some(default) => format!("default: {default}"),
-        None => setting.without_default().to_owned(),
-    };
-    let head = format!("\n  {} ({default})\n      {}\n", setting.name, setting.variable());
+    let head = format!("\n  {} ({})\n      {}\n", setting.name, setting.default_text(), setting.variable());
     setting.lines().iter().fold(head, |block, line| {
         // What follows a word of a choice stands under the word.
         let (head, text) = line.strip_prefix("- ").map_or(("      ", line.as_str()), |text| ("      - ", text));

@@ -16,7 +16,7 @@ use crate::help;
 /// Writes the unread records of a stream to stdout, or into a target that it runs, and marks them as read once they are
 /// delivered. Where stdout is a terminal, it shows them and marks nothing.
 #[derive(Debug, Parser)]
-#[command(name = "tap-streamduo", version, after_help = help::after_help(), max_term_width = 110)]
+#[command(name = "tap-streamduo", version, after_help = help::after_help(), max_term_width = help::WIDTH)]
 pub struct Args {
     /// The settings, a JSON file; ENV reads them from the environment. May be repeated: later ones win
     #[arg(short, long, value_name = "FILE")]
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "discover")]
     pub test: bool,
 
-    /// Print what the tap is, what it can and which settings it has
+    /// Print what the tap is, what it can do and which settings it has
     #[arg(long)]
     pub about: bool,
 

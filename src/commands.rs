@@ -104,7 +104,7 @@ fn sync(args: &Args) -> Result<()> {
         return stdout::print(&state_message(&state.unchanged()?)?);
     };
     let name = stream.name.clone();
-    let writer = dead_letters.behind(Box::new(Writer::new(out, stream)?));
+    let writer = dead_letters.around(Box::new(Writer::new(out, stream)?));
     let endpoints = Endpoints { service: api, writer, stream: name, state, target: None };
     poll(args, &config, Tuning::new(&config), endpoints, stop)
 }
@@ -115,7 +115,7 @@ fn look(args: &Args, config: &Config, what: Look, out: File) -> Result<()> {
     let mut api = connect(config, &stop)?;
     let Some(stream) = selected_stream(args, config, &mut api)? else { return Ok(()) };
     let name = stream.name.clone();
-    let writer = DeadLetters::left_out(config).behind(Box::new(Writer::new(out, stream)?));
+    let writer = DeadLetters::left_out(config).around(Box::new(Writer::new(out, stream)?));
     let endpoints = Endpoints { service: api, writer, stream: name, state: State::default(), target: None };
     log_start(config);
     poll::look(what, config, Tuning::new(config), endpoints, pause(args, config), stop)
@@ -132,7 +132,7 @@ fn load(args: &Args) -> Result<()> {
     let Some(stream) = selected_stream(args, &config, &mut api)? else { return Ok(()) };
     let name = stream.name.clone();
     let (writer, target) = target::connect(command, stream);
-    let writer = dead_letters.behind(Box::new(writer));
+    let writer = dead_letters.around(Box::new(writer));
     let endpoints = Endpoints { service: api, writer, stream: name, state, target: Some(Box::new(target)) };
     poll(args, &config, Tuning::for_target(&config), endpoints, stop)
 }

@@ -6,7 +6,7 @@ pub type Entry = (&'static str, &'static str);
 /// The exit codes.
 pub const EXIT_CODES: [Entry; 5] = [
     ("0", "the stream is drained, or what was asked for is printed"),
-    ("1", "the run failed; what was not delivered is not marked as read (but with acknowledge `read`)"),
+    ("1", "the run failed; what was not delivered is not marked as read (except with acknowledge `read`)"),
     (
         "2",
         "the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong, or the target \
@@ -27,7 +27,7 @@ pub const ENVIRONMENT: [Entry; 5] = [
 
 /// The files that the command line names.
 pub const FILES: [Entry; 3] = [
-    ("--config FILE", "the settings: a JSON object with the names below SETTINGS"),
+    ("--config FILE", "a JSON object with the members under SETTINGS"),
     ("--state FILE", "the `value` of a STATE message, as a target prints it"),
     ("--catalog FILE", "the catalog, as `--discover` prints it"),
 ];
@@ -41,8 +41,8 @@ pub const EXAMPLES: [Entry; 5] = [
     ("tap-streamduo -c config.json | target-jsonl", "Write into a pipe, and mark as read what is written."),
 ];
 
-/// The width of a line of help.
-const WIDTH: usize = 110;
+/// The most characters that a line of help has.
+pub const WIDTH: usize = 110;
 
 /// What `--help` says below the options.
 pub fn after_help() -> String {
@@ -55,7 +55,7 @@ fn table(entries: &[Entry]) -> String {
     rows.join("\n")
 }
 
-/// The text in lines of no more than 110 characters. The first one begins with `head`, the others with as much space.
+/// The text in lines of no more than [`WIDTH`] characters. The first one begins with `head`, the others with as much space.
 pub fn wrapped(head: &str, text: &str) -> String {
     let indent = head.chars().count();
     let (mut lines, mut used) = (head.to_owned(), indent);

@@ -15,7 +15,8 @@ use crate::help::{ENVIRONMENT, EXAMPLES, EXIT_CODES, Entry, FILES};
 /// # Errors
 /// Never: it is made in memory.
 pub fn page() -> Result<String> {
-    let man = Man::new(Args::command()).manual("User Commands");
+    // A date that is empty: roff drops an argument without quotes, and takes the version for the date.
+    let man = Man::new(Args::command()).date("\"\"").manual("User Commands");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -52,13 +53,10 @@ fn synopsis() -> Roff {
 fn settings() -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["SETTINGS"]);
-    roff.text([roman("Members of the JSON object in the file of "), bold("--config"), roman(":")]);
+    roff.text([roman("The members of the JSON object that "), bold("--config"), roman(" names:")]);
     for setting in &SETTINGS {
-        let default = match setting.default {
-            Some(default) => format!(" [default: {default}]"),
-            None => format!(" ({})", setting.without_default()),
-        };
-        entry(&mut roff, [bold(setting.name), roman(default)], &setting.meaning());
+        let default = roman(format!(" [{}]", setting.default_text()));
+        entry(&mut roff, [bold(setting.name), default], &setting.meaning());
     }
     roff
 }

@@ -1,4 +1,4 @@
-//! METRIC lines as singer-python writes them, and the counts of a run: in lines, or at a terminal in one that is live.
+//! METRIC lines as singer-python writes them, and the counts of a run: as lines of the log, or at a terminal as a live line.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ fn timer(metric: &'static str, elapsed: Duration, tags: Value) -> String {
     Metric { r#type: "timer", metric, value: json!(elapsed.as_secs_f64()), tags }.text()
 }
 
-/// The level of a run's METRIC lines. They are for programs: a person at a terminal sees them at DEBUG only.
+/// The level of a run's METRIC lines. They are for programs: at a terminal, only DEBUG shows them.
 fn level() -> Level {
     if progress::is_watched() { Level::Debug } else { Level::Info }
 }

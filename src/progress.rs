@@ -1,12 +1,12 @@
-//! The live line: what a run has done so far, as one line below the log that is drawn again and again. It is for somebody who watches
-//! a terminal, in place of lines that scroll by.
+//! The live line: one line below the log that shows what a run has done so far. It is for somebody who watches a terminal, in place of
+//! lines that scroll by.
 //!
-//! It is drawn where stderr is a terminal that can move its cursor, at the level INFO: at a higher level nobody wants to hear of progress, at
-//! DEBUG somebody reads the lines. It costs the run a lock for a page. A thread of its own draws it a few times a second, and only
-//! while the run works: nothing wakes up while a run that follows waits.
+//! It is drawn where stderr is a terminal that can move its cursor, at the level INFO: at a higher level nobody wants to hear of
+//! progress, at DEBUG somebody reads the lines. For each page the run takes a lock or two. A thread draws the line a few times a second
+//! while the run works. While a run that follows waits, there is no such thread: nothing wakes up.
 //!
-//! Log lines go above it, through [`Screen`]. A target that shares the terminal knows nothing of it: what it prints starts on a line of its
-//! own and leaves a copy of the live line above. Only the beginning of a line that it has not ended yet may be drawn over.
+//! Log lines go above it, through [`Screen`]. A target that shares the terminal knows nothing of it: what it prints starts on a line of
+//! its own, and leaves a copy of the live line above. Only where it has not ended a line may the live line be drawn over that.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -19,10 +19,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use log::{Level, LevelFilter, log_enabled};
 
-/// How often the line is drawn while the run works.
+/// The time between two drawings of the line, while the run works.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// The most often that it is drawn besides, a second.
+/// How many times a second the line is drawn at the most. A log line, a pause and the end draw it in any case.
 const MAX_RATE: u8 = 10;
 
 /// Whether there is a [`Screen`].
@@ -86,7 +86,7 @@ pub struct Counts {
 /// Puts counts into words.
 type Describe = fn(Counts) -> String;
 
-/// What the line says.
+/// What the line shows.
 #[derive(Debug, Default)]
 struct Shown {
     counts: Mutex<Counts>,
@@ -103,7 +103,7 @@ impl Shown {
         if self.is_waiting.load(Ordering::Relaxed) {
             return format!("{counts}; waiting for more");
         }
-        // In the first moment it is no number.
+        // In the first moment it is not a number: this makes it 0.
         let rate = state.per_sec().max(0.0);
         format!("{counts}, {rate:.0} a second, {}", FormattedDuration(state.elapsed()))
     }
@@ -125,10 +125,10 @@ impl LiveLine {
             return None;
         }
         let shown = Arc::new(Shown::default());
-        let said = Arc::clone(&shown);
+        let drawn = Arc::clone(&shown);
         let text = move |state: &ProgressState, out: &mut dyn fmt::Write| {
             // Ignore the error: it is written to memory.
-            let _ = out.write_str(&said.text(describe, state));
+            let _ = out.write_str(&drawn.text(describe, state));
         };
         let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(MAX_RATE))
             .with_style(ProgressStyle::with_template("{text}").ok()?.with_key("text", text));

@@ -1,8 +1,10 @@
 //! The configuration of a run. It is checked as a whole before any request.
 //!
 //! [`settings`] is the table of all settings, with their bounds, defaults and checks. [`source`] reads what the user has set.
-//! [`Config`] holds the result. [`url`] says where secrets may be sent, [`timestamp`] reads time stamps.
+//! [`Config`] holds the result. [`url`] says where secrets may be sent, [`timestamp`] reads time stamps, and `found` shows a wrong
+//! value in an error.
 
+mod found;
 pub mod settings;
 pub mod source;
 pub mod timestamp;

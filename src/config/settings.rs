@@ -4,15 +4,13 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::{Map, Value, json};
 
+use super::found::{found, kind_of, quoted};
 use super::timestamp::instant;
 use super::url::check_url;
 use super::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
 /// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's form).
 pub const ENV_PREFIX: &str = "TAP_STREAMDUO_";
-
-/// How many characters of a wrong value an error shows.
-const MAX_QUOTED: usize = 100;
 
 /// The maximum number of records that a setting lets a request ask for.
 pub const MAX_RECORDS: usize = 100_000;
@@ -202,16 +200,26 @@ impl Setting {
     }
 
     /// What to say in place of a default.
-    pub fn without_default(&self) -> &'static str {
+    fn without_default(&self) -> &'static str {
         if self.is_required { "required" } else { "no default" }
+    }
+
+    /// Its default in plain text, or that it has none.
+    pub fn default_text(&self) -> String {
+        self.default.map_or_else(|| self.without_default().to_owned(), |default| format!("default: {default}"))
     }
 
     /// What it means in lines of plain text. A choice has a line for each of its words.
     pub fn lines(&self) -> Vec<String> {
-        let Kind::Choice(words) = self.kind else { return vec![self.meaning().replace('`', "")] };
-        let help = (!self.help.is_empty()).then(|| format!("{}:", self.help));
-        let words = words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}").replace('`', ""));
-        help.into_iter().chain(words).collect()
+        let lines = match self.kind {
+            Kind::Choice(words) => {
+                let help = (!self.help.is_empty()).then(|| format!("{}:", self.help));
+                let words = words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}"));
+                help.into_iter().chain(words).collect()
+            }
+            _ => vec![self.meaning()],
+        };
+        lines.into_iter().map(|line| line.replace('`', "")).collect()
     }
 
     /// Its default, if there is one.
@@ -330,35 +338,6 @@ fn with_commas(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",")
-}
-
-/// A value that was found, for an error.
-fn found(value: &Value) -> String {
-    match value {
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => quoted(text),
-        Value::Bool(is_true) => is_true.to_string(),
-        other => kind_of(other).to_owned(),
-    }
-}
-
-/// The beginning of a text, in quotes and on one line.
-pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(MAX_QUOTED) {
-        Some((end, _)) => format!("{:?} and so on", &text[..end]),
-        None => format!("{text:?}"),
-    }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]

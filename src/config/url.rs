@@ -2,7 +2,7 @@
 
 use url::{Host, Url};
 
-use super::settings::quoted;
+use super::found::quoted;
 
 /// Parses a URL that secrets may be sent to. A URL that carries a password or a query is not quoted.
 ///

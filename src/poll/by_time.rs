@@ -154,7 +154,7 @@ impl ByTime {
     /// The instants of a page's records, in order.
     fn instants(&self, page: &mut Page) -> Result<Vec<Timestamp>> {
         if self.puts_aside {
-            page.forget_timestamps(|timestamp| instant(timestamp).is_ok());
+            page.drop_invalid_timestamps(|timestamp| instant(timestamp).is_ok());
         } else if let Some(error) = page.missing_identity() {
             return Err(error.into());
         }

@@ -187,7 +187,7 @@ impl Output {
 
     /// Explains a failed write. After a stop it is the stop that counts: the target is often stopped too.
     fn failure(&mut self, error: io::Error) -> anyhow::Error {
-        // The page may be put aside in part.
+        // Those of the page that has failed are put aside all the same.
         self.count_put_aside();
         match self.stop.check() {
             Ok(()) => explain(error),
@@ -197,6 +197,14 @@ impl Output {
 
     /// Explains a failed write of records that are marked already.
     fn failure_of_marked(&mut self, error: io::Error, ids: &[Cow<'_, str>]) -> anyhow::Error {
+        let error = match error.downcast::<CannotPutAside>() {
+            // The others are written.
+            Ok(error) => {
+                let (are, records) = (if error.count == 1 { "is" } else { "are" }, records(error.count));
+                return anyhow!("{records} {are} marked as read and could not be written: {error}");
+            }
+            Err(error) => error,
+        };
         let count = ids.len();
         if count == 0 {
             return self.failure(error);
@@ -204,9 +212,7 @@ impl Output {
         self.count_put_aside();
         let (are, records) = (if count == 1 { "is" } else { "are" }, records(count));
         let named = named(ids);
-        let is_aside = error.get_ref().is_some_and(|error| error.is::<CannotPutAside>());
-        let place = if is_aside { "" } else { " to stdout" };
-        anyhow!("{records} {are} marked as read and could not be written{place} ({error}): recordId {named}")
+        anyhow!("{records} {are} marked as read and could not be written to stdout ({error}): recordId {named}")
     }
 }
 

@@ -39,7 +39,7 @@ impl Fingerprint {
     /// The fingerprint of a record without an identity: that of its text before and after the value of `readStatus`.
     pub(super) fn of_odd(text: [&[u8]; 2]) -> Fingerprint {
         Fingerprint::hash_with(|hasher| {
-            // No `recordId` is as long.
+            // No `recordId` is that long, so a record with an identity never writes the same.
             hasher.write_usize(usize::MAX);
             for part in text {
                 hasher.write_usize(part.len());

@@ -1,4 +1,4 @@
-//! The members of a JSON object, whatever their names: also twice, or no Unicode text.
+//! The members of a JSON object. A name may be there twice, and need not be Unicode text.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
                 while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    // Nobody looks for a name that is not Unicode text (a lone surrogate).
+                    // A name that is not Unicode text (a lone surrogate) stays as it is written: it matches no field's.
                     let name = serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_owned());
                     members.push((name, key, value));
                 }

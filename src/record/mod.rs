@@ -44,7 +44,7 @@ pub trait MessageWriter {
         self.record(json, time_extracted)
     }
 
-    /// How many of the records that it took it has put aside, because no target could load them.
+    /// How many of the records that it has taken were put aside, because no target could load them.
     fn put_aside(&self) -> usize {
         0
     }

@@ -202,8 +202,8 @@ impl Page {
         Some(Position { timestamp, record })
     }
 
-    /// The time stamp of each record, as sent, on a page of records after `timestamp`. A record without one counts as one with that of
-    /// the record before it. Where none comes before it, it is that of the first record that has one; where none has, `timestamp`.
+    /// The time stamps of a page that was asked for after `timestamp`: one for each record, as sent. A record without one takes that of
+    /// the record before it, else that of the first record that has one, else `timestamp`.
     pub fn timestamps_after<'a>(&'a self, timestamp: &'a str) -> Vec<Cow<'a, str>> {
         let first = self.records().find_map(|record| record.timestamp);
         let mut last = first.unwrap_or(Cow::Borrowed(timestamp));
@@ -214,8 +214,8 @@ impl Page {
         timestamps.collect()
     }
 
-    /// Takes time stamps that are not valid for none.
-    pub fn forget_timestamps(&mut self, is_valid: impl Fn(&str) -> bool) {
+    /// Counts records whose time stamp is not valid as records without one.
+    pub fn drop_invalid_timestamps(&mut self, is_valid: impl Fn(&str) -> bool) {
         let mut entries = std::mem::take(&mut self.entries);
         for entry in &mut entries {
             if !self.string(entry.timestamp.as_ref()).is_some_and(|timestamp| is_valid(&timestamp)) {

@@ -87,8 +87,8 @@ fn entry(answer: &str, start: usize) -> Option<(Entry, usize)> {
     Some((fields.entry(answer, start..end), end))
 }
 
-/// The first JSON value of a text that does not hold each of the fields once at the most, and its length. Nothing but `readStatus` is
-/// read of it.
+/// The first JSON value of a text, and its length, where it is no object, holds a field twice, or has a name that is not Unicode text.
+/// Only `readStatus` is read of it.
 fn odd_value(text: &str) -> Option<(Fields<'_>, usize)> {
     let Some((Members(members), length)) = first::<Members<'_>>(text) else {
         return Some((Fields::default(), first::<IgnoredAny>(text)?.1));

@@ -18,9 +18,11 @@ use crate::record::MessageWriter;
 
 /// The file that `deadLetterFile` names cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("put a record aside in `deadLetterFile` {path}: {error}")]
+#[error("put {} aside in `deadLetterFile` {}: {error}", records(*.count), .path.display())]
 pub struct CannotPutAside {
-    path: String,
+    /// How many records are not in it, or perhaps in part.
+    pub count: usize,
+    path: PathBuf,
     error: io::Error,
 }
 
@@ -37,43 +39,184 @@ struct DeadLetter<'a> {
     record: &'a RawValue,
 }
 
-/// The file that `deadLetterFile` names.
+/// Where records go that no target could load.
 #[derive(Debug)]
-struct DeadLetterFile {
-    path: PathBuf,
-    file: File,
+pub struct DeadLetters {
+    stream_id: String,
+    place: Place,
 }
 
-impl DeadLetterFile {
-    /// Opens the file, and makes it if there is none.
-    fn open(path: &Path) -> Result<DeadLetterFile, Invalid> {
-        let invalid = |problem: String| Invalid::new(format!("`deadLetterFile` {}: {problem}", path.display()));
-        check(path).map_err(|problem| invalid(problem.to_owned()))?;
-        let file = open(path).map_err(|error| invalid(format!("open the file: {error}")))?;
-        Ok(DeadLetterFile { path: path.to_owned(), file })
+#[derive(Debug)]
+enum Place {
+    /// Nowhere: they end the run.
+    None,
+    /// Nowhere: they are left out where records are only looked at.
+    LeftOut,
+    /// The file that `deadLetterFile` names.
+    File(PathBuf),
+}
+
+impl DeadLetters {
+    /// Opens the file that `deadLetterFile` names, if it names one, to see whether that works.
+    ///
+    /// # Errors
+    /// [`Invalid`] when the file cannot be opened.
+    pub fn open(config: &Config) -> Result<DeadLetters, Invalid> {
+        let place = match &config.dead_letter_file {
+            Some(path) => {
+                let unusable = |error| {
+                    let path = path.display();
+                    Invalid::new(format!("`deadLetterFile` {path}: {error}; name a file that can be appended to"))
+                };
+                open(path).map_err(unusable)?;
+                Place::File(path.clone())
+            }
+            None => Place::None,
+        };
+        Ok(DeadLetters { stream_id: config.stream_id.clone(), place })
     }
 
-    /// Opens the file again. Meanwhile it may have been moved or deleted, and another run may have left a line without an end.
-    fn reopen(&mut self) -> io::Result<()> {
-        let file = check(&self.path).map_err(io::Error::other).and_then(|()| open(&self.path));
-        self.file = file.map_err(|error| self.failure(error))?;
+    /// Touches no file: where records are only looked at, nothing is delivered.
+    pub fn left_out(config: &Config) -> DeadLetters {
+        let place = if config.dead_letter_file.is_some() { Place::LeftOut } else { Place::None };
+        DeadLetters { stream_id: config.stream_id.clone(), place }
+    }
+
+    /// The writer, with this around it for what it cannot write.
+    pub fn around(self, writer: Box<dyn MessageWriter>) -> Box<dyn MessageWriter> {
+        match self.place {
+            Place::None => writer,
+            _ => Box::new(DeadLetterWriter { writer, dead_letters: self, put_aside: 0, waiting: Waiting::default() }),
+        }
+    }
+}
+
+/// Puts aside what the writer behind it cannot write.
+struct DeadLetterWriter {
+    writer: Box<dyn MessageWriter>,
+    dead_letters: DeadLetters,
+    put_aside: usize,
+    waiting: Waiting,
+}
+
+/// The records to put aside with the next flush.
+#[derive(Debug, Default)]
+struct Waiting {
+    count: usize,
+    /// Why the first one is.
+    reason: String,
+    /// Their lines.
+    lines: Vec<u8>,
+}
+
+impl DeadLetterWriter {
+    fn add(&mut self, json: &[u8], reason: &str, time: &str) -> io::Result<()> {
+        let Waiting { count, reason: first, lines } = &mut self.waiting;
+        let record = serde_json::from_slice(json)?;
+        serde_json::to_writer(
+            &mut *lines,
+            &DeadLetter { time, stream_id: &self.dead_letters.stream_id, reason, record },
+        )?;
+        lines.push(b'\n');
+        if *count == 0 {
+            reason.clone_into(first);
+        }
+        *count += 1;
         Ok(())
     }
 
-    fn append(&mut self, letter: &DeadLetter<'_>) -> io::Result<()> {
-        let mut line = serde_json::to_vec(letter)?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(|error| self.failure(error))
+    /// Appends what is waiting to the file, waits until it is on the disk, and warns of it.
+    fn append(&mut self) -> io::Result<()> {
+        let Waiting { count, reason, lines } = std::mem::take(&mut self.waiting);
+        if count == 0 {
+            return Ok(());
+        }
+        let (records, is) = (records(count), if count == 1 { "is" } else { "are" });
+        let first = if count == 1 { "" } else { "the first one: " };
+        if let Place::File(path) = &self.dead_letters.place {
+            append(path, &lines)
+                .map_err(|error| io::Error::other(CannotPutAside { count, path: path.clone(), error }))?;
+            let path = path.display();
+            warn!("{records} cannot be delivered, and {is} put aside in {path}: {first}{reason}");
+        } else {
+            warn!("{records} cannot be shown, and {is} left out: {first}{reason}");
+        }
+        self.put_aside += count;
+        Ok(())
+    }
+}
+
+impl MessageWriter for DeadLetterWriter {
+    fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
+        let written = self.writer.record(json, time_extracted);
+        let error = written.as_ref().err().and_then(io::Error::get_ref);
+        match error.and_then(|error| error.downcast_ref::<Unwritable>()) {
+            Some(Unwritable { reason }) => self.add(json, reason, time_extracted),
+            None => {
+                if written.is_err() {
+                    // No flush comes any more. What the page holds may be marked already; ignore a second error.
+                    let _ = self.append();
+                }
+                written
+            }
+        }
     }
 
-    /// Waits until everything is on the disk.
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync_all().map_err(|error| self.failure(error))
+    fn odd_record(&mut self, json: &[u8], reason: &str, time_extracted: &str) -> io::Result<()> {
+        self.add(json, reason, time_extracted)
     }
 
-    fn failure(&self, error: io::Error) -> io::Error {
-        io::Error::other(CannotPutAside { path: self.path.display().to_string(), error })
+    fn put_aside(&self) -> usize {
+        self.put_aside
     }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let appended = self.append();
+        // Also where that has failed: the other records of the page may be marked already.
+        self.writer.flush()?;
+        appended
+    }
+
+    fn state(&mut self, value: &RawValue) -> io::Result<()> {
+        self.writer.state(value)
+    }
+
+    fn close(&mut self) {
+        self.writer.close();
+    }
+}
+
+/// Appends lines to a file, and waits until they are on the disk. The file is opened each time: meanwhile it may have been moved or
+/// deleted, and another run may have left a line without an end.
+fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
+    let mut file = open(path)?;
+    file.write_all(lines)?;
+    file.sync_all()
+}
+
+/// Opens a file to append lines to, and makes it if there is none.
+fn open(path: &Path) -> io::Result<File> {
+    check(path).map_err(io::Error::other)?;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Records are private.
+        options.mode(0o600);
+    }
+    let mut file = options.open(path)?;
+    // A run that was killed, or a full disk, may have left a line without an end.
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(0))? > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    sync_directory(path)?;
+    Ok(file)
 }
 
 /// Whether what is written to a file is kept.
@@ -105,30 +248,6 @@ fn is_written_otherwise(_file: &fs::Metadata) -> bool {
     false
 }
 
-/// Opens a file to append lines to.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Records are private.
-        options.mode(0o600);
-    }
-    let mut file = options.open(path)?;
-    // A run that was killed, or a full disk, may have left a line without an end.
-    let mut last = [b'\n'];
-    if file.seek(SeekFrom::End(0))? > 0 {
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
-    }
-    if last != [b'\n'] {
-        file.write_all(b"\n")?;
-    }
-    sync_directory(path)?;
-    Ok(file)
-}
-
 /// Waits until a new file's name is on the disk.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
@@ -140,131 +259,4 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_directory(_path: &Path) -> io::Result<()> {
     Ok(())
-}
-
-/// Where records go that no target could load.
-#[derive(Debug)]
-pub struct DeadLetters {
-    stream_id: String,
-    place: Place,
-}
-
-#[derive(Debug)]
-enum Place {
-    /// Nowhere: they end the run.
-    None,
-    /// Nowhere: they are left out where records are only looked at.
-    LeftOut,
-    File(DeadLetterFile),
-}
-
-impl DeadLetters {
-    /// Opens the file that `deadLetterFile` names, if it names one.
-    ///
-    /// # Errors
-    /// [`Invalid`] when the file cannot be opened.
-    pub fn open(config: &Config) -> Result<DeadLetters, Invalid> {
-        let place = match &config.dead_letter_file {
-            Some(path) => Place::File(DeadLetterFile::open(path)?),
-            None => Place::None,
-        };
-        Ok(DeadLetters { stream_id: config.stream_id.clone(), place })
-    }
-
-    /// Touches no file: where records are only looked at, nothing is delivered.
-    pub fn left_out(config: &Config) -> DeadLetters {
-        let place = if config.dead_letter_file.is_some() { Place::LeftOut } else { Place::None };
-        DeadLetters { stream_id: config.stream_id.clone(), place }
-    }
-
-    /// The writer, and this for what it cannot write.
-    pub fn behind(self, writer: Box<dyn MessageWriter>) -> Box<dyn MessageWriter> {
-        match self.place {
-            Place::None => writer,
-            _ => Box::new(DeadLetterWriter { writer, dead_letters: self, put_aside: 0, new: None }),
-        }
-    }
-
-    /// Gets ready for the first record since the last [`sync`](DeadLetters::sync).
-    fn begin(&mut self) -> io::Result<()> {
-        match &mut self.place {
-            Place::File(file) => file.reopen(),
-            _ => Ok(()),
-        }
-    }
-
-    fn put_aside(&mut self, json: &[u8], reason: &str, time: &str) -> io::Result<()> {
-        let Place::File(file) = &mut self.place else { return Ok(()) };
-        let record = serde_json::from_slice(json)?;
-        file.append(&DeadLetter { time, stream_id: &self.stream_id, reason, record })
-    }
-
-    /// Waits until everything is on the disk, and warns of it.
-    fn sync(&self, count: usize, reason: &str) -> io::Result<()> {
-        let (records, is) = (records(count), if count == 1 { "is" } else { "are" });
-        let first = if count == 1 { "" } else { "the first one: " };
-        if let Place::File(file) = &self.place {
-            file.sync()?;
-            let path = file.path.display();
-            warn!("{records} cannot be delivered, and {is} put aside in {path}: {first}{reason}");
-        } else {
-            warn!("{records} cannot be shown, and {is} left out: {first}{reason}");
-        }
-        Ok(())
-    }
-}
-
-/// Puts aside what the writer behind it cannot write.
-struct DeadLetterWriter {
-    writer: Box<dyn MessageWriter>,
-    dead_letters: DeadLetters,
-    put_aside: usize,
-    /// How many records were put aside since the last flush, and why the first one was.
-    new: Option<(usize, String)>,
-}
-
-impl DeadLetterWriter {
-    fn put_aside(&mut self, json: &[u8], reason: &str, time: &str) -> io::Result<()> {
-        if self.new.is_none() {
-            self.dead_letters.begin()?;
-        }
-        self.dead_letters.put_aside(json, reason, time)?;
-        self.put_aside += 1;
-        self.new.get_or_insert_with(|| (0, reason.to_owned())).0 += 1;
-        Ok(())
-    }
-}
-
-impl MessageWriter for DeadLetterWriter {
-    fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
-        let written = self.writer.record(json, time_extracted);
-        let error = written.as_ref().err().and_then(io::Error::get_ref);
-        match error.and_then(|error| error.downcast_ref::<Unwritable>()) {
-            Some(Unwritable { reason }) => self.put_aside(json, reason, time_extracted),
-            None => written,
-        }
-    }
-
-    fn odd_record(&mut self, json: &[u8], reason: &str, time_extracted: &str) -> io::Result<()> {
-        self.put_aside(json, reason, time_extracted)
-    }
-
-    fn put_aside(&self) -> usize {
-        self.put_aside
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if let Some((count, reason)) = self.new.take() {
-            self.dead_letters.sync(count, &reason)?;
-        }
-        self.writer.flush()
-    }
-
-    fn state(&mut self, value: &RawValue) -> io::Result<()> {
-        self.writer.state(value)
-    }
-
-    fn close(&mut self) {
-        self.writer.close();
-    }
 }

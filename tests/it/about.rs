@@ -41,6 +41,7 @@ fn about_prints_text_and_markdown_too() {
          (with write and commit)\n\n"
     ));
     assert!(text.lines().skip(2).all(|line| line.chars().count() <= 110), "{text}");
+    assert!(!text.contains('`'), "{text}");
     assert!(about("markdown").contains("\n| `clientSecret` | required | the machine client's secret |\n"));
     let run = bare_command().args(["--format", "json"]).output().unwrap();
     assert_eq!(run.status.code(), Some(2));
@@ -68,6 +69,8 @@ fn completions_and_the_man_page_are_printed() {
 fn the_man_page_has_the_usual_sections() {
     let output = bare_command().arg("--man").output().unwrap();
     let page = String::from_utf8(output.stdout).unwrap();
+    let title = format!(r#".TH tap-streamduo 1 "" "tap-streamduo {}" "User Commands""#, env!("CARGO_PKG_VERSION"));
+    assert_eq!(page.lines().find(|line| line.starts_with(".TH ")), Some(title.as_str()));
     let sections: Vec<_> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
     let expected = [
         "NAME",
@@ -201,8 +204,7 @@ fn the_sdks_log_level_applies_unless_a_variable_sets_another() {
 #[test]
 fn a_fatal_error_is_json_too_and_other_configurations_change_nothing() {
     let tap = Tap::with_records(1).set("streamId", "nowhere");
-    let path = tap.write_file("logging.yml", "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}");
-    let tap = tap.env("SINGER_SDK_LOG_CONFIG", path.to_str().unwrap());
+    let tap = tap.with_structured_logs();
     let output = tap.command().output().unwrap();
     let last: Value = serde_json::from_str(String::from_utf8(output.stderr).unwrap().lines().last().unwrap()).unwrap();
     assert_eq!(last["level"], "critical");

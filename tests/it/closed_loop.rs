@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
 use crate::dead_letters::put_aside;
-use crate::tap::{EARLY, Run, Running, Tap, bare_command, identities};
+use crate::tap::{EARLY, Run, Running, Tap, bare_command, identities, in_terminal};
 
 /// The target of the sandbox's program. Cargo builds it next to the tap, where both packages are tested.
 pub fn target_program() -> PathBuf {
@@ -603,14 +603,8 @@ fn a_second_signal_ends_the_tap_at_once_and_the_target_by_the_end_of_its_input()
 fn ctrl_c_in_a_terminal_reaches_the_tap_alone() {
     let tap = with_waiting_target(Tap::with_records(100).args(&["--follow"]), "50", &["--every", "0"]);
     let (mut terminal, pts) = pty_process::blocking::open().unwrap();
-    let command = tap.command();
     let log = fs::File::create(tap.path("log")).unwrap();
-    let mut child = pty_process::blocking::Command::new(command.get_program())
-        .args(command.get_args())
-        .env_clear()
-        .stderr(log)
-        .spawn(pts)
-        .unwrap();
+    let mut child = in_terminal(&tap.command()).stderr(log).spawn(pts).unwrap();
     let held = hold_target(&tap);
     // The terminal sends SIGINT to the whole foreground process group.
     terminal.write_all(b"\x03").unwrap();

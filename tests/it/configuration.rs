@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Value, json};
 
-use crate::tap::{Tap, bare_command};
+use crate::tap::{STRUCTURED_LOGS, Tap, bare_command};
 
 /// A run with this text as its only configuration fails before any request.
 #[track_caller]
@@ -95,8 +95,7 @@ fn with_test_and_with_a_target_too_each_mistake_is_reported() {
 fn in_structured_logs_too_each_mistake_is_a_line_of_its_own() {
     let tap = Tap::with_records(1);
     let config = tap.write_file("wrong.json", EIGHT_MISTAKES);
-    let logging =
-        tap.write_file("logging.yml", "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}");
+    let logging = tap.write_file("logging.yml", STRUCTURED_LOGS);
     let output = bare_command().arg("-c").arg(config).env("SINGER_SDK_LOG_CONFIG", logging).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     let line = |line: &str| {

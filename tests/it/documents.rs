@@ -1,4 +1,4 @@
-//! What the sample config and `--help` say is true.
+//! What the sample config and `--help` say is true, and the image can be built from what `.dockerignore` lets in.
 
 use std::fs;
 
@@ -48,5 +48,16 @@ fn help_and_version_go_to_stdout() {
     }
     for code in ["0 ", "1 ", "2 ", "3 ", "128 + n"] {
         assert!(help.contains(&format!("\n  {code}")), "exit code {code}");
+    }
+}
+
+#[test]
+fn the_build_of_the_image_gets_every_member_of_the_workspace() {
+    let read = |name: &str| fs::read_to_string(repository_file(name)).unwrap();
+    let (manifest, ignored) = (read("Cargo.toml"), read(".dockerignore"));
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).unwrap();
+    let members: Vec<String> = serde_json::from_str(members).unwrap();
+    for member in members {
+        assert!(ignored.lines().any(|line| line.strip_prefix('!') == Some(&member)), "{member} is left out");
     }
 }

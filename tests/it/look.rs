@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
-use crate::tap::{Run, SCHEMA, Tap, bare_command, record_lines, schema_and, without_times};
+use crate::tap::{Run, SCHEMA, Tap, bare_command, in_terminal, record_lines, schema_and, without_times};
 
 const DELIVER: &str = "to deliver what is unread, let the tap run a target (`tap-streamduo -c config.json -- target-x`) or \
                        pipe into one (`… | target-x`)";
@@ -23,13 +23,8 @@ struct AtTerminal<'a> {
 impl AtTerminal<'_> {
     fn start(tap: &Tap) -> AtTerminal<'_> {
         let (terminal, pts) = pty_process::blocking::open().unwrap();
-        let command = tap.command();
-        let child = pty_process::blocking::Command::new(command.get_program())
-            .args(command.get_args())
-            .env_clear()
-            .stderr(File::create(tap.path("log")).unwrap())
-            .spawn(pts)
-            .unwrap();
+        let log = File::create(tap.path("log")).unwrap();
+        let child = in_terminal(&tap.command()).stderr(log).spawn(pts).unwrap();
         AtTerminal { tap, child, screen: BufReader::new(terminal) }
     }
 

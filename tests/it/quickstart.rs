@@ -7,7 +7,7 @@ use regex::Regex;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::closed_loop::target_program;
-use crate::tap::bare_command;
+use crate::tap::{bare_command, in_terminal};
 
 /// The sandbox's `quickstart` with this tap.
 fn quickstart() -> Command {
@@ -45,12 +45,7 @@ fn the_quickstart_shows_records_and_marks_them_and_says_so() {
 #[test]
 fn the_quickstart_shows_the_same_at_a_terminal() {
     let (mut terminal, pts) = pty_process::blocking::open().unwrap();
-    let command = quickstart();
-    let mut child = pty_process::blocking::Command::new(command.get_program())
-        .args(command.get_args())
-        .env_clear()
-        .spawn(pts)
-        .unwrap();
+    let mut child = in_terminal(&quickstart()).spawn(pts).unwrap();
     let mut screen = Vec::new();
     // Linux reports the end of a terminal's other side as an error.
     let _ = terminal.read_to_end(&mut screen);

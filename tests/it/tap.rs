@@ -27,6 +27,9 @@ pub const SCHEMA: &str = concat!(
 /// A time stamp before those of all sample records.
 pub const EARLY: &str = "2001-01-01T00:00:00-05:00[America/New_York]";
 
+/// A log configuration of the Singer SDK that asks for structured logs, as Meltano's does.
+pub const STRUCTURED_LOGS: &str = "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}";
+
 /// The end of a RECORD message, with a placeholder for the time at which its page arrived.
 pub const EXTRACTED: &str = r#","time_extracted":"TIME"}"#;
 
@@ -119,6 +122,12 @@ impl Tap {
     pub fn env(mut self, name: &str, value: &str) -> Tap {
         self.env.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Has the tap write structured logs.
+    pub fn with_structured_logs(self) -> Tap {
+        let path = self.write_file("logging.yml", STRUCTURED_LOGS).display().to_string();
+        self.env("SINGER_SDK_LOG_CONFIG", &path)
     }
 
     /// Writes a file to this tap's folder, and returns its path.
@@ -240,6 +249,11 @@ impl Tap {
 }
 
 impl Run {
+    /// The RECORD messages on stdout, each with its line break.
+    pub fn record_lines(&self) -> String {
+        self.stdout.split_inclusive('\n').filter(|line| line.starts_with(r#"{"type":"RECORD""#)).collect()
+    }
+
     pub fn last_log_line(&self) -> &str {
         self.stderr.lines().last().unwrap_or_default()
     }
@@ -338,6 +352,12 @@ impl Running {
         }
         text
     }
+}
+
+/// The same command, to be started in a terminal of its own.
+pub fn in_terminal(command: &Command) -> pty_process::blocking::Command {
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    pty_process::blocking::Command::new(command.get_program()).args(command.get_args()).env_clear().envs(variables)
 }
 
 /// The binary without arguments, in an empty environment.

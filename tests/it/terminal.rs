@@ -11,7 +11,7 @@ use regex::Regex;
 use streamduo_sandbox::{Endpoint, Rule};
 
 use crate::closed_loop::{committed, target_program};
-use crate::tap::{Tap, identities};
+use crate::tap::{Tap, identities, in_terminal};
 
 /// Rows, and columns: wide enough for every line, so that none is broken.
 const SIZE: (u16, u16) = (40, 250);
@@ -49,11 +49,7 @@ impl<'a> AtTerminal<'a> {
     fn spawn(tap: &'a Tap, size: (u16, u16), redirect: impl FnOnce(Command) -> Command) -> AtTerminal<'a> {
         let (terminal, pts) = pty_process::blocking::open().unwrap();
         terminal.resize(Size::new(size.0, size.1)).unwrap();
-        let command = tap.command();
-        let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
-        let child = redirect(Command::new(command.get_program()).args(command.get_args()).env_clear().envs(variables))
-            .spawn(pts)
-            .unwrap();
+        let child = redirect(in_terminal(&tap.command())).spawn(pts).unwrap();
         let [rows, columns] = [size.0, size.1].map(|length| NonZero::new(length).unwrap());
         AtTerminal { tap, child, terminal, written: Vec::new(), screen: vt100::Parser::new(rows, columns, 0) }
     }
@@ -286,13 +282,10 @@ fn ctrl_c_in_the_middle_of_a_run_leaves_the_cursor_at_the_beginning_of_a_line() 
 
 #[test]
 fn there_is_no_live_line_where_nobody_wants_to_see_one() {
-    let structured = "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}";
     for level in ["DEBUG", "TRACE", "WARNING", "CRITICAL"] {
         assert_no_live_line(&with_records(2).env("LOGLEVEL", level), level);
     }
-    let tap = with_records(2);
-    let logging = tap.write_file("logging.yml", structured);
-    assert_no_live_line(&tap.env("SINGER_SDK_LOG_CONFIG", logging.to_str().unwrap()), "structured");
+    assert_no_live_line(&with_records(2).with_structured_logs(), "structured");
     for option in [&["--peek", "1"][..], &["--test"], &["--discover"], &["--about"]] {
         assert_no_live_line(&with_records(2).args(option), option[0]);
     }
@@ -306,10 +299,7 @@ fn assert_no_live_line(tap: &Tap, case: &str) {
 
 #[test]
 fn a_log_that_is_structured_has_its_metrics_at_a_terminal_too() {
-    let tap = with_records(2);
-    let logging =
-        tap.write_file("logging.yml", "formatters: {structured: {(): singer_sdk.logging.StructuredFormatter}}");
-    let tap = tap.env("SINGER_SDK_LOG_CONFIG", logging.to_str().unwrap());
+    let tap = with_records(2).with_structured_logs();
     let written = AtTerminal::start(&tap).wait_written();
     assert_eq!((written.matches("metric_info").count(), written.contains('\x1b')), (2, false), "{written}");
 }

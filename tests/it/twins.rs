@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use streamduo_sandbox::{Endpoint, Record, Rule, Sandbox};
 
-use crate::tap::{Run, Tap, record_lines};
+use crate::tap::{Tap, record_lines};
 
 const STAMP: &str = "2022-02-01T15:16:23.716848-05:00[America/New_York]";
 
@@ -16,10 +16,6 @@ fn tap_on(sandbox: Sandbox, payloads: &[&str], page_size: usize) -> Tap {
         tap.sandbox.write_as(&tap.stream, "twin", STAMP, payload);
     }
     tap
-}
-
-fn record_texts(run: &Run) -> String {
-    run.stdout.lines().filter(|line| line.contains(r#""type":"RECORD""#)).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
@@ -90,7 +86,7 @@ fn with_commit_twins_are_committed_and_marked_as_often_as_they_are_there() {
                 assert_eq!(run.code, 0, "{}", run.stderr);
                 let last: Value = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
                 state = last["value"].clone();
-                written += &record_texts(&run);
+                written += &run.record_lines();
             }
             assert_eq!(written, record_lines(&tap.records()), "{payloads:?}, {max_pending} at once");
         }
@@ -105,5 +101,5 @@ fn a_state_tells_twins_apart() {
     tap.sandbox.mark_oldest(&tap.stream, 1);
     let run = tap.run_with("--state", tap.write_file("state.json", &state.to_string()));
     let second: Vec<Record> = tap.records()[1..].to_vec();
-    assert_eq!((run.code, record_texts(&run), tap.unread().len()), (0, record_lines(&second), 1));
+    assert_eq!((run.code, run.record_lines(), tap.unread().len()), (0, record_lines(&second), 1));
 }

@@ -33,9 +33,9 @@
 //! - The schema calls accept a token of either scope.
 //!
 //! Map of the code: `server` accepts requests (over `wire`, and `tls`), `route` determines what they ask for, `api` carries
-//! them out on the one `service` (`store`, `entry`, `schema`, `validator`, `token`, `limits`), and `fault` (`hook`) changes their answers.
-//! `link` is the network: it delays requests and paces answers. `state` is the test's own way to the service. `journal` keeps
-//! every call. `stamp`, `sample` and `pretty` are tools.
+//! them out on the one `service` (`store`, `entry`, `schema`, `validator`, `token`, `limits`), and `fault` (`hook`) changes their
+//! answers. `link` is the network: it delays requests and paces answers. `state` is the test's own way to the service. `journal`
+//! keeps every call. `stamp`, `sample` and `pretty` are tools.
 
 mod answer;
 mod api;

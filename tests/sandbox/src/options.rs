@@ -105,5 +105,5 @@ fn duration(text: &str) -> Result<Duration, String> {
         "m" => number.and_then(|number| number.checked_mul(60)).map(Duration::from_secs),
         _ => None,
     };
-    duration.ok_or_else(|| "a whole number above 0 with ms, s or m, such as 1s".to_owned())
+    duration.ok_or_else(|| "must be a whole number above 0 with ms, s or m, such as 1s".to_owned())
 }

@@ -74,8 +74,9 @@ fn what_happened(stdout: &[u8], records: usize, unread: usize) -> String {
     let lines = stdout.split(|byte| *byte == b'\n');
     let written = lines.filter(|line| line.starts_with(br#"{"type":"RECORD""#)).count();
     let was = if written == 1 { "was" } else { "were" };
+    let marked = if unread == 0 { ", and then marked as read" } else { "" };
     format!(
-        "{written} {was} written to stdout as Singer messages, and then marked as read.\n\
+        "{written} {was} written to stdout as Singer messages{marked}.\n\
          The stand-in for StreamDuo counts {read} as read and {unread} as unread.\n",
         written = count(written, "record"),
         read = count(records - unread, "record"),

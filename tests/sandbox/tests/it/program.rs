@@ -166,7 +166,7 @@ fn serve_adds_records_each_time_that_some_time_has_passed() {
 fn quickstart_fails_with_its_tap() {
     let failed = sandbox(&["quickstart", "/bin/false"]).output().expect("the sandbox runs");
     assert_eq!((failed.status.code(), text(&failed.stdout)), (Some(1), ""));
-    let expected = "\n0 records were written to stdout as Singer messages, and then marked as read.\n\
+    let expected = "\n0 records were written to stdout as Singer messages.\n\
                     The stand-in for StreamDuo counts 0 records as read and 5 as unread.\n\n\
                     The tap has failed: exit status: 1.\n";
     assert_eq!(text(&failed.stderr), expected);
