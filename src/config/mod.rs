@@ -220,12 +220,7 @@ impl Config {
 
     /// Checks what the user has set, and adds the defaults.
     fn load_for(purpose: Use, given: Given) -> Result<Config, Invalid> {
-        let misspelt = if purpose == Use::Test {
-            given.misspelt()
-        } else {
-            given.warn_of_unknown();
-            Vec::new()
-        };
+        let misspelt = given.report_unknown(purpose == Use::Test);
         let (mut settings, mut problems) = (Map::new(), Vec::new());
         for setting in &SETTINGS {
             match given.value(setting) {
@@ -250,7 +245,7 @@ fn contradiction(purpose: Use, given: &Given, settings: &Map<String, Value>) -> 
         && let Some(word) = ["write", "read"].iter().find(|word| is("acknowledge", word))
     {
         return Some(format!(
-            "{acknowledge} \"{word}\" does not go with a target: what the target has committed is marked; remove the setting, or \
+            "{acknowledge} `{word}` does not go with a target: what the target has committed is marked; remove the setting, or \
              set it to `never` to mark nothing"
         ));
     }

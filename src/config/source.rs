@@ -136,16 +136,13 @@ impl Given {
         })
     }
 
-    /// Warns of every name that is no setting's.
-    pub(super) fn warn_of_unknown(&self) {
-        self.unexplained().for_each(|unknown| warn!("{}", unknown.problem()));
-    }
-
-    /// What to say of the names that were probably meant for a setting. Warns of the others.
-    pub(super) fn misspelt(&self) -> Vec<String> {
-        let (misspelt, other): (Vec<_>, Vec<_>) = self.unexplained().partition(|unknown| unknown.near.is_some());
-        other.iter().for_each(|unknown| warn!("{}", unknown.problem()));
-        misspelt.iter().map(|unknown| unknown.problem()).collect()
+    /// Warns of the names that are no setting's. In a test of the settings, one that was probably meant for a setting is a mistake
+    /// instead: returns what to say of each.
+    pub(super) fn report_unknown(&self, is_test: bool) -> Vec<String> {
+        let is_mistake = |unknown: &&Unknown| is_test && unknown.near.is_some();
+        let (mistakes, others): (Vec<_>, Vec<_>) = self.unexplained().partition(is_mistake);
+        others.iter().for_each(|unknown| warn!("{}", unknown.problem()));
+        mistakes.iter().map(|unknown| unknown.problem()).collect()
     }
 }
 

@@ -838,7 +838,9 @@ impl World {
 fn config(mode: &str, page_size: usize) -> Config {
     let settings = json!({
         "streamId": "s", "clientId": "c", "clientSecret": "x", "acknowledge": mode, "pageSize": page_size,
-        "maxPending": page_size, "deadLetterFile": "for the writer, which puts nothing aside here"
+        "maxPending": page_size,
+        // So that records without an identity get to the writer. It writes them like others: nobody opens the file.
+        "deadLetterFile": "never-opened"
     });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), settings.to_string()).unwrap();

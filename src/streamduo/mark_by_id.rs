@@ -182,7 +182,7 @@ impl<Q: ById> MarkById<Q> {
     }
 }
 
-/// Whether the first records of a page have ids, and how many of them are alike in that.
+/// Whether a page's first record has an id, and how many records in a row from there are like it in that.
 fn first_alike(page: &Page) -> (bool, usize) {
     let has_id = |record: &Record<'_>| record.record_id.is_some();
     let first = page.records().next().is_none_or(|record| has_id(&record));

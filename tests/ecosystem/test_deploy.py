@@ -1,7 +1,6 @@
 """deploy/: every command works as cron, systemd and Kubernetes run it, and systemd and Kubernetes accept their files."""
 
 import fcntl
-import json
 import os
 import re
 import shlex

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
-use crate::dead_letters::put_aside;
+use crate::dead_letters::put_aside_identities;
 use crate::tap::{EARLY, Run, Running, Tap, bare_command, identities, in_terminal};
 
 /// The target of the sandbox's program. Cargo builds it next to the tap, where both packages are tested.
@@ -50,7 +50,7 @@ pub fn committed(tap: &Tap) -> Vec<Identity> {
 /// Nothing is marked that is neither committed nor put aside.
 #[track_caller]
 fn assert_marked_is_committed(tap: &Tap) {
-    let committed: BTreeSet<_> = committed(tap).into_iter().chain(put_aside(tap)).collect();
+    let committed: BTreeSet<_> = committed(tap).into_iter().chain(put_aside_identities(tap)).collect();
     for identity in tap.read() {
         assert!(committed.contains(&identity), "{identity:?} is marked and was not committed");
     }
@@ -338,7 +338,7 @@ fn settings_and_options_that_do_not_go_with_a_target_are_refused() {
     for acknowledge in ["write", "read"] {
         let tap = with_script(Tap::with_records(1).set("acknowledge", acknowledge), "cat");
         let fatal = format!(
-            "`acknowledge` \"{acknowledge}\" does not go with a target: what the target has committed is marked; remove the \
+            "`acknowledge` `{acknowledge}` does not go with a target: what the target has committed is marked; remove the \
              setting, or set it to `never` to mark nothing"
         );
         tap.run().assert_refused(&tap, 2, &fatal);
@@ -740,7 +740,7 @@ impl Chaos {
             }
         }
         assert_eq!(tap.unread(), []);
-        let committed: Vec<_> = committed(tap).into_iter().chain(put_aside(tap)).collect();
+        let committed: Vec<_> = committed(tap).into_iter().chain(put_aside_identities(tap)).collect();
         let distinct: BTreeSet<_> = committed.iter().cloned().collect();
         assert_eq!(distinct, identities(&tap.records()).into_iter().collect());
         (distinct.len(), committed.len() - distinct.len())

@@ -85,7 +85,7 @@ fn with_test_and_with_a_target_too_each_mistake_is_reported() {
          `clientId` is missing: add it to the config file\n\
          `clientSecret` is missing: add it to the config file\n\
          `scope` must be a string, not 7\n\
-         `acknowledge` \"read\" does not go with a target: what the target has committed is marked; remove the setting, or set it \
+         `acknowledge` `read` does not go with a target: what the target has committed is marked; remove the setting, or set it \
          to `never` to mark nothing",
     );
     assert_eq!(run.stderr.lines().next(), Some("WARNING unknown setting `page_size`: did you mean `pageSize`?"));

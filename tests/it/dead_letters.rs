@@ -33,11 +33,11 @@ fn with_texts(texts: &[&str]) -> Tap {
         tap.sandbox.write_text(&tap.stream, text);
     }
     tap.sandbox.fill(&tap.stream, 1);
-    puts_aside(tap)
+    with_dead_letter_file(tap)
 }
 
 /// Has a tap put records aside.
-pub fn puts_aside(tap: Tap) -> Tap {
+pub fn with_dead_letter_file(tap: Tap) -> Tap {
     let path = tap.path("aside.jsonl");
     tap.set("deadLetterFile", path.to_str().unwrap())
 }
@@ -50,14 +50,14 @@ fn good(tap: &Tap) -> Vec<streamduo_sandbox::Record> {
 }
 
 /// What was put aside, with a placeholder for the time.
-fn aside(tap: &Tap) -> String {
+fn dead_letters(tap: &Tap) -> String {
     let text = fs::read_to_string(tap.path("aside.jsonl")).unwrap_or_default().replace(&tap.stream, "STREAM");
     let time = Regex::new(r#""time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z""#).unwrap();
     time.replace_all(&text, r#""time":"TIME""#).into_owned()
 }
 
 /// The identities of the records that were put aside. Each is an object; what it lacks is empty, as in the sandbox's lists.
-pub fn put_aside(tap: &Tap) -> impl Iterator<Item = Identity> {
+pub fn put_aside_identities(tap: &Tap) -> impl Iterator<Item = Identity> {
     let text = fs::read_to_string(tap.path("aside.jsonl")).unwrap_or_default();
     // A kill may have cut the last line.
     let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -85,7 +85,7 @@ fn texts(odd: &[(&'static str, &str)]) -> Vec<&'static str> {
 #[track_caller]
 fn assert_all_delivered(run: &Run, tap: &Tap, odd: &[(&str, &str)]) {
     assert_eq!((run.code, &run.stdout), (0, &tap.messages(&good(tap))), "{}", run.stderr);
-    assert_eq!(aside(tap), lines(odd), "{}", run.stderr);
+    assert_eq!(dead_letters(tap), lines(odd), "{}", run.stderr);
     assert_eq!(tap.unread(), []);
 }
 
@@ -125,10 +125,10 @@ fn records_that_are_equal_in_everything_are_put_aside_as_often_as_they_are_there
         let odd = [("7", "it is no object"); 5];
         let tap = Tap::with_records(0).set("pageSize", page_size);
         odd.iter().for_each(|(text, _)| tap.sandbox.write_text(&tap.stream, text));
-        let tap = puts_aside(tap);
+        let tap = with_dead_letter_file(tap);
         let run = tap.run();
         assert_eq!((run.code, run.stdout.as_str()), (0, &*(SCHEMA.to_owned() + &tap.state_line("write"))));
-        assert_eq!((aside(&tap), tap.unread()), (lines(&odd), vec![]));
+        assert_eq!((dead_letters(&tap), tap.unread()), (lines(&odd), vec![]));
     }
 }
 
@@ -152,11 +152,11 @@ fn a_time_stamp_that_cannot_be_written_as_rfc_3339_puts_its_record_aside() {
     assert!(without.last_log_line().ends_with(remedy), "{}", without.stderr);
     assert_eq!(tap.read(), []);
 
-    let tap = puts_aside(tap);
+    let tap = with_dead_letter_file(tap);
     let run = tap.run();
     assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
     assert_eq!(run.record_lines().lines().count(), 2, "{}", run.stdout);
-    let letter: Value = serde_json::from_str(&aside(&tap)).unwrap();
+    let letter: Value = serde_json::from_str(&dead_letters(&tap)).unwrap();
     assert_eq!(letter["record"].to_string(), odd.json.replace(&tap.stream, "STREAM"));
     assert!(letter["reason"].as_str().unwrap().starts_with(problem), "{letter}");
     assert!(!letter["reason"].as_str().unwrap().contains("deadLetterFile"), "{letter}");
@@ -164,7 +164,7 @@ fn a_time_stamp_that_cannot_be_written_as_rfc_3339_puts_its_record_aside() {
 
 #[test]
 fn what_slips_in_is_put_aside_at_once() {
-    let tap = puts_aside(Tap::with_records(3));
+    let tap = with_dead_letter_file(Tap::with_records(3));
     let stream = tap.stream.clone();
     // Another consumer marks a record, so that the mark hits the odd one.
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).before(move |service| {
@@ -195,9 +195,9 @@ fn without_any_time_stamp_there_is_nothing_to_look_back_from_and_a_line_says_so(
     let tap = Tap::with_records(0).set("maxRetries", 3);
     tap.sandbox.write_text(&tap.stream, "7");
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().cut());
-    let tap = puts_aside(tap);
+    let tap = with_dead_letter_file(tap);
     let run = tap.run();
-    assert_eq!((run.code, aside(&tap)), (0, line("7", "it is no object")), "{}", run.stderr);
+    assert_eq!((run.code, dead_letters(&tap)), (0, line("7", "it is no object")), "{}", run.stderr);
     run.assert_logged(
         "WARNING the answer to a mark was lost, and no record shows a time stamp: one that slipped in just then may be lost",
     );
@@ -210,9 +210,9 @@ fn a_kill_before_the_mark_puts_the_record_aside_again() {
     let running = tap.start();
     tap.sandbox.wait_held(Endpoint::Mark, 1);
     running.kill();
-    assert_eq!((aside(&tap), tap.read()), (line("7", "it is no object"), vec![]));
+    assert_eq!((dead_letters(&tap), tap.read()), (line("7", "it is no object"), vec![]));
     assert_eq!((tap.run().code, tap.unread()), (0, vec![]));
-    assert_eq!(aside(&tap), line("7", "it is no object").repeat(2));
+    assert_eq!(dead_letters(&tap), line("7", "it is no object").repeat(2));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_line_that_was_cut_does_not_spoil_the_next_one() {
     let tap = with_texts(&["7"]);
     tap.write_file("aside.jsonl", "{\"time\":\"2");
     assert_eq!(tap.run().code, 0);
-    assert_eq!(aside(&tap), format!("{{\"time\":\"2\n{}", line("7", "it is no object")));
+    assert_eq!(dead_letters(&tap), format!("{{\"time\":\"2\n{}", line("7", "it is no object")));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn read_mode_puts_records_aside() {
     let tap = with_texts(&texts(&ODD)).set("acknowledge", "read");
     let run = tap.run();
     assert_eq!(run.stdout, schema_and(&good(&tap)) + &tap.state_line("read"), "{}", run.stderr);
-    assert_eq!((run.code, aside(&tap), tap.unread()), (0, lines(&ODD), vec![]));
+    assert_eq!((run.code, dead_letters(&tap), tap.unread()), (0, lines(&ODD), vec![]));
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn a_state_that_comes_back_marks_what_was_put_aside() {
         state = serde_json::from_str::<Value>(run.stdout.lines().last().unwrap()).unwrap()["value"].take();
     }
     assert_eq!(written, record_lines(&good(&tap)));
-    assert_eq!(aside(&tap), lines(&ODD));
+    assert_eq!(dead_letters(&tap), lines(&ODD));
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn the_closed_loop_puts_records_aside_and_marks_them_with_what_the_target_commit
             let run = tap.run();
             assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
             assert_eq!(committed(&tap), identities(&good(&tap)));
-            assert_eq!(aside(&tap), lines(&ODD));
+            assert_eq!(dead_letters(&tap), lines(&ODD));
         }
     }
 }
@@ -265,7 +265,7 @@ fn a_target_that_fails_leaves_what_was_put_aside_unread() {
     let run = tap.run();
     assert_eq!((run.code, tap.read()), (3, vec![]), "{}", run.stderr);
     assert!(run.last_log_line().ends_with("; 4 records that it has not committed stay unread"), "{}", run.stderr);
-    assert_eq!(aside(&tap), line("7", "it is no object"));
+    assert_eq!(dead_letters(&tap), line("7", "it is no object"));
 }
 
 #[test]
@@ -295,11 +295,11 @@ fn a_replay_puts_aside_what_has_no_id_or_no_time_and_goes_on() {
             tap.sandbox.write_text(&tap.stream, text);
             tap.sandbox.fill(&tap.stream, 2);
         }
-        let tap = puts_aside(tap).set("acknowledge", "never").set("pageSize", page_size);
+        let tap = with_dead_letter_file(tap).set("acknowledge", "never").set("pageSize", page_size);
         let run = tap.run();
         assert_eq!(run.code, 0, "{}", run.stderr);
         assert_eq!(run.record_lines(), record_lines(&good(&tap)), "{page_size}");
-        assert_eq!((aside(&tap), tap.read()), (lines(&odd), vec![]), "{page_size}");
+        assert_eq!((dead_letters(&tap), tap.read()), (lines(&odd), vec![]), "{page_size}");
     }
 }
 
@@ -317,7 +317,7 @@ fn a_look_leaves_such_records_out_and_writes_no_file() {
 fn a_look_at_records_that_cannot_be_shown_does_not_say_that_there_are_none() {
     let tap = Tap::with_records(0);
     tap.sandbox.write_text(&tap.stream, "7");
-    let tap = puts_aside(tap).args(&["--peek", "4"]);
+    let tap = with_dead_letter_file(tap).args(&["--peek", "4"]);
     let run = tap.run();
     assert_eq!((run.code, run.stdout.as_str(), tap.read()), (0, "", vec![]), "{}", run.stderr);
     run.assert_logged("INFO no unread record can be shown");
@@ -372,7 +372,7 @@ fn a_stop_during_a_mark_says_whether_what_was_put_aside_comes_again() {
         (true, "all that was written is marked as read"),
         (false, "what was written last may not be marked as read yet, and comes again"),
     ] {
-        let tap = puts_aside(Tap::with_records(0));
+        let tap = with_dead_letter_file(Tap::with_records(0));
         tap.sandbox.write_text(&tap.stream, "7");
         let rule = Rule::on(Endpoint::Mark).call(1).hold();
         tap.sandbox.script(if is_answered { rule } else { rule.cut() });
@@ -383,7 +383,7 @@ fn a_stop_during_a_mark_says_whether_what_was_put_aside_comes_again() {
         let run = running.wait(&tap);
         assert_eq!((run.code, tap.unread().is_empty()), (143, is_answered), "{}", run.stderr);
         assert_eq!(run.last_log_line(), format!("WARNING stopped by SIGTERM: {end}"));
-        assert_eq!(aside(&tap), line("7", "it is no object"));
+        assert_eq!(dead_letters(&tap), line("7", "it is no object"));
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use streamduo_sandbox::{Endpoint, Identity, Rule, Samples, Stamps};
 
 use crate::closed_loop::Chaos;
-use crate::dead_letters::{put_aside, puts_aside};
+use crate::dead_letters::{put_aside_identities, with_dead_letter_file};
 use crate::tap::{EARLY, Run, Running, Tap, written_identity};
 
 /// The number of streams that are read at the same time. Most of the time each waits for a retry.
@@ -100,7 +100,7 @@ fn with_odd_records(tap: Tap, random: &mut Rng) -> Tap {
         tap.sandbox.fill(&tap.stream, random.usize(..100));
         tap.sandbox.write_text(&tap.stream, &format!(r#"{{"recordId":"odd-{n}","readStatus":"false"}}"#));
     }
-    puts_aside(tap)
+    with_dead_letter_file(tap)
 }
 
 /// Has a request fail.
@@ -234,7 +234,7 @@ impl Soak {
 
     /// Nothing was lost.
     fn finish(&self, tally: &Tally) {
-        let delivered: Vec<_> = self.delivered.iter().cloned().chain(put_aside(&self.tap)).collect();
+        let delivered: Vec<_> = self.delivered.iter().cloned().chain(put_aside_identities(&self.tap)).collect();
         let distinct: BTreeSet<_> = delivered.iter().collect();
         for record in self.tap.records() {
             assert!(distinct.contains(&record.identity), "{:?} was lost", record.identity);
@@ -293,7 +293,7 @@ impl Soak {
         if !self.commit_mode {
             rest.lines().for_each(|line| self.delivered.extend(written_identity(line)));
         }
-        let delivered: BTreeSet<_> = self.delivered.iter().cloned().chain(put_aside(&self.tap)).collect();
+        let delivered: BTreeSet<_> = self.delivered.iter().cloned().chain(put_aside_identities(&self.tap)).collect();
         for identity in self.tap.read() {
             assert!(delivered.contains(&identity), "{identity:?} is read and was not delivered");
         }
