@@ -302,8 +302,9 @@ proptest! {
         replay.check_all_committed()?;
         let stream = replay.stream.borrow();
         let crowds = stream.records.chunk_by(|(one, _), (other, _)| one == other).map(<[_]>::len);
-        let crowds: usize = crowds.filter(|crowd| *crowd >= FIRST_PAGE).sum();
         let unplaced = stream.records.iter().filter(|(_, stored)| !stored.record.shown.stamp()).count();
+        // A record without a time stamp counts as one of its neighbours.
+        let crowds: usize = crowds.filter(|crowd| *crowd + unplaced >= FIRST_PAGE).sum();
         prop_assert!(replay.duplicates() <= 5 * (crowds + unplaced), "{} duplicates", replay.duplicates());
     }
 
