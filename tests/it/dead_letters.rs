@@ -395,19 +395,19 @@ fn a_record_that_the_service_cannot_mark_is_not_put_aside_for_ever() {
             tap.sandbox.write_text(&tap.stream, "7");
             // It says that it has marked the record, and shows it as unread again.
             tap.sandbox.script(Rule::on(Endpoint::Mark).every().json("[7]"));
-            let tap = puts_aside(tap);
+            let tap = with_dead_letter_file(tap);
             let tap = if target { with_target(tap, &["--every", "1"]) } else { tap };
             let run = tap.run();
             let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read";
             assert_eq!((run.code, run.last_log_line()), (1, fatal), "{}", run.stderr);
-            assert_eq!(aside(&tap), line("7", "it is no object").repeat(11));
+            assert_eq!(dead_letters(&tap), line("7", "it is no object").repeat(11));
         }
     }
 }
 
 #[test]
 fn a_file_that_is_moved_or_deleted_while_the_tap_follows_is_made_again() {
-    let tap = puts_aside(Tap::with_records(0)).set("pollIntervalSeconds", 0).args(&["--follow"]);
+    let tap = with_dead_letter_file(Tap::with_records(0)).set("pollIntervalSeconds", 0).args(&["--follow"]);
     let path = tap.path("aside.jsonl");
     tap.sandbox.write_text(&tap.stream, "1");
     let running = tap.start();
@@ -415,7 +415,7 @@ fn a_file_that_is_moved_or_deleted_while_the_tap_follows_is_made_again() {
     fs::rename(&path, tap.path("moved.jsonl")).unwrap();
     tap.sandbox.write_text(&tap.stream, "2");
     tap.sandbox.wait_answered(Endpoint::Mark, 2);
-    assert_eq!(aside(&tap), line("2", "it is no object"));
+    assert_eq!(dead_letters(&tap), line("2", "it is no object"));
     fs::remove_file(&path).unwrap();
     tap.sandbox.write_text(&tap.stream, "3");
     tap.sandbox.wait_answered(Endpoint::Mark, 3);
@@ -424,7 +424,7 @@ fn a_file_that_is_moved_or_deleted_while_the_tap_follows_is_made_again() {
     tap.sandbox.write_text(&tap.stream, "4");
     tap.sandbox.wait_answered(Endpoint::Mark, 4);
     let [three, four] = ["3", "4"].map(|record| line(record, "it is no object"));
-    assert_eq!(aside(&tap), format!("{three}{{\"time\":\"2\n{four}"));
+    assert_eq!(dead_letters(&tap), format!("{three}{{\"time\":\"2\n{four}"));
     // It cannot be made again: nothing more is marked.
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
@@ -475,7 +475,7 @@ fn a_full_disk_in_the_middle_of_a_page_lets_the_target_commit_what_it_has() {
     let tap = Tap::with_records(100);
     tap.sandbox.write_text(&tap.stream, "7");
     tap.sandbox.write_text(&tap.stream, &format!("\"{}\"", "x".repeat(600_000)));
-    let tap = with_target(puts_aside(tap).set("maxPending", 300), &["--every", "0"]);
+    let tap = with_target(with_dead_letter_file(tap).set("maxPending", 300), &["--every", "0"]);
     let run = tap.run_command(&mut tap.shell("trap '' XFSZ; ulimit -f 400; exec \"$0\" \"$@\""));
     assert_eq!((run.code, tap.unread().len()), (1, 2), "{}", run.stderr);
     assert_eq!(committed(&tap), identities(&good(&tap)));
@@ -484,7 +484,7 @@ fn a_full_disk_in_the_middle_of_a_page_lets_the_target_commit_what_it_has() {
 
 #[test]
 fn a_look_at_nothing_but_such_records_does_not_say_that_there_is_none() {
-    let tap = puts_aside(Tap::with_records(0)).args(&["--peek", "3"]);
+    let tap = with_dead_letter_file(Tap::with_records(0)).args(&["--peek", "3"]);
     tap.sandbox.write_text(&tap.stream, "7");
     let run = tap.run();
     assert_eq!((run.code, run.stdout.as_str(), tap.read()), (0, "", vec![]), "{}", run.stderr);
@@ -497,7 +497,7 @@ fn a_mark_of_a_state_that_is_lost_and_applied_later_is_not_followed_by_another()
     let tap = Tap::with_records(0);
     tap.sandbox.write_text(&tap.stream, "7");
     tap.sandbox.fill(&tap.stream, 3);
-    let tap = puts_aside(tap).set("acknowledge", "commit").set("maxPending", 4).set("maxRetries", 3);
+    let tap = with_dead_letter_file(tap).set("acknowledge", "commit").set("maxPending", 4).set("maxRetries", 3);
     let state = serde_json::from_str::<Value>(tap.run().stdout.lines().last().unwrap()).unwrap()["value"].take();
     tap.sandbox.fill(&tap.stream, 3);
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).cut());
