@@ -323,9 +323,21 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_lost_by_id_but_another_version_of_an_id(
-        records in initial(30), payloads in payloads(), max_pending in 1..20usize, by_exit in any::<bool>(),
+    fn nothing_is_lost_by_id_but_what_slips_in_before_a_record_without_an_id(
+        records in initial(30), payloads in payloads(), max_pending in 1..20usize,
         runs in prop::collection::vec((script(), targets(any_end())), 1..5)
+    ) {
+        let mut closed = Closed::new(&records, payloads, max_pending, TargetProof::State).by_id();
+        for (script, targets) in &runs {
+            closed.run(script, targets)?;
+        }
+        closed.finish(&Script::of(Capacity::UNLIMITED), &Targets { at_state: vec![], at_end: GOOD, crashes_at: None })?;
+    }
+
+    #[test]
+    fn nothing_is_lost_by_id_but_another_version_of_an_id(
+        records in initial_with_identity(30), payloads in payloads(), max_pending in 1..20usize, by_exit in any::<bool>(),
+        runs in prop::collection::vec((script_with(kind()), targets(any_end())), 1..5)
     ) {
         let proof = if by_exit { TargetProof::Exit } else { TargetProof::State };
         let mut closed = Closed::new(&records, payloads, max_pending, proof).by_id();
