@@ -23,7 +23,6 @@ use hyper_util::rt::TokioIo;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::AbortHandle;
-use tokio_rustls::TlsAcceptor;
 
 use crate::Endpoint;
 use crate::answer::Answer;
@@ -34,7 +33,7 @@ use crate::journal::{Call, CallId, Journal};
 use crate::link::Link;
 use crate::route::Request;
 use crate::service::Service;
-use crate::tls;
+use crate::tls::{self, Acceptor};
 use crate::wire::{AnswerBody, Connection, Transfer};
 
 /// The state that the server's thread and the test share.
@@ -113,7 +112,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves on `listener`, on a thread of its own: https where there is an acceptor.
-    pub(crate) fn start(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) -> io::Result<Server> {
+    pub(crate) fn start(listener: TcpListener, tls: Option<Acceptor>, shared: Arc<Shared>) -> io::Result<Server> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
@@ -155,7 +154,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+async fn accept(listener: tokio::net::TcpListener, tls: Option<Acceptor>, shared: Arc<Shared>) {
     let mut connections = 0;
     loop {
         // A connection was aborted, or there are too many open files: try again.

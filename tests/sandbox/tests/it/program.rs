@@ -176,6 +176,7 @@ fn quickstart_fails_with_its_tap() {
 }
 
 #[test]
+#[cfg(feature = "tls")]
 fn serve_with_tls_writes_the_certificate_of_its_ca() {
     let dir = tempfile::tempdir().expect("a folder");
     let serving = Serving::start(&["--tls", dir.path().to_str().expect("a path")]);
