@@ -124,7 +124,7 @@ impl Given {
     /// The unknown name that was probably meant for a required setting that is not there.
     fn misspelling_of(&self, setting: &Setting) -> Option<&Unknown> {
         let is_meant = |unknown: &&Unknown| unknown.near.is_some_and(|near| near.name == setting.name);
-        let is_missing = setting.default.is_none() && !self.settings.contains_key(setting.name);
+        let is_missing = setting.is_required && !self.settings.contains_key(setting.name);
         self.unknown.iter().find(is_meant).filter(|_| is_missing)
     }
 

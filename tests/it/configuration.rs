@@ -48,6 +48,14 @@ fn a_url_that_holds_a_password_or_a_token_is_not_quoted_whatever_else_is_wrong_w
 }
 
 #[test]
+fn a_misspelt_setting_that_has_no_default_is_not_ignored() {
+    let tap = Tap::with_records(0).set("deadLeterFile", "aside.jsonl");
+    let problem = "unknown setting `deadLeterFile`: did you mean `deadLetterFile`?";
+    tap.run().assert_logged(&format!("WARNING {problem}"));
+    tap.args(&["--test"]).run().assert_logged(&format!("CRITICAL {problem}"));
+}
+
+#[test]
 fn an_empty_setting_that_has_no_default_can_be_removed() {
     let tap = Tap::with_records(0).set("deadLetterFile", "");
     tap.run().assert_refused(&tap, 2, "`deadLetterFile` is empty: give it a value, or remove it");
