@@ -789,6 +789,14 @@ impl World {
         Ok(())
     }
 
+    /// Runs by these scripts, and then without trouble to the end.
+    fn run_all(&mut self, scripts: &[Script]) -> Result<(), TestCaseError> {
+        for script in scripts {
+            self.run(script)?;
+        }
+        self.finish()
+    }
+
     /// Runs without trouble until nothing is unread; then everything is delivered.
     fn finish(&mut self) -> Result<(), TestCaseError> {
         self.finish_with(Capacity::UNLIMITED)
@@ -999,10 +1007,7 @@ proptest! {
         scripts in prop::collection::vec(script(), 1..5)
     ) {
         let mut world = World::new(&records, payloads, "write", page_size);
-        for script in &scripts {
-            world.run(script)?;
-        }
-        world.finish()?;
+        world.run_all(&scripts)?;
         let failures = *world.failures.borrow();
         // A look back behind a record that arrived out of order finds what was read before it did.
         let in_order = !world.service.borrow().is_late;
@@ -1030,10 +1035,7 @@ proptest! {
         scripts in prop::collection::vec(script(), 1..5)
     ) {
         let mut world = World::new(&records, payloads, "commit", max_pending);
-        for script in &scripts {
-            world.run(script)?;
-        }
-        world.finish()?;
+        world.run_all(&scripts)?;
     }
 
     #[test]
@@ -1042,10 +1044,7 @@ proptest! {
         scripts in prop::collection::vec(script_with(kind()), 1..5)
     ) {
         let mut world = World::new(&records, payloads, "write", page_size).by_id();
-        for script in &scripts {
-            world.run(script)?;
-        }
-        world.finish()?;
+        world.run_all(&scripts)?;
         world.check_gap()?;
     }
 
@@ -1055,10 +1054,7 @@ proptest! {
         scripts in prop::collection::vec(script_with(kind()), 1..5)
     ) {
         let mut world = World::new(&records, payloads, "commit", max_pending).by_id();
-        for script in &scripts {
-            world.run(script)?;
-        }
-        world.finish()?;
+        world.run_all(&scripts)?;
         world.check_gap()?;
     }
 
@@ -1068,10 +1064,7 @@ proptest! {
         scripts in prop::collection::vec(script(), 1..5)
     ) {
         let mut world = World::new(&records, payloads, if is_commit { "commit" } else { "write" }, page_size).by_id();
-        for script in &scripts {
-            world.run(script)?;
-        }
-        world.finish()?;
+        world.run_all(&scripts)?;
     }
 
     #[test]

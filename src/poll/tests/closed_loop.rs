@@ -255,6 +255,14 @@ impl Closed {
         self.world.run_with(script, Box::new(process), State::default(), Some(target))
     }
 
+    /// Runs by these scripts with these targets, and then without trouble to the end.
+    fn run_all(&mut self, runs: &[(Script, Targets)]) -> Result<(), TestCaseError> {
+        for (script, targets) in runs {
+            self.run(script, targets)?;
+        }
+        self.finish(&Script::of(Capacity::UNLIMITED), &Targets::good())
+    }
+
     /// Runs without trouble until nothing is unread; then everything is committed.
     fn finish(&mut self, script: &Script, targets: &Targets) -> Result<(), TestCaseError> {
         for _ in 0..100 {
@@ -304,10 +312,7 @@ proptest! {
         runs in prop::collection::vec((script(), targets(any_end())), 1..5)
     ) {
         let mut closed = Closed::new(&records, payloads, max_pending, TargetProof::State);
-        for (script, targets) in &runs {
-            closed.run(script, targets)?;
-        }
-        closed.finish(&Script::of(Capacity::UNLIMITED), &Targets { at_state: vec![], at_end: GOOD, crashes_at: None })?;
+        closed.run_all(&runs)?;
     }
 
     #[test]
@@ -316,10 +321,7 @@ proptest! {
         runs in prop::collection::vec((script(), targets(any_end())), 1..5)
     ) {
         let mut closed = Closed::new(&records, payloads, max_pending, TargetProof::Exit);
-        for (script, targets) in &runs {
-            closed.run(script, targets)?;
-        }
-        closed.finish(&Script::of(Capacity::UNLIMITED), &Targets { at_state: vec![], at_end: GOOD, crashes_at: None })?;
+        closed.run_all(&runs)?;
     }
 
     #[test]
@@ -329,10 +331,7 @@ proptest! {
     ) {
         let proof = if by_exit { TargetProof::Exit } else { TargetProof::State };
         let mut closed = Closed::new(&records, payloads, max_pending, proof).by_id();
-        for (script, targets) in &runs {
-            closed.run(script, targets)?;
-        }
-        closed.finish(&Script::of(Capacity::UNLIMITED), &Targets { at_state: vec![], at_end: GOOD, crashes_at: None })?;
+        closed.run_all(&runs)?;
         closed.world.check_gap()?;
     }
 
@@ -343,10 +342,7 @@ proptest! {
     ) {
         let proof = if by_exit { TargetProof::Exit } else { TargetProof::State };
         let mut closed = Closed::new(&records, payloads, max_pending, proof).by_id();
-        for (script, targets) in &runs {
-            closed.run(script, targets)?;
-        }
-        closed.finish(&Script::of(Capacity::UNLIMITED), &Targets { at_state: vec![], at_end: GOOD, crashes_at: None })?;
+        closed.run_all(&runs)?;
     }
 
     #[test]
