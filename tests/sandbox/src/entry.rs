@@ -19,11 +19,11 @@ pub(crate) struct Entry {
     id: Span,
     stamp: Span,
     payload: Span,
-    /// The offset of [`UNREAD`]; `None` for a text that is served verbatim.
+    /// The offset of [`UNREAD`]; `None` for a text that does not say so.
     status: Option<u32>,
 }
 
-/// The parts of a text that is served verbatim.
+/// The parts of a text that is served as it is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields<'a> {
@@ -33,6 +33,8 @@ struct Fields<'a> {
     stamp: Option<&'a RawValue>,
     #[serde(borrow)]
     data_payload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    read_status: Option<&'a RawValue>,
 }
 
 impl Entry {
@@ -56,8 +58,17 @@ impl Entry {
     pub(crate) fn verbatim(text: &str) -> Entry {
         let fields: Option<Fields<'_>> = serde_json::from_str(text).ok();
         let span = |part: Option<&RawValue>| part.map_or((0, 0), |part| span_in(text, part.get()));
-        let (id, stamp, payload) = fields.map_or((None, None, None), |f| (f.record_id, f.stamp, f.data_payload));
-        Entry { id: span(id), stamp: span(stamp), payload: span(payload), text: text.into(), status: None }
+        let Some(fields) = fields else {
+            return Entry { id: (0, 0), stamp: (0, 0), payload: (0, 0), text: text.into(), status: None };
+        };
+        let status = fields.read_status.filter(|status| status.get().trim_matches('"') == UNREAD);
+        Entry {
+            id: span(fields.record_id),
+            stamp: span(fields.stamp),
+            payload: span(fields.data_payload),
+            text: text.into(),
+            status: status.map(|status| span(Some(status)).0 + u32::from(status.get().starts_with('"'))),
+        }
     }
 
     /// The length of the text in bytes.

@@ -36,6 +36,8 @@ const HTML: &str =
 /// - on the answer: [`status`](Rule::status), [`json`](Rule::json), [`gzip`](Rule::gzip), ...
 /// - on the time: [`delay`](Rule::delay), [`hold`](Rule::hold)
 /// - on the connection: [`close`](Rule::close), [`cut`](Rule::cut), [`endless`](Rule::endless), ...
+/// - on the gateway in front of the service: [`applied_after`](Rule::applied_after),
+///   [`applied_twice`](Rule::applied_twice), [`answer_of`](Rule::answer_of)
 ///
 /// A request whose answer is replaced or lost does not change the service's state, unless the rule is
 /// [`applied`](Rule::applied). If its answer is cut, the first half shows what would have been returned.
@@ -62,6 +64,11 @@ pub struct Rule {
     expires_in: Option<Duration>,
     pub(crate) before: Option<Hook>,
     pub(crate) after: Option<Hook>,
+    /// After how many further requests this one is carried out, or carried out again.
+    pub(crate) applied_after: Option<usize>,
+    pub(crate) between: Option<Hook>,
+    /// Whose last answer is passed on instead of its own.
+    pub(crate) answer_of: Option<Endpoint>,
 }
 
 impl Rule {
@@ -86,6 +93,9 @@ impl Rule {
             expires_in: None,
             before: None,
             after: None,
+            applied_after: None,
+            between: None,
+            answer_of: None,
         }
     }
 
@@ -124,6 +134,40 @@ impl Rule {
     /// Carries the request out before its answer is replaced, lost, held or delayed.
     pub fn applied(mut self) -> Rule {
         self.applied = true;
+        self
+    }
+
+    /// Carries the request out late: right after `n` further requests, of any kind, have been carried out. By then a mark hits
+    /// whatever is oldest. Its answer then goes nowhere; the answer that is sent is that of a request which has changed
+    /// nothing, unless the rule replaces or loses it. Together with [`applied`](Rule::applied) the request is carried out
+    /// at once, and then once more.
+    ///
+    /// ```
+    /// # use streamduo_sandbox::{Endpoint, Rule};
+    /// // The first mark gets 504, and is applied after the next three requests.
+    /// let late = Rule::on(Endpoint::Mark).call(1).status(504).applied_after(3);
+    /// ```
+    pub fn applied_after(mut self, n: usize) -> Rule {
+        self.applied_after = Some(n);
+        self
+    }
+
+    /// Carries the request out twice, as if a gateway had repeated it, and passes on the first answer.
+    pub fn applied_twice(self) -> Rule {
+        self.applied().applied_after(0)
+    }
+
+    /// Runs a hook on the service just before the request is carried out late, or for the second time.
+    pub fn between(mut self, hook: impl FnMut(&mut Service) + Send + 'static) -> Rule {
+        self.between = Some(Hook::new(hook));
+        self
+    }
+
+    /// Carries the request out, and passes on the answer that the last call to `endpoint` before it got from the service,
+    /// even if that answer was lost on its way. Answers are kept from the moment that a script has such a rule for their
+    /// endpoint. If there is none yet, the request gets its own.
+    pub fn answer_of(mut self, endpoint: Endpoint) -> Rule {
+        self.answer_of = Some(endpoint);
         self
     }
 
@@ -280,7 +324,7 @@ impl Rule {
 
     pub(crate) fn overrides(&self) -> Overrides {
         Overrides {
-            dry_run: !self.applied && self.transfer != Transfer::Complete,
+            dry_run: !self.applied && (self.transfer != Transfer::Complete || self.applied_after.is_some()),
             show_as_read: self.as_read,
             max_records: self.cap,
             revoke: self.revoke,

@@ -25,6 +25,7 @@
 //!   the request itself marks.
 //! - READ_SINCE_TIMESTAMP excludes records at a time stamp with an offset. A time stamp without an offset is in New York
 //!   time, and records at that time are included. The oldest records are returned, unless it is told to return the newest.
+//! - SINGLE refuses an empty id with 400.
 //! - `mark-read` marks the latest version of a record, and answers `{"status":"Success"}`.
 //! - Read status is per stream. `recordCount` may exceed the number of records, and has no upper limit unless one is set.
 //! - SAMPLE and READ_SINCE_RECORD_ID get 400, unknown paths 404, and a JSON body with another content type 415.
@@ -34,13 +35,14 @@
 //!
 //! Map of the code: `server` accepts requests (over `wire`, and `tls`), `route` determines what they ask for, `api` carries
 //! them out on the one `service` (`store`, `entry`, `schema`, `validator`, `token`, `limits`), and `fault` (`hook`) changes their
-//! answers. `link` is the network: it delays requests and paces answers. `state` is the test's own way to the service. `journal`
+//! answers. `gateway` carries requests out late or twice, and mixes answers up. `link` is the network: it delays requests and paces answers. `state` is the test's own way to the service. `journal`
 //! keeps every call. `stamp`, `sample` and `pretty` are tools.
 
 mod answer;
 mod api;
 mod entry;
 mod fault;
+mod gateway;
 mod hook;
 mod journal;
 mod limits;
@@ -203,6 +205,11 @@ impl Sandbox {
         self.shared.script(rule);
     }
 
+    /// Removes all rules, and never carries out the requests that are still to be carried out by [`Rule::applied_after`].
+    pub fn clear_script(&self) {
+        self.shared.clear_script();
+    }
+
     /// Every request so far, in order of arrival.
     pub fn journal(&self) -> Vec<Call> {
         self.shared.journal.calls()
@@ -250,6 +257,11 @@ impl Sandbox {
     /// Releases all requests that have arrived: those that are held, and those that a rule is about to hold.
     pub fn release(&self) {
         self.shared.release();
+    }
+
+    /// Carries out all requests at once that are still to be carried out by [`Rule::applied_after`].
+    pub fn apply_late(&self) {
+        self.shared.apply_late();
     }
 
     /// Closes all connections, as a server closes idle ones: without a word. Requests that have arrived are carried out.

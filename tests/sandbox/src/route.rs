@@ -12,6 +12,7 @@ use crate::journal::Endpoint;
 const DEFAULT_COUNT: u64 = 100;
 
 /// A request's route and what else the journal and the API need of it.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) endpoint: Endpoint,
     pub(crate) action: Action,
@@ -22,6 +23,7 @@ pub(crate) struct Request {
 }
 
 /// What to do, and to which stream.
+#[derive(Clone)]
 pub(crate) enum Action {
     Health,
     Token,
@@ -39,6 +41,7 @@ pub(crate) enum Action {
 }
 
 /// Which records to return, and whether to mark them.
+#[derive(Clone)]
 pub(crate) struct Read {
     pub(crate) selection: Selection,
     pub(crate) count: usize,
@@ -46,6 +49,7 @@ pub(crate) struct Read {
 }
 
 /// Which records a read returns.
+#[derive(Clone)]
 pub(crate) enum Selection {
     Unread,
     LastN,
@@ -159,7 +163,10 @@ impl Read {
             Endpoint::Peek | Endpoint::Mark => Selection::Unread,
             Endpoint::LastN => Selection::LastN,
             Endpoint::Since => Selection::Since(text("recordTimeStampISO")?),
-            Endpoint::Single => Selection::Single(text("recordId")?),
+            Endpoint::Single => Selection::Single(text("recordId").and_then(|id| match id.as_str() {
+                "" => Err(bad("recordId is empty".to_owned())),
+                _ => Ok(id),
+            })?),
             _ => return Err(Read::unknown_type(&body["readRecordRequestType"])),
         };
         let count = match (&body["recordCount"], &selection) {

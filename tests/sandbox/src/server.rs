@@ -28,6 +28,7 @@ use crate::Endpoint;
 use crate::answer::Answer;
 use crate::api;
 use crate::fault::Rule;
+use crate::gateway::{Gateway, Late};
 use crate::hook::Hook;
 use crate::journal::{Call, CallId, Journal};
 use crate::link::Link;
@@ -40,6 +41,7 @@ use crate::wire::{AnswerBody, Connection, Transfer};
 pub(crate) struct Shared {
     service: Mutex<Service>,
     rules: Mutex<Vec<Rule>>,
+    gateway: Mutex<Gateway>,
     pub(crate) journal: Journal,
     /// Counts the releases of held requests.
     releases: watch::Sender<u64>,
@@ -54,6 +56,7 @@ impl Shared {
         Shared {
             service: Mutex::new(service),
             rules: Mutex::default(),
+            gateway: Mutex::default(),
             journal: Journal::default(),
             releases: watch::Sender::new(0),
             link,
@@ -69,7 +72,29 @@ impl Shared {
 
     /// Adds a rule to the script.
     pub(crate) fn script(&self, rule: Rule) {
+        lock(&self.gateway).kept.extend(rule.answer_of.map(|endpoint| (endpoint, None)));
         lock(&self.rules).push(rule);
+    }
+
+    /// Removes all rules, and forgets the requests that were to be carried out late.
+    pub(crate) fn clear_script(&self) {
+        lock(&self.rules).clear();
+        *lock(&self.gateway) = Gateway::default();
+    }
+
+    /// Carries out all requests that are late.
+    pub(crate) fn apply_late(&self) {
+        let late = std::mem::take(&mut lock(&self.gateway).late);
+        let service = &mut *self.service();
+        late.into_iter().for_each(|late| self.apply(late, service));
+    }
+
+    /// Carries out a late request.
+    fn apply(&self, late: Late, service: &mut Service) {
+        self.run_hook(late.between.as_ref(), service);
+        let endpoint = late.request.endpoint;
+        let answer = api::answer(service, late.request, &late.body, late.overrides);
+        lock(&self.gateway).keep(endpoint, &answer);
     }
 
     /// Lets all held requests go on.
@@ -264,14 +289,19 @@ impl Exchange {
     }
 
     fn carry_out(&self, request: Request, rule: &Rule) -> Answer {
-        let service = &mut *self.shared.service();
-        self.shared.run_hook(rule.before.as_ref(), service);
-        let answer = if rule.skips_service() {
-            Answer::text("")
-        } else {
-            api::answer(service, request, &self.body, rule.overrides())
-        };
-        self.shared.run_hook(rule.after.as_ref(), service);
+        let shared = &*self.shared;
+        let service = &mut *shared.service();
+        let endpoint = request.endpoint;
+        let late = rule.applied_after.map(|after| Late::new(after, request.clone(), self.body.clone(), rule));
+        shared.run_hook(rule.before.as_ref(), service);
+        let mut answer = Answer::text("");
+        if !rule.skips_service() {
+            let own = api::answer(service, request, &self.body, rule.overrides());
+            answer = lock(&shared.gateway).pass(endpoint, own, rule.answer_of);
+        }
+        shared.run_hook(rule.after.as_ref(), service);
+        let due = lock(&shared.gateway).take_due(late);
+        due.into_iter().for_each(|late| shared.apply(late, service));
         answer
     }
 

@@ -36,7 +36,8 @@ impl Sandbox {
         self.service().write_as(stream, record_id, timestamp, payload)
     }
 
-    /// Writes any text as the last record. It is served verbatim, read or unread.
+    /// Writes any text as the last record. It is served verbatim, but for a `readStatus` of "false" or false, which becomes true
+    /// once the record is read.
     #[track_caller]
     pub fn write_text(&self, stream: &str, record: &str) {
         self.service().write_text(stream, record);

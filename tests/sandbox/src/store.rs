@@ -84,7 +84,7 @@ impl Store {
         self.insert(at, record_id, stamp, payload.get())
     }
 
-    /// Adds any text as the last record. It is served verbatim, read or unread.
+    /// Adds any text as the last record. It is served verbatim, but for a `readStatus` that says that it is unread.
     pub(crate) fn append_text(&mut self, text: &str) -> Key {
         self.add(self.end(), Entry::verbatim(text))
     }

@@ -192,6 +192,78 @@ fn hooks_run_even_if_the_connection_closes() {
 }
 
 #[test]
+fn a_mark_that_gets_an_error_can_be_applied_after_further_requests() {
+    for rule in [Rule::on(Endpoint::Mark).status(504), Rule::on(Endpoint::Mark).cut(), Rule::on(Endpoint::Mark)] {
+        let (sandbox, stream) = scripted(30, rule.call(1).applied_after(2));
+        let all = sandbox.unread(&stream);
+        let api = Api::new(&sandbox);
+        let lost = api.mark(&stream, 10);
+        assert!(lost.status == 504 || lost.text().contains(&all[0].record_id), "{}", lost.text());
+        assert_eq!(api.mark(&stream, 5).ids()[0], all[0].record_id);
+        assert_eq!(sandbox.read(&stream), all[..5]);
+        // It is applied after this answer: to what is oldest now.
+        assert_eq!(api.peek(&stream, 1).ids()[0], all[5].record_id);
+        assert_eq!(sandbox.read(&stream), all[..15]);
+        api.peek(&stream, 1);
+        assert_eq!(sandbox.read(&stream), all[..15], "once");
+    }
+}
+
+#[test]
+fn a_late_mark_is_applied_on_request_and_forgotten_with_the_script() {
+    let (sandbox, stream) = scripted(30, Rule::on(Endpoint::Mark).every().close().applied_after(usize::MAX));
+    let api = Api::new(&sandbox);
+    assert!(api.try_mark(&stream, 10).is_none());
+    sandbox.apply_late();
+    assert_eq!(sandbox.read(&stream).len(), 10);
+    assert!(api.try_mark(&stream, 10).is_none());
+    sandbox.clear_script();
+    sandbox.apply_late();
+    assert_eq!(sandbox.read(&stream).len(), 10);
+    assert_eq!(api.mark(&stream, 10).status, 200);
+}
+
+#[test]
+fn a_mark_can_be_applied_twice_and_its_first_answer_is_passed_on() {
+    let (sandbox, stream) = scripted(30, Rule::on(Endpoint::Mark).call(1).applied_twice());
+    let all = sandbox.unread(&stream);
+    let reply = Api::new(&sandbox).mark(&stream, 10);
+    assert_eq!((reply.ids().len(), &reply.ids()[0]), (10, &all[0].record_id));
+    assert_eq!(sandbox.read(&stream), all[..20]);
+}
+
+#[test]
+fn a_hook_runs_between_two_applications() {
+    let sandbox = Sandbox::start();
+    let stream = sandbox.create_stream("cars");
+    sandbox.fill(&stream, 3);
+    let hooked = stream.clone();
+    let rule = Rule::on(Endpoint::Mark).call(1).applied_twice();
+    sandbox.script(rule.between(move |service| {
+        assert_eq!(service.read(&hooked).len(), 2);
+        service.write_as(&hooked, "arrived", "2030-01-01T00:00:00Z", "1");
+    }));
+    assert_eq!(Api::new(&sandbox).mark(&stream, 2).ids().len(), 2);
+    assert_eq!((sandbox.unread(&stream).len(), sandbox.read(&stream)[3].record_id.as_str()), (0, "arrived"));
+}
+
+#[test]
+fn a_mark_can_get_the_answer_of_an_earlier_attempt_or_a_stale_page() {
+    let (sandbox, stream) = scripted(30, Rule::on(Endpoint::Mark).call(1).applied().close());
+    sandbox.script(Rule::on(Endpoint::Mark).call(2).answer_of(Endpoint::Mark));
+    sandbox.script(Rule::on(Endpoint::Mark).call(3).answer_of(Endpoint::Peek));
+    sandbox.script(Rule::on(Endpoint::Mark).call(4).answer_of(Endpoint::LastN));
+    let ids: Vec<_> = sandbox.unread(&stream).into_iter().map(|identity| identity.record_id).collect();
+    let api = Api::new(&sandbox);
+    api.peek(&stream, 3);
+    assert!(api.try_mark(&stream, 10).is_none());
+    assert_eq!(api.mark(&stream, 5).ids(), ids[..10], "what the first one should have got");
+    assert_eq!(api.mark(&stream, 5).ids(), ids[..3], "the last peek");
+    assert_eq!(api.mark(&stream, 5).ids(), ids[20..25], "its own: there is no other");
+    assert_eq!(sandbox.read(&stream).len(), 25, "each is applied");
+}
+
+#[test]
 fn a_panic_in_a_hook_fails_the_test_but_not_the_server() {
     let sandbox = Sandbox::start();
     let stream = sandbox.create_stream("cars");

@@ -284,7 +284,7 @@ fn any_text_can_be_served_as_a_record() {
     assert!(served.text().ends_with(&format!(",{}]", texts.join(","))), "{}", served.text());
     assert_eq!(ids(&sandbox.read(&stream))[1..], ["x", "", ""]);
     assert!(
-        api.request(&stream, &read("LAST_N", 3, false)).text().starts_with(r#"[{"recordId":"x", "readStatus": false}"#)
+        api.request(&stream, &read("LAST_N", 3, false)).text().starts_with(r#"[{"recordId":"x", "readStatus": true}"#)
     );
 }
 
@@ -359,4 +359,17 @@ fn streams_do_not_mix() {
     let api = Api::new(&sandbox);
     api.mark(&one, 3);
     assert_eq!((sandbox.tally(&one), sandbox.tally(&other)), ((5, 2), (5, 5)));
+}
+
+#[test]
+fn a_text_that_says_that_it_is_unread_says_so_no_longer_once_it_is_read() {
+    let sandbox = Sandbox::start();
+    let stream = sandbox.create_stream("cars");
+    let texts =
+        [r#"{"readStatus" : "false","n":"false"}"#, r#"{"n":1,"readStatus":false}"#, r#"{"readStatus":"x"}"#, "7"];
+    texts.iter().for_each(|text| sandbox.write_text(&stream, text));
+    let api = Api::new(&sandbox);
+    assert_eq!(api.mark(&stream, 9).text(), format!("[{}]", texts.join(",")));
+    let shown = format!("[{}]", texts.join(",")).replacen("\"false\"", "\"true\"", 1).replace(":false", ":true");
+    assert_eq!(api.request(&stream, &read("LAST_N", 9, false)).text(), shown);
 }
