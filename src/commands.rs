@@ -14,13 +14,13 @@ use crate::config::{Acknowledge, Config, Invalid, PayloadFormat, PayloadSchema};
 use crate::poll::target::{self, TargetCommand};
 use crate::poll::{Endpoints, Look};
 use crate::shutdown::{Shutdown, Stopped};
-use crate::singer::dead_letters::DeadLetters;
+use crate::singer::dead_letters::{self, DeadLetters};
 use crate::singer::state::State;
 use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
 use crate::streamduo::api::Api;
 use crate::streamduo::http::Http;
 use crate::streamduo::payload::NoSample;
-use crate::streamduo::{self, Count, Tuning};
+use crate::streamduo::{self, Count, RetryPolicy, Tuning};
 use crate::{about, man, poll};
 
 /// How many of the last records `payloadSchema` `sampled` looks at.
@@ -59,11 +59,10 @@ fn discover(args: &Args) -> Result<()> {
 /// Says whether the stream can be read with these settings.
 fn test(args: &Args) -> Result<()> {
     let config = Config::load_for_test(&args.config)?;
-    // To see whether it can be opened.
-    DeadLetters::open(&config)?;
+    dead_letters::check(&config)?;
     info!("{}", in_use(&config));
     let stop = Shutdown::install()?;
-    let mut queue = streamduo::queue(&config, Tuning::new(&config), connect(&config, &stop)?, &stop);
+    let mut queue = streamduo::pages(&config, Tuning::new(retries(&config)), connect(&config, &stop)?, false, &stop);
     let unread = if queue.peek(Count::AtOnce(1))?.is_empty() { "no unread record" } else { "unread records" };
     info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
     Ok(())
@@ -85,8 +84,8 @@ fn sync(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
     let out = stdout::open()?;
     let consumes = config.acknowledge != Acknowledge::Never;
-    let terminal = (out.is_terminal() && consumes).then_some(Look::Terminal(config.max_pending));
-    if let Some(what) = args.peek.map(Look::Peek).or(terminal) {
+    let terminal = (out.is_terminal() && consumes).then_some(Look::terminal(config.max_pending));
+    if let Some(what) = args.peek.map(Look::peek).or(terminal) {
         return look(args, &config, what, out);
     }
     if args.follow && config.acknowledge == Acknowledge::Commit {
@@ -97,16 +96,16 @@ fn sync(args: &Args) -> Result<()> {
         .into());
     }
     let state = State::load(args.state.as_deref())?;
-    let dead_letters = DeadLetters::open(&config)?;
+    dead_letters::check(&config)?;
     let stop = Shutdown::install()?;
     let mut api = connect(&config, &stop)?;
     let Some(stream) = selected_stream(args, &config, &mut api)? else {
-        return stdout::print(&state_message(&state.unchanged()?)?);
+        return stdout::print(&state_message(&state.unchanged()?));
     };
     let name = stream.name.clone();
-    let writer = dead_letters.around(Box::new(Writer::new(out, stream)?));
+    let writer = DeadLetters::around(Box::new(Writer::new(out, stream)?), &config);
     let endpoints = Endpoints { service: api, writer, stream: name, state, target: None };
-    poll(args, &config, Tuning::new(&config), endpoints, stop)
+    poll(args, &config, Tuning::new(retries(&config)), endpoints, stop)
 }
 
 /// Shows unread records. Nothing is marked, so the state of an earlier run is not read: what it proves stays for the next one.
@@ -115,10 +114,10 @@ fn look(args: &Args, config: &Config, what: Look, out: File) -> Result<()> {
     let mut api = connect(config, &stop)?;
     let Some(stream) = selected_stream(args, config, &mut api)? else { return Ok(()) };
     let name = stream.name.clone();
-    let writer = DeadLetters::left_out(config).around(Box::new(Writer::new(out, stream)?));
+    let writer = DeadLetters::left_out(Box::new(Writer::new(out, stream)?), config);
     let endpoints = Endpoints { service: api, writer, stream: name, state: State::default(), target: None };
     log_start(config);
-    poll::look(what, config, Tuning::new(config), endpoints, pause(args, config), stop)
+    poll::look(what, config, Tuning::new(retries(config)), endpoints, pause(args, config), stop)
 }
 
 /// Reads the stream into a target that the tap runs.
@@ -126,15 +125,15 @@ fn load(args: &Args) -> Result<()> {
     let config = Config::load_for_target(&args.config)?;
     let state = state_for_target(args, &config)?;
     let command = TargetCommand::find(&args.target)?;
-    let dead_letters = DeadLetters::open(&config)?;
+    dead_letters::check(&config)?;
     let stop = Shutdown::install()?;
     let mut api = connect(&config, &stop)?;
     let Some(stream) = selected_stream(args, &config, &mut api)? else { return Ok(()) };
     let name = stream.name.clone();
     let (writer, target) = target::connect(command, stream);
-    let writer = dead_letters.around(Box::new(writer));
+    let writer = DeadLetters::around(Box::new(writer), &config);
     let endpoints = Endpoints { service: api, writer, stream: name, state, target: Some(Box::new(target)) };
-    poll(args, &config, Tuning::for_target(&config), endpoints, stop)
+    poll(args, &config, Tuning::for_target(retries(&config)), endpoints, stop)
 }
 
 /// The state for a run that starts a target. Without marks, only a file can keep the position.
@@ -183,8 +182,13 @@ fn pause(args: &Args, config: &Config) -> Option<Duration> {
     args.follow.then_some(config.poll_interval)
 }
 
+/// How often and how soon a request is repeated.
+fn retries(config: &Config) -> RetryPolicy {
+    RetryPolicy::new(config.max_retries)
+}
+
 fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {
-    Api::new(config, Http::new(config)?, stop)
+    Api::new(config, Http::new(config)?, retries(config), stop)
 }
 
 /// The schema of the stream's records, with the settings applied.

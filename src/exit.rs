@@ -9,7 +9,7 @@ use crate::shutdown::Stopped;
 pub enum Exit {
     /// 0: the stream was drained, or what was asked for was printed.
     Success,
-    /// 1: the run failed; no undelivered record was marked as read, except in `read` mode.
+    /// 1: the run failed; no undelivered record was marked as read.
     Failure,
     /// 2: the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong, or the target
     /// cannot be started; the stream is untouched.

@@ -6,7 +6,7 @@ pub type Entry = (&'static str, &'static str);
 /// The exit codes.
 pub const EXIT_CODES: [Entry; 5] = [
     ("0", "the stream is drained, or what was asked for is printed"),
-    ("1", "the run failed; what was not delivered is not marked as read (except with acknowledge `read`)"),
+    ("1", "the run failed; what was not delivered is not marked as read"),
     (
         "2",
         "the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong, or the target \

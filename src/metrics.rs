@@ -114,6 +114,11 @@ impl RunMetrics {
     }
 
     /// How many records this run has put aside.
+    pub fn marked(&self) -> usize {
+        self.counts.marked
+    }
+
+    /// How many records were put aside.
     pub fn put_aside(&self) -> usize {
         self.counts.put_aside
     }
@@ -153,12 +158,12 @@ impl RunMetrics {
 
     /// Logs the summary of a run that has ended, with a remark on records that are written, in place of the live line. Says nothing of a
     /// run that has failed before it came to anything.
-    pub fn finish(mut self, succeeded: bool, remark: &str) {
+    pub fn finish(mut self, succeeded: bool) {
         self.live = None;
         if !succeeded && self.counts == Counts::default() {
             return;
         }
-        info!("{}{}", self.summary(), if self.counts.written > 0 { remark } else { "" });
+        info!("{}", self.summary());
         self.log_record_count();
         let status = if succeeded { "succeeded" } else { "failed" };
         let tags = json!({"job_type": self.stream, "status": status});

@@ -114,6 +114,14 @@ impl Shutdown {
     }
 }
 
+#[cfg(test)]
+impl Shutdown {
+    /// Asks for a stop, as a signal does. A wait that has begun goes on.
+    pub fn request(&self, signal: usize) {
+        self.signal.store(signal, Ordering::SeqCst);
+    }
+}
+
 /// Starts the thread that drops `sender` at the first signal. To be called after the flags are registered: handlers run in
 /// the order of registration, so the number is set before the thread wakes.
 #[cfg(unix)]

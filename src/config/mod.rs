@@ -33,8 +33,6 @@ pub enum Acknowledge {
     Write,
     /// once the target has committed it
     Commit,
-    /// as it is read
-    Read,
     /// it is not marked, and the stream is read by time, from `startTimestamp` on
     Never,
 }
@@ -116,7 +114,7 @@ pub struct Config {
     pub acknowledge: Acknowledge,
     /// `markBy`: how delivered records are marked as read.
     pub mark_by: MarkBy,
-    /// `pageSize`: in `write`, `read` and `never` mode, the maximum number of records in one request.
+    /// `pageSize`: in `write` and `never` mode, the maximum number of records in one request.
     pub page_size: usize,
     /// `maxPending`: in `commit` mode, the maximum number of records that are out at once, and in one request.
     pub max_pending: usize,
@@ -241,17 +239,15 @@ impl Config {
 fn contradiction(purpose: Use, given: &Given, settings: &Map<String, Value>) -> Option<String> {
     let is = |setting: &str, word: &str| settings.get(setting).is_some_and(|value| value == word);
     let (acknowledge, mark_by) = (given.name("acknowledge"), given.name("markBy"));
-    if purpose == Use::Target
-        && let Some(word) = ["write", "read"].iter().find(|word| is("acknowledge", word))
-    {
+    if purpose == Use::Target && is("acknowledge", "write") {
         return Some(format!(
-            "{acknowledge} `{word}` does not go with a target: what the target has committed is marked; remove the setting, or \
-             set it to `never` to mark nothing"
+            "{acknowledge} `write` does not go with a target: what the target has committed is marked; remove the \
+             setting, or set it to `never` to mark nothing"
         ));
     }
-    let words = [("read", "which marks records before they are known"), ("never", "which marks nothing")];
-    let (word, reason) = words.into_iter().find(|(word, _)| is("acknowledge", word) && is("markBy", "id"))?;
-    Some(format!("{mark_by} `id` does not go with {acknowledge} `{word}`, {reason}: remove one of them"))
+    (is("acknowledge", "never") && is("markBy", "id")).then(|| {
+        format!("{mark_by} `id` does not go with {acknowledge} `never`, which marks nothing: remove one of them")
+    })
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -94,12 +94,7 @@ pub static SETTINGS: [Setting; 23] = [
         "when a record counts as delivered, and may be marked as read",
     ),
     optional("markBy", Kind::Choice(words::<MarkBy>), "position", "which records are marked once some are delivered"),
-    optional(
-        "pageSize",
-        RECORDS,
-        "1000",
-        "with `write`, `read` and `never`: the most records asked for in one request (with `read`, never more than 100)",
-    ),
+    optional("pageSize", RECORDS, "1000", "with `write` and `never`: the most records asked for in one request"),
     optional(
         "maxPending",
         RECORDS,
@@ -244,6 +239,9 @@ impl Setting {
                 Err(format!("must be a whole number from {min} to {max}, not {}{remedy}", found(other)))
             }
             (Kind::Choice(words), Value::String(word)) if words().iter().any(|(known, _)| known == word) => Ok(()),
+            (Kind::Choice(_), Value::String(word)) if self.name == "acknowledge" && word == "read" => {
+                Err("`read` is gone, because it lost records: take `write`".to_owned())
+            }
             (Kind::Choice(words), other) => {
                 let words = words().iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(", ");
                 Err(format!("must be one of {words}, not {}", found(other)))

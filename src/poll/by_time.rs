@@ -4,20 +4,20 @@
 //! share one are never split: the last one of a page that may not be the end is left to the next page. What would skip records ends
 //! the run instead: a service that does not show the oldest records first, or not all records at one time stamp at once.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
 
-use super::Run;
-use super::recent::Recent;
+use super::run::Run;
 use super::ties::{Crowd, Next};
 use crate::config::Config;
 use crate::config::settings::MAX_RECORDS;
 use crate::config::timestamp::{earlier, instant};
 use crate::metrics::records;
 use crate::record::{Fingerprint, Fingerprints, Page};
-use crate::streamduo::Count;
+use crate::streamduo::queue::Count;
 
 /// Why a service cannot be read by time, and what to do.
 const NOT_OLDEST_FIRST: &str = "the service does not show the oldest records after a time stamp first, so reading by time would skip \
@@ -42,16 +42,11 @@ pub struct ByTime {
     crowd: Crowd,
     /// Whether the service is known to show the oldest records first.
     is_oldest_first: bool,
-    recent: Recent,
-}
-
-/// What was written of a page.
-#[derive(Debug)]
-pub struct Written {
-    /// The records that this run had not written yet.
-    pub new: Vec<Fingerprint>,
-    /// Whether the stream ends here.
-    pub is_last: bool,
+    /// Whether the last page has shown the end of the stream.
+    is_at_end: bool,
+    /// The records that this run has written and the service may show again, also in their order.
+    written: Fingerprints,
+    in_order: VecDeque<(Timestamp, Fingerprint)>,
 }
 
 /// The beginning of a page, up to where it is complete.
@@ -60,7 +55,6 @@ struct Stretch {
     instants: Vec<Timestamp>,
     /// Whether it shows all records up to its last time stamp.
     is_complete: bool,
-    is_last: bool,
 }
 
 impl ByTime {
@@ -75,13 +69,20 @@ impl ByTime {
             after: config.start_timestamp.clone(),
             crowd: Crowd::default(),
             is_oldest_first: false,
-            recent: Recent::default(),
+            is_at_end: false,
+            written: Fingerprints::default(),
+            in_order: VecDeque::new(),
         }
     }
 
     /// Everything up to this time stamp is written.
     pub fn bookmark(&self) -> Option<&str> {
         self.bookmark.as_deref()
+    }
+
+    /// Whether the stream ends with what was written last.
+    pub fn is_at_end(&self) -> bool {
+        self.is_at_end
     }
 
     /// Goes to where a poll begins: `replayOverlapSeconds` before the bookmark, but not before `startTimestamp`.
@@ -99,14 +100,14 @@ impl ByTime {
         Ok(())
     }
 
-    /// Reads the next page, and writes those of its records that this run has not written yet.
+    /// Reads the next page, and writes those of its records that this run has not written yet. Returns
+    /// how many.
     ///
     /// # Errors
     /// When the service or the output fails, or records would be skipped.
-    pub fn write_next(&mut self, run: &mut Run) -> Result<Written> {
-        let Stretch { page, instants, is_complete, is_last } = self.read_next(run)?;
-        let new = page.undelivered_fingerprints(|record| self.recent.copies(record));
-        run.out.write(&page, |record| self.recent.copies(record))?;
+    pub fn write_next(&mut self, run: &mut Run) -> Result<usize> {
+        let Stretch { page, instants, is_complete } = self.read_next(run)?;
+        let new = run.out.write(&page, |record| self.written.contains(&record))?;
         if let Some(last) = page.timestamps_after(&self.after).pop().filter(|_| is_complete) {
             let last = last.into_owned();
             if self.bookmark.as_ref().is_none_or(|bookmark| instant(bookmark) < instant(&last)) {
@@ -114,32 +115,47 @@ impl ByTime {
             }
             self.after = last;
         }
+        self.remember(&page, instants);
+        Ok(new)
+    }
+
+    /// Remembers the records of a page as long as the service may show them again.
+    fn remember(&mut self, page: &Page, instants: Vec<Timestamp>) {
         let bookmark = self.bookmark.as_deref().and_then(|bookmark| instant(bookmark).ok());
-        let shown_again = bookmark.and_then(|bookmark| bookmark.checked_sub(self.overlap).ok());
-        self.recent.add(instants.into_iter().zip(page.fingerprints()), shown_again.unwrap_or(Timestamp::MIN));
-        Ok(Written { new, is_last })
+        let from = bookmark.and_then(|bookmark| bookmark.checked_sub(self.overlap).ok()).unwrap_or(Timestamp::MIN);
+        for (at, record) in instants.into_iter().zip(page.fingerprints()) {
+            if at >= from && self.written.insert(record) {
+                self.in_order.push_back((at, record));
+            }
+        }
+        while let Some((_, record)) = self.in_order.pop_front_if(|(at, _)| *at < from) {
+            self.written.remove(&record);
+        }
     }
 
     /// Reads the next page up to where it is complete.
     fn read_next(&mut self, run: &mut Run) -> Result<Stretch> {
+        self.is_at_end = false;
         loop {
             run.stop.check()?;
             let mut page = run.queue.since(&self.after, self.crowd.count(self.page_size, MAX_RECORDS))?;
             let mut instants = self.instants(&mut page)?;
             let Some(next) = Next::after(&page, &self.after).filter(|_| !page.is_last()) else {
                 self.crowd = Crowd::default();
-                return Ok(Stretch { page, instants, is_complete: true, is_last: true });
+                self.is_at_end = true;
+                return Ok(Stretch { page, instants, is_complete: true });
             };
             if !next.is_one_stamp {
                 self.check_order(&page, instants[0], run)?;
                 page.keep_first(next.behind);
                 instants.truncate(next.behind);
                 self.crowd = Crowd::default();
-                return Ok(Stretch { page, instants, is_complete: true, is_last: false });
+                return Ok(Stretch { page, instants, is_complete: true });
             }
             // The service may have held back more of them, and nothing comes after them that would tell.
             if page.is_short() && !shows_more(&page, &next.timestamp, run)? {
-                return Ok(Stretch { page, instants, is_complete: false, is_last: true });
+                self.is_at_end = true;
+                return Ok(Stretch { page, instants, is_complete: false });
             }
             if !self.crowd.grow(next.behind) {
                 let (shown, timestamp) = (records(next.behind), next.timestamp);
@@ -205,5 +221,5 @@ fn shows_more(page: &Page, timestamp: &str, run: &mut Run) -> Result<bool> {
     let unplaced = records.iter().rev().take_while(|record| record.timestamp.is_none()).count();
     let more = run.queue.since(timestamp, Count::AtOnce(1 + unplaced))?;
     let known: Fingerprints = page.fingerprints().collect();
-    Ok(more.fingerprints().any(|record| known.count(record) == 0))
+    Ok(more.fingerprints().any(|record| !known.contains(&record)))
 }

@@ -1,24 +1,26 @@
 //! The tap runs the target: what the target proves to have committed is marked in the same run.
 //!
-//! After each window the loop writes a STATE. The target prints it once it has committed everything before it. If it does not print it
-//! by itself, the loop ends its input: every target then commits, prints its last STATE and ends. If there is more, the target is
-//! started again.
+//! After each window the loop writes a STATE. The target prints it once it has committed everything
+//! before it. If it does not print it by itself, the loop ends its input: every target then commits,
+//! prints its last STATE and ends. If there is more, the target is started again.
 //!
-//! A mark hits the oldest unread records at that moment, so the loop peeks before each mark. While a lost mark may still be applied, the
-//! loop marks nothing until the target has ended. If the service applies both marks then, they hit committed records, or records that
-//! nobody has seen: a look back delivers those.
+//! While a mark whose answer was lost may still be applied, the loop marks nothing until the target has
+//! ended. If the service applies both marks then, they hit committed records, or records that nobody
+//! has seen: a look back delivers those.
 
 use anyhow::Result;
 use log::warn;
 
-use super::load::{Load, final_error, log_failure};
-use super::lost_mark::LostMarks;
+use super::marker::Marker;
+use super::output::{MAX_NAMED, named};
+use super::run::{Mode, Run};
+use super::session::{TargetSession, final_error, log_failure};
 use super::target::{Target, TargetFailed};
-use super::{Mode, Run};
 use crate::config::Config;
-use crate::record::{Page, Peeked};
+use crate::metrics::records;
+use crate::record::{Batch, Committed, Fingerprints, Peeked};
 use crate::shutdown::Stopped;
-use crate::streamduo::{Count, Marked, Tuning};
+use crate::streamduo::queue::Count;
 
 /// Loads windows of unread records, and marks them once they are committed.
 pub struct ClosedLoop {
@@ -26,20 +28,30 @@ pub struct ClosedLoop {
     max_pending: usize,
     /// `pageSize`, if that is less: how many records a target gets at a time that acknowledges at once.
     page_size: usize,
-    max_remembered: usize,
-    load: Load,
-    lost_marks: LostMarks,
+    session: TargetSession<Batch>,
+    /// What is committed and not known to be marked.
+    committed: Committed,
+    /// What was read by somebody else, or by a mark that came late, while it was in flight.
+    read_in_flight: Fingerprints,
+    /// Whether the last mark has hit all that was unread, and nothing else.
+    is_drained: bool,
+    /// Whether a target has failed, so that not all that was in flight is committed.
+    has_failed: bool,
+    marker: Marker,
 }
 
 impl ClosedLoop {
     /// Loads into this target.
-    pub fn new(config: &Config, tuning: Tuning, target: Box<dyn Target>) -> ClosedLoop {
+    pub fn new(config: &Config, marker: Marker, target: Box<dyn Target>) -> ClosedLoop {
         ClosedLoop {
             max_pending: config.max_pending,
             page_size: config.page_size.min(config.max_pending),
-            max_remembered: 4 * config.max_pending.max(tuning.first_page),
-            load: Load::new(target, config.target_proof),
-            lost_marks: LostMarks::default(),
+            session: TargetSession::new(target, config.target_proof),
+            committed: Committed::default(),
+            read_in_flight: Fingerprints::default(),
+            is_drained: false,
+            has_failed: false,
+            marker,
         }
     }
 
@@ -47,33 +59,34 @@ impl ClosedLoop {
     fn load_all(&mut self, run: &mut Run) -> Result<()> {
         loop {
             let page = self.peek_window(run)?;
-            if page.is_empty() && !self.load.is_running() {
+            if page.is_empty() && !self.session.is_running() {
                 return Ok(());
             }
             let is_last = self.fill(page, run)?;
             self.settle(run)?;
-            if is_last && run.out.ledger.unmarked() == 0 && self.lost_marks.is_empty() {
+            if is_last && self.is_drained && self.committed.is_empty() {
                 return Ok(());
             }
         }
     }
 
-    /// Gives the target what is unread, until all of it is out, the window is full or the target takes no more. Returns whether the
-    /// stream ends there.
+    /// Gives the target what is unread, until all of it is out, the window is full or the target takes
+    /// no more. Returns whether the stream ends there.
     fn fill(&mut self, mut page: Peeked, run: &mut Run) -> Result<bool> {
         loop {
-            let (is_short, is_last) = (page.is_short(), page.is_last());
-            let is_new = self.write(page, run)?;
-            while self.load.is_taking() {
-                if self.load.wait(&run.stop)? {
+            let is_short = page.is_short();
+            let is_last = page.is_last();
+            let is_new = self.write(&page, run)?;
+            while self.session.is_taking() {
+                if self.session.wait(&run.stop)? {
                     self.mark_committed(run)?;
                 }
             }
             if is_new && !is_short {
-                self.load.wait_a_moment(&run.stop)?;
+                self.session.wait_a_moment(&run.stop)?;
             }
-            let is_full = !is_short && !is_new && !self.load.wait_for_acknowledgement(&run.stop)?;
-            if is_short || is_full || !self.load.is_open() {
+            let is_full = !is_short && !is_new && !self.session.wait_when_full(&run.stop)?;
+            if is_short || is_full || !self.session.is_open() {
                 return Ok(is_last);
             }
             self.mark_committed(run)?;
@@ -81,99 +94,128 @@ impl ClosedLoop {
         }
     }
 
-    /// Writes the records of a page that are not out yet, and the STATE that covers them. Returns whether there are any.
-    fn write(&mut self, page: Peeked, run: &mut Run) -> Result<bool> {
-        let new = page.undelivered_fingerprints(|record| run.out.ledger.unmarked_copies(record));
-        if new.is_empty() {
+    /// Writes the records of a page that are not out yet, and the STATE that covers them. Returns
+    /// whether there are any.
+    fn write(&mut self, page: &Peeked, run: &mut Run) -> Result<bool> {
+        let unknown = page.unknown(|record| run.out.ledger.contains(record));
+        let (records, mut ids): (Vec<_>, Vec<_>) = unknown.unzip();
+        if records.is_empty() {
             return Ok(false);
         }
-        // The proof is not used: only the target shows that it has committed the records.
-        let _ = run.out.deliver(page)?;
-        self.load.cover(new, Vec::new(), &mut run.out)?;
+        ids.truncate(MAX_NAMED);
+        let ids = ids.into_iter().map(|id| id.into_owned()).collect();
+        run.out.write_new(page)?;
+        self.session.send(Batch { records, ids, slipped_in: false }, &mut run.out)?;
         Ok(true)
     }
 
-    /// Peeks at a window of unread records, and forgets what is not unread any more.
+    /// Peeks at a window of unread records.
     fn peek_window(&mut self, run: &mut Run) -> Result<Peeked> {
-        let max = if self.load.acknowledges_at_once() { self.page_size } else { self.max_pending };
-        let page = self.peek(Count::UpTo(max), run)?;
-        self.forget_marked(&page, run);
+        let max = if self.session.acknowledges_at_once() { self.page_size } else { self.max_pending };
+        // One record alone would leave no fence.
+        let page = self.peek(Count::UpTo(max.max(2)), run)?;
+        self.committed.recall(&page);
+        if page.is_last() {
+            self.committed.keep_shown(&page);
+        }
         Ok(page)
     }
 
-    /// Forgets what the service does not show as unread any more: see [`Output::trim_ledger`](super::output::Output::trim_ledger).
-    fn forget_marked(&mut self, page: &Page, run: &mut Run) {
-        // Both together: what is committed is in the ledger.
-        if page.is_last() || run.out.ledger.unmarked() > self.max_remembered {
-            self.load.committed.keep_shown(page);
-        }
-        run.out.trim_ledger(page, self.max_remembered);
+    fn peek(&mut self, count: Count, run: &mut Run) -> Result<Peeked> {
+        let page = self.marker.peek(count, run);
+        self.take_found(run)?;
+        page
     }
 
-    /// Peeks, and delivers what lost marks have hit.
-    fn peek(&mut self, count: Count, run: &mut Run) -> Result<Peeked> {
-        loop {
-            run.stop.check()?;
-            let page = run.queue.peek(count)?;
-            let found = self.lost_marks.look_back(&page, run)?;
-            self.load.committed.note_marked(found.marked);
-            let is_outdated = !found.written.is_empty();
-            self.load.cover(Vec::new(), found.written, &mut run.out)?;
-            if !is_outdated && run.is_up_to_date(&page)? {
-                return Ok(page);
-            }
+    /// Notes what a peek or a mark has shown as read, and covers what it has delivered by a STATE.
+    fn take_found(&mut self, run: &mut Run) -> Result<()> {
+        let found = self.marker.take_found();
+        self.read_in_flight.extend(found.read.iter().filter(|record| !self.committed.contains(**record)));
+        self.committed.note_marked(found.read);
+        if found.delivered.is_empty() {
+            return Ok(());
         }
+        self.session.send(Batch { records: found.delivered, ids: found.ids, slipped_in: true }, &mut run.out)
     }
 
     /// Marks what is committed and comes first among the unread records.
     fn mark_committed(&mut self, run: &mut Run) -> Result<()> {
-        while !self.load.committed.is_empty() {
-            let page = self.peek(Count::AtOnce(self.load.committed.len().min(self.max_pending)), run)?;
-            if self.lost_marks.may_be_applied(&page) && self.load.is_in_flight() {
+        self.session.take_proven().into_iter().for_each(|batch| self.committed.add(batch));
+        while !self.committed.is_empty() {
+            // One more, which is the fence.
+            let page = self.peek(Count::AtOnce(self.committed.len().min(self.max_pending) + 1), run)?;
+            let is_in_flight = self.has_failed || !self.session.in_flight().is_empty();
+            if self.marker.may_be_applied() && is_in_flight {
                 return Ok(());
             }
-            let Some(start) = page.start() else { return Ok(()) };
-            let Some(delivered) = self.load.committed.delivered(page) else { return Ok(()) };
-            let count = delivered.count();
-            match run.queue.mark(delivered)? {
-                Marked::Answered(answer) => {
-                    self.note_marked(&answer, run)?;
-                    self.lost_marks.move_to(start, count);
-                }
-                Marked::Unknown => self.lost_marks.add(start, count),
-                // Nothing was applied: the next iteration peeks again, and marks what the service then accepts.
-                Marked::Refused => {}
-            }
+            let is_last = page.is_last();
+            let Some(delivered) = self.committed.delivered(page) else { return Ok(()) };
+            let marked = self.marker.mark(delivered, run);
+            self.take_found(run)?;
+            self.is_drained = marked? && is_last;
         }
         Ok(())
-    }
-
-    /// Notes the answer to a mark, and delivers the records that slipped in.
-    fn note_marked(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
-        let slipped_in = run.deliver_answer(answer, None)?;
-        self.load.cover(Vec::new(), slipped_in, &mut run.out)?;
-        let has_news = run.out.ledger.note_marked(answer);
-        self.load.committed.note_marked(answer.fingerprints());
-        run.judge_mark(has_news)
     }
 
     /// Ends the target, and marks what it has committed. What slips in meanwhile is loaded as well.
     fn settle(&mut self, run: &mut Run) -> Result<()> {
         let mut failure = Ok(());
         loop {
-            let ended = self.load.close_and_wait(&mut run.out, &run.stop);
-            match ended {
-                Err(error) if error.is::<TargetFailed>() => failure = failure.and(Err(error)),
-                ended => ended?,
+            let closed = self.session.close(&mut run.out, &run.stop)?;
+            let marked = self.mark_committed(run);
+            if let Some((problem, left)) = closed {
+                self.has_failed = true;
+                let left = self.what_is_left(&left, run);
+                log_failure(std::mem::replace(&mut failure, Err(TargetFailed(problem + &left).into())));
             }
-            if let Err(error) = self.mark_committed(run) {
+            self.read_in_flight.clear();
+            if let Err(error) = marked {
                 log_failure(failure);
                 return Err(error);
             }
-            if !self.load.is_running() {
+            if !self.session.is_running() {
                 return failure;
             }
         }
+    }
+
+    /// What to add to an error about the records that a target has not committed. They stay unread,
+    /// unless a mark has come late or twice.
+    fn what_is_left(&mut self, left: &[Batch], run: &mut Run) -> String {
+        // The run ends with this failure, whatever else is asked for.
+        run.stop.defer();
+        let (slipped_in, others): (Vec<_>, Vec<_>) = left.iter().partition(|batch| batch.slipped_in);
+        let marked: Vec<_> = slipped_in.iter().flat_map(|batch| &batch.ids).collect();
+        let first: Vec<_> = others.iter().flat_map(|batch| &batch.ids).collect();
+        let unread: usize = others.iter().map(|batch| batch.records.len()).sum();
+        let mut text = String::new();
+        if unread > 0 && self.are_unread(&others, run) {
+            let stay = if unread == 1 { "stays" } else { "stay" };
+            text += &format!("; {} that it has not committed {stay} unread", records(unread));
+        } else if unread > 0 {
+            text += &format!(
+                "; {} that it has not committed may be marked as read, by a mark that came late or twice, and can \
+                 then be read with `acknowledge` `never`: recordId {}",
+                records(unread),
+                named(&first, unread)
+            );
+        }
+        if !marked.is_empty() {
+            let are = if marked.len() == 1 { "is" } else { "are" };
+            text += &format!(
+                "; {} that slipped in before a mark {are} marked as read and not committed: recordId {}",
+                records(marked.len()),
+                named(&marked, marked.len())
+            );
+        }
+        text
+    }
+
+    /// Whether the service still shows as unread what was in flight, as far as can be told.
+    fn are_unread(&mut self, left: &[&Batch], run: &mut Run) -> bool {
+        let is_checked = self.peek(Count::AtOnce(1), run).is_ok() && !self.marker.may_be_applied();
+        let mut records = left.iter().flat_map(|batch| &batch.records);
+        is_checked && records.all(|record| !self.read_in_flight.contains(record))
     }
 }
 
@@ -182,11 +224,20 @@ impl Mode for ClosedLoop {
         let Err(error) = self.load_all(run) else { return Ok(()) };
         // Whatever has ended the run: the target commits what it has, and that is marked.
         run.stop.defer();
-        if self.load.is_running() && !error.is::<Stopped>() {
+        if self.session.is_running() && !error.is::<Stopped>() {
             warn!("{error:#}; the target still commits what it has");
         }
         let settled = self.settle(run);
-        self.lost_marks.warn();
+        self.marker.end_early(run);
+        // What that has delivered is loaded as well.
+        let found = self.take_found(run).and_then(|()| self.settle(run));
+        let settled = match (settled, found) {
+            (Err(failure), found) => {
+                log_failure(found);
+                Err(failure)
+            }
+            (Ok(()), found) => found,
+        };
         Err(final_error(error, settled))
     }
 
@@ -198,7 +249,7 @@ impl Mode for ClosedLoop {
         match (run.out.has_unmarked(), run.out.has_written()) {
             (false, false) => "no record was written",
             (false, true) => "all that was written is committed and marked as read",
-            _ if self.load.committed.is_empty() => {
+            _ if self.committed.is_empty() => {
                 "what the target has committed is marked as read, and the rest stays unread"
             }
             _ => "what the target has committed last may not be marked as read yet, and comes again",

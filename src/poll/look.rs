@@ -7,53 +7,53 @@ use std::io;
 use anyhow::Result;
 use log::{info, warn};
 
-use super::{Mode, Run};
+use super::run::{Mode, Run};
 use crate::metrics::records;
-use crate::streamduo::Count;
+use crate::streamduo::queue::Count;
 
-/// How many records to show, and why nothing is marked.
-#[derive(Debug, Clone, Copy)]
-pub enum Look {
-    /// `--peek`: this many.
-    Peek(usize),
-    /// stdout is a terminal: as many as `maxPending`.
-    Terminal(usize),
-}
-
-/// Shows a growing window of unread records.
+/// Shows a growing window of unread records, and marks nothing.
 #[derive(Debug)]
-pub struct LookMode {
-    look: Look,
-    /// Why there may be more unread records than are shown, to follow their number; empty if that is not known.
+pub struct Look {
+    /// How many records to show.
+    max: usize,
+    /// Whether stdout is a terminal, which nobody has asked for with `--peek`.
+    is_terminal: bool,
+    /// Why there may be more unread records than are shown, to follow their number; empty if that is
+    /// not known.
     more: &'static str,
     /// Whether the log says how many records are shown, and what happens to them.
     is_told: bool,
 }
 
-impl LookMode {
-    /// Shows what `look` asks for.
-    pub fn new(look: Look) -> LookMode {
-        LookMode { look, more: "", is_told: false }
+impl Look {
+    /// `--peek`: shows this many.
+    pub fn peek(max: usize) -> Look {
+        Look { max, is_terminal: false, more: "", is_told: false }
+    }
+
+    /// stdout is a terminal: shows as many as `maxPending`.
+    pub fn terminal(max_pending: usize) -> Look {
+        Look { is_terminal: true, ..Look::peek(max_pending) }
     }
 
     fn show(&mut self, run: &mut Run) -> Result<()> {
-        let (Look::Peek(max) | Look::Terminal(max)) = self.look;
+        let max = self.max;
         let mut shown_before = 0;
         loop {
             run.stop.check()?;
             let page = run.queue.peek(Count::UpTo(max))?;
-            // A run that follows forgets what others have marked, so that it remembers a window or two.
-            if page.is_last() || run.out.ledger.unmarked() > 2 * max {
-                run.out.ledger.keep_shown(&page);
-            }
-            let (shown, is_short) = (page.len(), page.is_short());
+            // A run that follows forgets what others have marked.
+            run.out.ledger.recall(&page);
+            run.out.ledger.forget(page.len());
+            let shown = page.len();
+            let is_short = page.is_short();
             // The proof is not used: a look marks nothing.
             let _ = run.out.deliver(page)?;
-            self.more = match self.look {
+            self.more = match shown == max {
                 _ if is_short => "",
-                Look::Peek(_) if shown == max => "",
-                Look::Terminal(_) if shown == max => " (`maxPending`: there may be more)",
-                _ => " (there may be more: no more fit into one answer)",
+                true if self.is_terminal => " (`maxPending`: there may be more)",
+                true => "",
+                false => " (there may be more: no more fit into one answer)",
             };
             if is_short || shown == max || shown <= shown_before {
                 return Ok(());
@@ -63,12 +63,12 @@ impl LookMode {
     }
 }
 
-impl Mode for LookMode {
+impl Mode for Look {
     fn drain(&mut self, run: &mut Run) -> Result<()> {
         match self.show(run) {
             // As `head` does. Nothing is lost by that.
             Err(error) if is_broken_pipe(&error) => {
-                info!("whoever reads stdout has seen enough: nothing is marked as read");
+                info!("the reader closed stdout: nothing is marked as read");
                 self.is_told = true;
                 Ok(())
             }
@@ -87,18 +87,15 @@ impl Mode for LookMode {
             1 => format!("1 record is shown and stays unread{more}"),
             count => format!("{} are shown and stay unread{more}", records(count)),
         };
-        match self.look {
-            Look::Peek(_) => info!("{shown}"),
-            Look::Terminal(_) => warn!(
-                "stdout is a terminal, so nothing is marked as read: {shown}; to deliver what is unread, let the tap run a \
-                 target (`tap-streamduo -c config.json -- target-x`) or pipe into one (`… | target-x`)"
-            ),
+        if self.is_terminal {
+            warn!(
+                "stdout is a terminal, so nothing is marked as read: {shown}; to deliver what is unread, let the tap \
+                 run a target (`tap-streamduo -c config.json -- target-x`) or pipe into one (`… | target-x`)"
+            );
+        } else {
+            info!("{shown}");
         }
         Ok(())
-    }
-
-    fn done_before_pause(&self) -> &'static str {
-        "the oldest unread records are shown"
     }
 
     fn left_by_stop(&self, _run: &Run) -> &'static str {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::by_time::ByTime;
-use super::{Mode, Run};
+use super::run::{Mode, Run};
 
 /// Writes pages, and after each the STATE that covers it.
 #[derive(Debug)]
@@ -15,10 +15,10 @@ impl Mode for NeverMode {
     fn drain(&mut self, run: &mut Run) -> Result<()> {
         self.reader.begin()?;
         loop {
-            let is_last = self.reader.write_next(run)?.is_last;
+            self.reader.write_next(run)?;
             run.out.set_time_bookmark(self.reader.bookmark());
             run.out.write_state()?;
-            if is_last {
+            if self.reader.is_at_end() {
                 return Ok(());
             }
         }

@@ -1,105 +1,93 @@
-//! `acknowledge: never` into a target that the tap runs. Nothing is marked, so no service keeps the position: the tap writes it to
-//! the file that `--state` names, each time that the target has committed more.
-
-use std::collections::VecDeque;
+//! `acknowledge: never` into a target that the tap runs. Nothing is marked, so no service keeps the
+//! position: the tap writes it to the file that `--state` names, each time that the target has
+//! committed more.
 
 use anyhow::Result;
 
 use super::by_time::ByTime;
-use super::load::{Load, final_error};
-use super::target::Target;
-use super::{Mode, Run};
+use super::run::{Mode, Run};
+use super::session::{TargetSession, final_error};
+use super::target::{Target, TargetFailed};
 use crate::config::Config;
-use crate::record::{Committed, Fingerprint};
+use crate::metrics::records;
 
-/// What the target was given between two STATEs.
-#[derive(Debug)]
-struct Window {
-    /// How many records.
-    records: usize,
-    /// The last of them: if it is committed, all are.
-    last: Fingerprint,
-    /// Everything up to this time stamp was given by then.
-    bookmark: Option<String>,
-}
+/// What the target was given between two STATEs: how many records, and the time stamp up to which
+/// everything was given by then.
+type Batch = (usize, Option<String>);
 
 /// Loads pages, and keeps the bookmark of what is committed.
 pub struct NeverTarget {
     /// `maxPending`
     max_pending: usize,
     reader: ByTime,
-    load: Load,
-    /// What the target was given and has not committed.
-    windows: VecDeque<Window>,
+    session: TargetSession<Batch>,
 }
 
 impl NeverTarget {
     /// Loads into this target.
     pub fn new(config: &Config, reader: ByTime, target: Box<dyn Target>) -> NeverTarget {
-        NeverTarget {
-            max_pending: config.max_pending,
-            reader,
-            load: Load::new(target, config.target_proof),
-            windows: VecDeque::new(),
-        }
+        let session = TargetSession::new(target, config.target_proof);
+        NeverTarget { max_pending: config.max_pending, reader, session }
     }
 
     /// Loads until the stream is drained.
     fn load_all(&mut self, run: &mut Run) -> Result<()> {
         self.reader.begin()?;
         loop {
-            let is_last = self.feed(run)?;
-            while self.load.is_taking() {
-                if self.load.wait(&run.stop)? {
-                    self.keep_committed(run)?;
-                }
-            }
-            while self.is_full() && self.load.wait_for_acknowledgement(&run.stop)? {
+            self.feed(run)?;
+            while self.session.is_taking() {
+                self.session.wait(&run.stop)?;
                 self.keep_committed(run)?;
             }
-            if is_last || self.is_full() || self.load.is_running() && !self.load.is_open() {
+            while self.is_full() && self.session.wait_when_full(&run.stop)? {
+                self.keep_committed(run)?;
+            }
+            let is_at_end = self.reader.is_at_end();
+            if is_at_end || self.is_full() || self.session.is_running() && !self.session.is_open() {
                 self.settle(run)?;
             }
-            if is_last {
+            if is_at_end {
                 return Ok(());
             }
         }
     }
 
-    /// Gives the target the next page, and the STATE that covers it. Returns whether the stream ends there.
-    fn feed(&mut self, run: &mut Run) -> Result<bool> {
-        let written = self.reader.write_next(run)?;
+    /// Gives the target the next page, and the STATE that covers it.
+    fn feed(&mut self, run: &mut Run) -> Result<()> {
+        let new = self.reader.write_next(run)?;
         let bookmark = self.reader.bookmark().map(str::to_owned);
-        match (written.new.last(), self.windows.back_mut()) {
-            (Some(last), _) => {
-                self.windows.push_back(Window { records: written.new.len(), last: *last, bookmark });
-                self.load.cover(written.new, Vec::new(), &mut run.out)?;
-            }
-            (None, Some(window)) => window.bookmark = bookmark,
-            (None, None) => run.out.save_time_bookmark(bookmark.as_deref())?,
+        if new > 0 {
+            self.session.send((new, bookmark), &mut run.out)
+        } else if let Some((_, covered)) = self.session.in_flight().last_mut() {
+            *covered = bookmark;
+            Ok(())
+        } else {
+            run.out.save_time_bookmark(bookmark.as_deref())
         }
-        Ok(written.is_last)
     }
 
-    fn is_full(&self) -> bool {
-        self.windows.iter().map(|window| window.records).sum::<usize>() >= self.max_pending
+    fn is_full(&mut self) -> bool {
+        self.session.in_flight().batches().map(|(records, _)| records).sum::<usize>() >= self.max_pending
     }
 
     /// Keeps the bookmark of what the target has committed.
     fn keep_committed(&mut self, run: &mut Run) -> Result<()> {
-        let mut committed = None;
-        while let Some(window) = self.windows.pop_front_if(|window| self.load.committed.copies(window.last) > 0) {
-            committed = window.bookmark.or(committed);
-        }
-        self.load.committed = Committed::default();
-        run.out.save_time_bookmark(committed.as_deref())
+        let mut proven = self.session.take_proven().into_iter().rev();
+        let bookmark = proven.find_map(|batch| batch.into_inner().1);
+        run.out.save_time_bookmark(bookmark.as_deref())
     }
 
     /// Ends the target, and keeps the bookmark of what it has committed.
     fn settle(&mut self, run: &mut Run) -> Result<()> {
-        let ended = self.load.close_and_wait(&mut run.out, &run.stop);
+        let closed = self.session.close(&mut run.out, &run.stop);
         self.keep_committed(run)?;
-        ended
+        let Some((problem, left)) = closed? else { return Ok(()) };
+        let left: usize = left.iter().map(|(records, _)| records).sum();
+        let left = match left {
+            0 => String::new(),
+            count => format!("; it has not committed {}, which the next run reads again", records(count)),
+        };
+        Err(TargetFailed(problem + &left).into())
     }
 }
 

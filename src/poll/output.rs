@@ -1,6 +1,5 @@
 //! What a run writes, and what it remembers of it: messages, ledger, metrics, STATE.
 
-use std::borrow::Cow;
 use std::io;
 
 use anyhow::{Result, anyhow};
@@ -8,16 +7,14 @@ use anyhow::{Result, anyhow};
 use super::target::TargetFailed;
 use crate::config::Invalid;
 use crate::metrics::{RunMetrics, records};
-use crate::record::{
-    Bookmark, Checkpoint, Committed, Delivered, Fingerprint, Fingerprints, Ledger, MessageWriter, Page, Peeked,
-};
+use crate::record::{Bookmark, Checkpoint, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
 use crate::shutdown::Shutdown;
 use crate::singer::dead_letters::CannotPutAside;
 use crate::singer::state::StreamState;
 use crate::singer::stdout;
 
 /// How many ids of lost records an error names.
-const MAX_NAMED: usize = 10;
+pub const MAX_NAMED: usize = 10;
 
 /// Where a mode delivers records.
 pub struct Output {
@@ -52,64 +49,36 @@ impl Output {
         Ok(delivered)
     }
 
-    /// Writes the records of an answer to a mark that are neither in the ledger nor committed: they are marked, and exist nowhere
-    /// else. Returns their ids.
-    ///
-    /// # Errors
-    /// When they cannot be written. The error names the records that are lost.
-    pub fn deliver_marked(&mut self, answer: &Page, committed: Option<&Committed>) -> Result<Vec<String>> {
-        self.deliver_unknown(answer, |ledger, record| waiting_copies(ledger, committed, record))
-    }
-
-    /// Writes the records of a look back that the service shows as read and that are neither written nor committed. `found` holds
-    /// what this look back has shown before. Returns their ids.
-    ///
-    /// # Errors
-    /// When they cannot be written. The error names the records that are lost.
-    pub fn deliver_read(
-        &mut self,
-        page: &Page,
-        committed: Option<&Committed>,
-        found: &Fingerprints,
-    ) -> Result<Vec<String>> {
-        self.deliver_unknown(page, |ledger, record| {
-            let known = waiting_copies(ledger, committed, record) + ledger.read_copies(record);
-            known.max(found.count(record))
-        })
-    }
-
-    /// Writes the records of a page that are marked already, but for as many copies of each as are known. Returns the
-    /// ids of those that it has written.
-    fn deliver_unknown(&mut self, page: &Page, known: impl Fn(&Ledger, Fingerprint) -> usize) -> Result<Vec<String>> {
-        let known = |record| known(&self.ledger, record);
-        let written = page.write(known, &mut *self.writer);
-        let ids = page.undelivered_ids(known);
-        let written = written.map_err(|error| self.failure_of_marked(error, &ids))?;
-        self.count(written);
-        Ok(ids.into_iter().map(Cow::into_owned).collect())
-    }
-
-    /// Writes the records of a page that are not known, and that nobody is to mark. `known` says how many copies of a record are.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub fn write(&mut self, page: &Page, known: impl Fn(Fingerprint) -> usize) -> Result<()> {
-        let written = page.write(known, &mut *self.writer).map_err(|error| self.failure(error))?;
+    /// Writes the records of a page that are not in the ledger yet, where a target proves their delivery.
+    pub fn write_new(&mut self, page: &Page) -> Result<()> {
+        let written = page.write(&mut self.ledger, &mut *self.writer);
+        self.is_cut |= written.is_err();
+        let written = written.map_err(|error| self.failure(error))?;
         self.count(written);
         Ok(())
     }
 
-    /// Forgets records in the ledger that the service does not show as unread any more.
+    /// Writes the records of a page that are marked already, and not in the ledger: they exist nowhere
+    /// else. Returns them and their ids.
     ///
-    /// Only the last page proves that they are marked. A record that another page does not show may be marked, or records that
-    /// appeared before it have pushed it past the end of the page: it is remembered while no more than `max_remembered` are.
-    pub fn trim_ledger(&mut self, page: &Page, max_remembered: usize) {
-        if page.is_last() {
-            let marked = self.ledger.keep_shown(page);
-            self.metrics.count_marked(marked);
-        } else if self.ledger.unmarked() > max_remembered {
-            self.ledger.keep_shown(page);
+    /// # Errors
+    /// When they cannot be written. The error names the records that are lost.
+    pub fn deliver_marked(&mut self, page: &Page) -> Result<(Vec<Fingerprint>, Vec<String>)> {
+        let unknown = page.unknown(|record| self.ledger.contains(record));
+        let (records, ids): (Vec<_>, Vec<_>) = unknown.map(|(record, id)| (record, id.into_owned())).unzip();
+        if !ids.is_empty() {
+            let written = page.write(&mut self.ledger, &mut *self.writer);
+            let written = written.map_err(|error| self.failure_of_marked(error, &ids))?;
+            self.count(written);
         }
+        Ok((records, ids))
+    }
+
+    /// Writes the records of a page that are not known, and that nobody is to mark. Returns how many.
+    pub fn write(&mut self, page: &Page, is_known: impl Fn(Fingerprint) -> bool) -> Result<usize> {
+        let written = page.write_unknown(is_known, &mut *self.writer).map_err(|error| self.failure(error))?;
+        self.count(written);
+        Ok(written)
     }
 
     /// Whether this run has written anything, be it a part of a page.
@@ -117,9 +86,9 @@ impl Output {
         self.is_cut || self.metrics.written() + self.metrics.put_aside() > 0
     }
 
-    /// Whether it has written anything that is not known to be marked.
+    /// Whether it has written more than is known to be marked.
     pub fn has_unmarked(&self) -> bool {
-        self.is_cut || self.ledger.unmarked() > 0
+        self.is_cut || self.metrics.written() + self.metrics.put_aside() > self.metrics.marked()
     }
 
     /// Counts records that the writer has taken.
@@ -196,7 +165,7 @@ impl Output {
     }
 
     /// Explains a failed write of records that are marked already.
-    fn failure_of_marked(&mut self, error: io::Error, ids: &[Cow<'_, str>]) -> anyhow::Error {
+    fn failure_of_marked(&mut self, error: io::Error, ids: &[String]) -> anyhow::Error {
         let error = match error.downcast::<CannotPutAside>() {
             // The others are written.
             Ok(error) => {
@@ -211,15 +180,15 @@ impl Output {
         }
         self.count_put_aside();
         let (are, records) = (if count == 1 { "is" } else { "are" }, records(count));
-        let named = named(ids);
+        let named = named(ids, count);
         anyhow!("{records} {are} marked as read and could not be written to stdout ({error}): recordId {named}")
     }
 }
 
-/// The first ids of records, for an error.
-pub fn named(ids: &[impl AsRef<str>]) -> String {
+/// The first ids of `count` records, for an error.
+pub fn named(ids: &[impl AsRef<str>], count: usize) -> String {
     let first: Vec<_> = ids.iter().take(MAX_NAMED).map(AsRef::as_ref).collect();
-    first.join(", ") + if ids.len() > MAX_NAMED { ", …" } else { "" }
+    first.join(", ") + if count > first.len() { ", …" } else { "" }
 }
 
 /// The error of a target that cannot be started, or of a stdout or a file that cannot be written.
@@ -231,9 +200,4 @@ fn explain(error: io::Error) -> anyhow::Error {
         error.downcast::<CannotPutAside>().map(|error| anyhow!("{error}; {remedy}"))
     });
     error.unwrap_or_else(stdout::explain_write)
-}
-
-/// How many copies of a record are delivered, and not known to be marked.
-fn waiting_copies(ledger: &Ledger, committed: Option<&Committed>, record: Fingerprint) -> usize {
-    ledger.unmarked_copies(record).max(committed.map_or(0, |committed| committed.copies(record)))
 }

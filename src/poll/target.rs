@@ -43,16 +43,12 @@ pub enum Event {
     /// It has printed a checkpoint.
     Acknowledged(ReturnedCheckpoint),
     /// It has ended. Everything that it has printed came before this.
-    Ended(Exit),
-}
-
-/// How a target has ended.
-#[derive(Debug)]
-pub struct Exit {
-    /// Its exit code, or the signal that has ended it.
-    pub status: io::Result<ExitStatus>,
-    /// Whether its input was ended, and it has read all of it.
-    pub has_read_all: bool,
+    Ended {
+        /// Its exit code, or the signal that has ended it.
+        status: io::Result<ExitStatus>,
+        /// Whether its input was ended, and it has read all of it.
+        has_read_all: bool,
+    },
 }
 
 /// A target that the tap has started has not committed everything, or has not ended well: exit code 3. What it has committed is
@@ -208,7 +204,7 @@ fn start(command: &TargetCommand, stream: &Stream, started: &Sender<Receiver<Eve
         drop(stdin);
         // Nothing is ever sent: the wait ends with the output, or with the time.
         let _ = output_ended.recv_timeout(OUTPUT_AFTER_END);
-        let _ = events_sender.send(Event::Ended(Exit { status, has_read_all }));
+        let _ = events_sender.send(Event::Ended { status, has_read_all });
     })?;
     // Ignore the error: nobody listens any more, and the run is ending.
     let _ = started.send(events);
@@ -310,7 +306,7 @@ impl Target for TargetProcess {
             }
             default(limit) => None,
         };
-        if matches!(event, Some(Event::Ended(_))) {
+        if matches!(event, Some(Event::Ended { .. })) {
             self.events = None;
         }
         Ok(event)

@@ -3,7 +3,7 @@
 
 use crate::config::timestamp::instant;
 use crate::record::Page;
-use crate::streamduo::Count;
+use crate::streamduo::queue::Count;
 
 /// How often a page of a single time stamp is asked for again although the last try showed no more. If an outage or two have left the
 /// size small, it grows meanwhile; a size that the service refuses does not.

@@ -1,25 +1,21 @@
 //! How a record is told from every other, and how a run remembers it.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
+use foldhash::fast;
 use foldhash::quality::{FoldHasher, RandomState};
 
-/// A record's key properties: its id, and the time stamp that tells the versions of one id apart.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Identity {
-    /// `recordId`
-    pub record_id: String,
-    /// `recordTimeStampISO`, the text as sent: an RFC 9557 time stamp
-    pub timestamp: String,
-}
+/// A set of records. Records that are equal in everything are one.
+pub type Fingerprints = HashSet<Fingerprint, fast::RandomState>;
 
-/// What tells a record from every other, in 128 bits: its id, its time stamp, and the text of its payload. Two records with one id
-/// and one time stamp are two if their payloads differ. Of a record without an identity it is the whole text. `readStatus` does not
-/// count: a mark changes it.
+/// What tells a record from every other, in 128 bits: its id, its time stamp, and the text of its
+/// payload. Two records with one id and one time stamp are two if their payloads differ. Of a record
+/// without an identity it is the whole text. `readStatus` does not count: a mark changes it.
 ///
-/// These are two hashes (foldhash) under two keys that each process draws at random. Neither the keys nor the hashes leave the
-/// process, so nobody can choose records that share a fingerprint.
+/// These are two hashes (foldhash) under two keys that each process draws at random. Neither the
+/// keys nor the hashes leave the process, so nobody can choose records that share a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(u128);
 
@@ -68,8 +64,6 @@ impl Hash for Fingerprint {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     #[test]

@@ -1,9 +1,9 @@
-//! What a record is: its [`Identity`], the [`Page`] it comes in, the proof that it was delivered ([`Delivered`]), and
-//! what a run remembers of it ([`Ledger`], [`InFlight`]).
+//! What a record is: its [`Fingerprint`], the [`Page`] it comes in, the proof that it was delivered
+//! ([`Delivered`]), and what a run remembers of it ([`Ledger`], [`InFlight`]).
 
-mod fingerprints;
 mod identity;
 mod in_flight;
+mod invalid;
 mod ledger;
 mod members;
 mod page;
@@ -13,13 +13,13 @@ mod text;
 
 use std::io;
 
-pub use fingerprints::Fingerprints;
-pub use identity::{Fingerprint, Identity};
-pub use in_flight::{Abandoned, Checkpoint, GoodExit, InFlight, ReturnedCheckpoint};
-pub use ledger::{Ledger, ShownAgain};
+pub use identity::{Fingerprint, Fingerprints};
+pub use in_flight::{Checkpoint, GoodExit, InFlight, Proven, ReturnedCheckpoint};
+pub use invalid::InvalidBody;
+pub use ledger::Ledger;
 pub use members::Members;
-pub use page::{InvalidBody, Page, Position, Record, Timing};
-pub use proof::{Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
+pub use page::{Page, Record, Timing};
+pub use proof::{Batch, Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
 pub use text::on_one_line;
 
 use serde_json::value::RawValue;

@@ -10,18 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::de::IgnoredAny;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::MessageWriter;
-use super::fingerprints::Fingerprints;
-use super::identity::{Fingerprint, Identity};
+use super::identity::{Fingerprint, Fingerprints};
+use super::invalid::{InvalidBody, diagnose};
+use super::ledger::Ledger;
 use super::parse::{self, Entry};
 use super::text::{decode_string, has_line_break, on_one_line};
-
-/// A longer answer is not read again to describe it: as values, a text takes many times its size.
-const MAX_OUTLINED: usize = 64 * 1024;
 
 /// How long an answer took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,20 +26,6 @@ pub struct Timing {
     pub first_byte: Duration,
     /// From then on, until its last byte.
     pub transfer: Duration,
-}
-
-/// Why the body of an answer is not a page. No message quotes what may be a record: records are private.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidBody {
-    /// The text is cut off or no JSON at all: another try may bring a better one.
-    #[error("the answer is not JSON: {0}{1}")]
-    NotJson(String, String),
-    /// JSON, but not what a record-request answers: another try brings the same.
-    #[error("the answer is not an array of records but {0}")]
-    NotRecords(String),
-    /// A record without one of the fields that make its identity, and nowhere to put it.
-    #[error("record {0} of the answer has no identity: {1}; set `deadLetterFile` to put such records aside and go on")]
-    NoIdentity(usize, String),
 }
 
 /// What is read of a record. Without a `recordId` or a `recordTimeStampISO` it has no identity.
@@ -81,15 +63,6 @@ impl Record<'_> {
             _ => [None, Some(self.text_but_status[0]), Some(self.text_but_status[1])],
         }
     }
-}
-
-/// Where a page begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
-    /// The `recordTimeStampISO` of its oldest record that has one.
-    pub timestamp: Option<String>,
-    /// Its oldest record.
-    pub record: Fingerprint,
 }
 
 /// The records of one answer, in the order of the answer: oldest first.
@@ -188,18 +161,16 @@ impl Page {
         })
     }
 
-    /// The identities of the records that have one.
-    pub fn identities(&self) -> impl Iterator<Item = Identity> {
-        self.records().filter_map(|record| {
-            Some(Identity { record_id: record.record_id?.into_owned(), timestamp: record.timestamp?.into_owned() })
-        })
+    /// The first time stamp that a record of the page has.
+    pub fn first_timestamp(&self) -> Option<String> {
+        self.records().find_map(|record| record.timestamp).map(Cow::into_owned)
     }
 
-    /// Where the page begins, unless it is empty.
-    pub fn start(&self) -> Option<Position> {
-        let record = self.entries.first()?.fingerprint;
-        let timestamp = self.records().find_map(|record| record.timestamp).map(Cow::into_owned);
-        Some(Position { timestamp, record })
+    /// The last time stamp that one of the oldest `count` records has.
+    pub fn last_timestamp_of(&self, count: usize) -> Option<String> {
+        let oldest = &self.entries[..count];
+        let last = oldest.iter().rev().find_map(|entry| self.string(entry.timestamp.as_ref()));
+        last.map(Cow::into_owned)
     }
 
     /// The time stamps of a page that was asked for after `timestamp`: one for each record, as sent. A record without one takes that of
@@ -240,37 +211,39 @@ impl Page {
         decode_string(str::from_utf8(&self.answer[range?.clone()]).ok()?)
     }
 
-    /// The records that are not known to be delivered. Of each record the first `known` copies are.
-    fn undelivered(&self, known: impl Fn(Fingerprint) -> usize) -> impl Iterator<Item = &Entry> {
-        let mut copies = Fingerprints::default();
-        self.entries.iter().filter(move |entry| {
-            let known = known(entry.fingerprint);
-            known == 0 || copies.add(entry.fingerprint) > known
+    /// The entries of the records that are not known, each once.
+    fn unknown_entries(&self, is_known: impl Fn(Fingerprint) -> bool) -> impl Iterator<Item = &Entry> {
+        let mut seen = Fingerprints::with_capacity_and_hasher(self.len(), Default::default());
+        self.entries.iter().filter(move |entry| !is_known(entry.fingerprint) && seen.insert(entry.fingerprint))
+    }
+
+    /// The records that are not known, each once, and their ids, or "without an id".
+    pub fn unknown(&self, is_known: impl Fn(Fingerprint) -> bool) -> impl Iterator<Item = (Fingerprint, Cow<'_, str>)> {
+        self.unknown_entries(is_known).map(|entry| {
+            let id = self.string(entry.record_id.as_ref()).unwrap_or(Cow::Borrowed("without an id"));
+            (entry.fingerprint, id)
         })
     }
 
-    /// The fingerprints of the records that are not known to be delivered, as [`Page::write`] takes it.
-    pub fn undelivered_fingerprints(&self, known: impl Fn(Fingerprint) -> usize) -> Vec<Fingerprint> {
-        self.undelivered(known).map(|entry| entry.fingerprint).collect()
-    }
-
-    /// The ids of the records that are not known to be delivered, or "without an id".
-    pub fn undelivered_ids(&self, known: impl Fn(Fingerprint) -> usize) -> Vec<Cow<'_, str>> {
-        let id = |entry: &Entry| self.string(entry.record_id.as_ref()).unwrap_or(Cow::Borrowed("without an id"));
-        self.undelivered(known).map(id).collect()
-    }
-
-    /// Writes every record that is not known to be delivered, and flushes. `known` says how many copies of a record are. Returns
+    /// Writes the records that are not in the ledger; flushes, and only then adds them to it. Returns
     /// how many the writer has taken.
-    ///
-    /// # Errors
-    /// When a record cannot be written, or handed over.
-    pub fn write(&self, known: impl Fn(Fingerprint) -> usize, out: &mut dyn MessageWriter) -> io::Result<usize> {
+    pub fn write(&self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<usize> {
+        let written = self.write_unknown(|record| ledger.contains(record), out)?;
+        ledger.add(self.fingerprints());
+        Ok(written)
+    }
+
+    /// Writes the records that are not known, and flushes. Returns how many the writer has taken.
+    pub fn write_unknown(
+        &self,
+        is_known: impl Fn(Fingerprint) -> bool,
+        out: &mut dyn MessageWriter,
+    ) -> io::Result<usize> {
         let mut written = 0;
         let time_extracted = format!("{:.6}", self.arrived);
         // One search for the whole page: a record alone is too short for one to pay.
         let has_breaks = has_line_break(&self.answer);
-        for entry in self.undelivered(known) {
+        for entry in self.unknown_entries(is_known) {
             let text = &self.answer[entry.span.clone()];
             let text = if has_breaks { on_one_line(text) } else { Cow::Borrowed(text) };
             if entry.has_identity() {
@@ -302,31 +275,21 @@ impl Page {
         self
     }
 
-    /// A page with `copies` of each of its records at the most, and with more records behind them.
-    ///
-    /// # Errors
-    /// When a text is not JSON.
-    pub fn select(self, copies: impl Fn(Fingerprint) -> usize, more: &[&[u8]]) -> Result<Page, InvalidBody> {
-        let mut taken = Fingerprints::default();
-        let selected = self.records().filter(|record| taken.add(record.fingerprint) <= copies(record.fingerprint));
-        let mut texts: Vec<_> = selected.map(|record| record.text).collect();
-        if more.is_empty() && texts.len() == self.len() {
-            return Ok(self);
-        }
-        texts.extend(more);
-        Page::parse([b"[", &texts.join(&b","[..])[..], b"]"].concat().into(), texts.len())
-    }
-
-    /// Whether an answer is this one, byte for byte, but for what it says of which records are read.
-    pub(super) fn same_but_for_status(&self, answer: &[u8]) -> bool {
+    /// Whether an answer shows the oldest `count` records and nothing else, byte for byte but for what
+    /// it says of which are read.
+    pub(super) fn same_but_for_status(&self, count: usize, answer: &[u8]) -> bool {
         const STATUSES: [&[u8]; 4] = [b"\"true\"", b"\"false\"", b"true", b"false"];
-        let (mut from, mut rest) = (0, answer);
-        for status in self.entries.iter().filter_map(|entry| entry.read_status.clone()) {
+        let oldest = &self.entries[..count];
+        let Some(last) = oldest.last() else { return false };
+        let mut from = 0;
+        let mut rest = answer;
+        for status in oldest.iter().filter_map(|entry| entry.read_status.clone()) {
             let Some(behind) = rest.strip_prefix(&self.answer[from..status.start]) else { return false };
             let Some(behind) = STATUSES.iter().find_map(|other| behind.strip_prefix(*other)) else { return false };
-            (from, rest) = (status.end, behind);
+            from = status.end;
+            rest = behind;
         }
-        rest == &self.answer[from..]
+        rest.strip_prefix(&self.answer[from..last.span.end]).is_some_and(|end| end.trim_ascii() == b"]")
     }
 
     /// The error about the first record without an identity, if there is one.
@@ -360,51 +323,4 @@ impl AsRef<Page> for Page {
     fn as_ref(&self) -> &Page {
         self
     }
-}
-
-/// Why an answer is not a JSON array.
-fn diagnose(answer: &[u8]) -> InvalidBody {
-    let text = match str::from_utf8(answer) {
-        Ok(text) => text,
-        Err(error) => return InvalidBody::NotJson(error.to_string(), excerpt(answer)),
-    };
-    match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(_) => InvalidBody::NotRecords(outline(text)),
-        Err(error) => InvalidBody::NotJson(error.to_string(), excerpt(answer)),
-    }
-}
-
-/// What an answer is that is JSON and no array: never its values, which may be records.
-fn outline(answer: &str) -> String {
-    if answer.len() > MAX_OUTLINED {
-        return "a large value".to_owned();
-    }
-    match serde_json::from_str(answer) {
-        Ok(Value::Object(object)) => {
-            let keys: Vec<_> = object.keys().take(5).map(|key| format!("{key:?}")).collect();
-            format!("an object with the keys [{}]", keys.join(", "))
-        }
-        _ => "another value".to_owned(),
-    }
-}
-
-/// The beginning of an answer that is not JSON, to quote in an error. Only an HTML page that holds no quote and no bracket is
-/// quoted: a record holds both, and any other text may be records in another format.
-pub(super) fn excerpt(answer: &[u8]) -> String {
-    const MAX_CHARACTERS: usize = 200;
-    /// The most bytes that one more character than these takes. The rest is not decoded: it may be many megabytes.
-    const MAX_BYTES: usize = 4 * (MAX_CHARACTERS + 1);
-    let text = answer.strip_prefix("\u{feff}".as_bytes()).unwrap_or(answer).trim_ascii();
-    let begins_with = |start: &[u8]| text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));
-    if !begins_with(b"<!doctype html") && !begins_with(b"<html") {
-        return String::new();
-    }
-    let beginning = String::from_utf8_lossy(&text[..text.len().min(MAX_BYTES)]);
-    let quoted = match beginning.char_indices().nth(MAX_CHARACTERS) {
-        _ if text.iter().any(|byte| b"\"[]{}".contains(byte)) => None,
-        None => Some(format!(": {beginning:?}")),
-        // Between words: half a secret would not be known as one.
-        Some((end, _)) => beginning[..end].rsplit_once(char::is_whitespace).map(|(words, _)| format!(": {words:?}…")),
-    };
-    quoted.unwrap_or_else(|| ": an HTML page".to_owned())
 }

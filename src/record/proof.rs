@@ -1,8 +1,9 @@
 //! The proof that records were delivered.
 //!
-//! `Queue::mark` takes a [`Delivered`] by value, and there are two ways to get one: [`Peeked::deliver`], which writes and flushes a
-//! page, and [`Committed::delivered`], which goes by what a target has returned or how it has ended. So code that marks what was
-//! not delivered does not compile.
+//! `Queue::mark` takes a [`Delivered`] by value, and there are two ways to get one:
+//! [`Peeked::deliver`], which writes and flushes a page, and [`Committed::delivered`], which goes by
+//! what a target has returned or how it has ended. So code that marks what was not delivered does not
+//! compile.
 
 use std::io;
 use std::ops::Deref;
@@ -12,10 +13,11 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use super::MessageWriter;
-use super::fingerprints::Fingerprints;
-use super::identity::Fingerprint;
+use super::identity::{Fingerprint, Fingerprints};
+use super::in_flight::Proven;
+use super::invalid::InvalidBody;
 use super::ledger::Ledger;
-use super::page::{InvalidBody, Page};
+use super::page::Page;
 
 /// A page that a peek has shown: nothing in it is marked yet, and every record can be delivered.
 #[derive(Debug)]
@@ -33,25 +35,21 @@ impl Peeked {
         }
     }
 
-    /// Takes the answer to a peek, where records without an identity are put aside instead of delivered to a target.
+    /// Takes the answer to a peek, where records without an identity become dead letters.
     pub fn with_odd_records(page: Page) -> Peeked {
         Peeked(page)
     }
 
-    /// Notes that the service may have capped the page, so that more records may follow although it is short.
+    /// Notes that the service may have capped the page, so that more records may follow although it
+    /// is short.
     pub fn suspect_cap(&mut self) {
         self.0.suspect_cap();
     }
 
-    /// Writes every record but those that are in the ledger and not known to be marked; flushes, and only then adds them to the
-    /// ledger.
-    ///
-    /// # Errors
-    /// When a record cannot be written, or handed over. Nothing may be marked then.
+    /// Writes the records that are not in the ledger; flushes, and only then adds them to it.
     pub fn deliver(self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<Delivered> {
         let Peeked(page) = self;
-        let written = page.write(|record| ledger.unmarked_copies(record), out)?;
-        ledger.add(&page);
+        let written = page.write(ledger, out)?;
         Ok(Delivered { count: page.len(), page, written })
     }
 }
@@ -70,7 +68,7 @@ impl Deref for Peeked {
     }
 }
 
-/// The proof that the records of a page have been written and flushed, or committed.
+/// The proof that the oldest records of a page have been written and flushed, or committed.
 #[derive(Debug)]
 #[must_use = "a delivered page is to be marked as read"]
 pub struct Delivered {
@@ -80,8 +78,7 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    /// How many records there are to mark, the oldest ones of the page: all of them are delivered, now or before, and not known to
-    /// be marked.
+    /// How many records there are to mark: the oldest ones of the page.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -101,30 +98,48 @@ impl Delivered {
         &self.page
     }
 
-    /// The records to mark.
+    /// The records to mark, in order.
+    pub fn to_mark(&self) -> impl Iterator<Item = Fingerprint> {
+        self.page.fingerprints().take(self.count)
+    }
+
+    /// The record behind those to mark. Once they are marked, and nothing else, the next page begins
+    /// with it.
+    pub fn fence(&self) -> Option<Fingerprint> {
+        self.page.fingerprints().nth(self.count)
+    }
+
+    /// The page with the records to mark, and no others.
     pub fn into_records(self) -> Page {
         self.page.oldest(self.count)
     }
 
-    /// Reads the answer to the mark. An answer that repeats the delivered page is not parsed again, whether or not it shows
-    /// the records as read already.
+    /// Reads the answer to the mark. An answer that repeats what was to be marked is not parsed
+    /// again, whether or not it shows the records as read already.
     ///
     /// # Errors
     /// [`InvalidBody`] when the answer is not a JSON array.
     pub fn parse_marked(self, answer: Bytes) -> Result<Page, InvalidBody> {
-        if self.page.same_but_for_status(&answer) { Ok(self.page) } else { Page::parse(answer, self.count) }
+        if self.page.same_but_for_status(self.count, &answer) {
+            Ok(self.into_records())
+        } else {
+            Page::parse(answer, self.count)
+        }
     }
 }
 
-/// Which records a STATE covers: the `count` oldest unread ones. It stays small, however many they are. It cannot tell them from
-/// the records that come after them if those are equal in everything, each to its counterpart.
+/// Which records a STATE covers: the `count` oldest unread ones. It stays small, however many they
+/// are. It cannot tell them from the records that come after them if those are equal in everything,
+/// each to its counterpart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bookmark {
     /// The number of records.
     pub count: usize,
-    /// SHA-256 over `recordId`, `recordTimeStampISO` and `dataPayload` of each, in order, in hexadecimal. Of each text it takes the
-    /// length (8 bytes, little-endian) and the bytes (UTF-8); of one that is missing, the largest length and no bytes. Of a record
-    /// without an identity it takes, in place of these three, a text that is missing and those before and after the read status.
+    /// SHA-256 over `recordId`, `recordTimeStampISO` and `dataPayload` of each, in order, in
+    /// hexadecimal. Of each text it takes the length (8 bytes, little-endian) and the bytes (UTF-8);
+    /// of one that is missing, the largest length and no bytes. Of a record without an identity it
+    /// takes, in place of these three, a text that is missing and those before and after the read
+    /// status.
     pub digest: String,
 }
 
@@ -143,8 +158,8 @@ impl Bookmark {
     }
 }
 
-/// A bookmark that the target has returned: it has committed what the bookmark covers. It can only be deserialized, and is to be
-/// deserialized only from a STATE that came back.
+/// A bookmark that the target has returned: it has committed what the bookmark covers. It can only be
+/// deserialized, and is to be deserialized only from a STATE that came back.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ReturnedBookmark(Bookmark);
 
@@ -156,57 +171,81 @@ impl Deref for ReturnedBookmark {
     }
 }
 
-/// Records that the target has committed and that are not known to be marked.
+/// Records that a target was given between two STATEs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The records.
+    pub records: Vec<Fingerprint>,
+    /// The ids of some of them, for an error.
+    pub ids: Vec<String>,
+    /// Whether they were marked before they were written: they slipped in before a mark.
+    pub slipped_in: bool,
+}
+
+/// Records that a target has committed.
 #[derive(Debug, Default)]
-pub struct Committed(Fingerprints);
+pub struct Committed {
+    /// Not known to be marked.
+    left: Fingerprints,
+    /// Marked, as far as is known. If a page shows one as unread after all, it is marked again.
+    marked: Ledger,
+}
 
 impl Committed {
     /// The records of a page, if they are the ones that the bookmark covers.
     pub fn prove(page: &Peeked, returned: &ReturnedBookmark) -> Option<Committed> {
-        (Bookmark::of(page) == returned.0).then(|| Committed(page.fingerprints().collect()))
+        let is_proven = Bookmark::of(page) == returned.0;
+        is_proven.then(|| Committed { left: page.fingerprints().collect(), marked: Ledger::default() })
     }
 
-    /// Adds records that a target has acknowledged.
-    pub(super) fn extend(&mut self, records: Vec<Fingerprint>) {
-        for record in records {
-            self.0.add(record);
-        }
-    }
-
-    /// Forgets the records that the page does not show: they are marked already.
-    pub fn keep_shown(&mut self, page: &Page) {
-        self.0.cut_down_to(&page.fingerprints().collect());
+    /// Adds the records of a batch.
+    pub fn add(&mut self, batch: Proven<Batch>) {
+        self.left.extend(batch.into_inner().records);
     }
 
     /// The committed records at the beginning of a page, if there are any.
-    pub fn delivered(&self, page: Peeked) -> Option<Delivered> {
-        let mut copies = Fingerprints::default();
-        let is_committed = |record: &Fingerprint| copies.add(*record) <= self.copies(*record);
-        let count = page.fingerprints().take_while(is_committed).count();
+    pub fn delivered(&mut self, page: Peeked) -> Option<Delivered> {
+        let count = page.fingerprints().take_while(|record| self.contains(*record)).count();
+        self.left.extend(page.fingerprints().take(count));
         (count > 0).then_some(Delivered { page: page.0, count, written: 0 })
     }
 
-    /// How many copies of the record are committed, and not known to be marked.
-    pub fn copies(&self, record: Fingerprint) -> usize {
-        self.0.count(record)
+    /// Notes records that are marked.
+    pub fn note_marked(&mut self, records: impl IntoIterator<Item = Fingerprint>) {
+        let marked = records.into_iter().filter(|record| self.left.remove(record)).collect::<Vec<_>>();
+        self.marked.add(marked);
+        self.marked.forget(self.left.len());
+    }
+
+    /// Counts the records as left to mark that a page shows as unread after all.
+    pub fn recall(&mut self, page: &Page) {
+        self.left.extend(page.fingerprints().filter(|record| self.marked.contains(*record)));
+    }
+
+    /// Counts the records as marked that the last page of the stream does not show as unread.
+    pub fn keep_shown(&mut self, last_page: &Page) {
+        let shown: Fingerprints = last_page.fingerprints().collect();
+        let gone: Vec<_> = self.left.difference(&shown).copied().collect();
+        self.note_marked(gone);
+    }
+
+    /// Whether a record is committed, as far as is remembered.
+    pub fn contains(&self, record: Fingerprint) -> bool {
+        self.left.contains(&record) || self.marked.contains(record)
+    }
+
+    /// The records that are left to mark.
+    pub fn left(&self) -> impl Iterator<Item = Fingerprint> {
+        self.left.iter().copied()
     }
 
     /// How many records are left to mark.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.left.len()
     }
 
     /// Whether all are marked.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Notes records that are marked. Returns whether any of them was left to mark.
-    pub fn note_marked(&mut self, records: impl IntoIterator<Item = Fingerprint>) -> bool {
-        let before = self.0.len();
-        for record in records {
-            self.0.remove(record);
-        }
-        self.0.len() < before
+        self.left.is_empty()
     }
 }

@@ -7,14 +7,13 @@ use anyhow::{Context, Result};
 use log::warn;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::config::source::read_text;
 use crate::config::{Acknowledge, Config, Invalid};
-use crate::singer::Stream;
-use crate::singer::schema;
-use crate::singer::selection::{Metadata, Selection};
+use crate::singer::selection::{self, Metadata, Selection};
 use crate::singer::transform::{TIMESTAMP, Transform};
+use crate::singer::{Stream, schema};
 
 /// The fields that make a record's identity.
 const KEY_PROPERTIES: [&str; 2] = ["recordId", TIMESTAMP];
@@ -60,9 +59,6 @@ fn describe<'a>(schema: &'a Value, breadcrumb: &mut Vec<&'a str>, metadata: &mut
 }
 
 /// The stream of the configuration, with all its fields. `schema` is that of its records.
-///
-/// # Errors
-/// Never: a JSON value can be written as JSON.
 pub fn whole_stream(config: &Config, schema: &Value) -> Result<Stream> {
     Ok(Stream {
         name: config.stream_name.clone(),
@@ -86,7 +82,8 @@ struct Catalog {
 struct Entry {
     stream: Option<String>,
     tap_stream_id: Option<String>,
-    schema: Option<Value>,
+    #[serde(default)]
+    schema: Value,
     selected: Option<bool>,
     key_properties: Option<Vec<String>>,
     #[serde(default)]
@@ -99,40 +96,28 @@ impl Entry {
     }
 
     /// What is said of the stream as a whole.
-    fn root(&self) -> Option<&Metadata> {
-        self.metadata.iter().find(|entry| entry.breadcrumb.is_empty())
-    }
-
-    fn properties(&self) -> Option<&Map<String, Value>> {
-        self.schema.as_ref()?.get("properties")?.as_object()
+    fn root(&self) -> &Value {
+        let root = self.metadata.iter().find(|entry| entry.breadcrumb.is_empty());
+        root.map_or(&Value::Null, |entry| &entry.metadata)
     }
 
     /// Whether the schema has all these fields.
     fn has(&self, names: &[impl AsRef<str>]) -> bool {
-        self.properties().is_some_and(|known| names.iter().all(|name| known.contains_key(name.as_ref())))
+        names.iter().all(|name| self.schema["properties"].get(name.as_ref()).is_some())
     }
 
     /// Whether the stream is selected: yes, unless the entry says otherwise.
     fn is_selected(&self) -> bool {
-        let in_schema = || self.schema.as_ref()?.get("selected")?.as_bool();
-        let said = self.root().and_then(|root| root.metadata.get("selected")?.as_bool());
-        let unsupported = self.root().is_some_and(|root| root.metadata.get("inclusion") == Some(&json!("unsupported")));
-        !unsupported
-            && said
-                .or(self.selected)
-                .or_else(in_schema)
-                .or_else(|| self.root().and_then(Metadata::selected))
-                .unwrap_or(true)
+        let root = self.root();
+        let said = root["selected"].as_bool().or(self.selected).or_else(|| self.schema["selected"].as_bool());
+        root["inclusion"] != "unsupported" && said.or_else(|| selection::selected(root)).unwrap_or(true)
     }
 
     /// The catalog's key properties if its schema has them all, else the tap's.
     fn key_properties(&self) -> Vec<String> {
-        let in_root = || serde_json::from_value(self.root()?.metadata.get("table-key-properties")?.clone()).ok();
-        let known = |names: &Vec<String>| !names.is_empty() && self.has(names);
-        self.key_properties
-            .clone()
-            .filter(known)
-            .or_else(|| in_root().filter(known))
+        let in_root = serde_json::from_value(self.root()["table-key-properties"].clone()).ok();
+        let mut said = [self.key_properties.clone(), in_root].into_iter().flatten();
+        said.find(|names| !names.is_empty() && self.has(names))
             .unwrap_or_else(|| KEY_PROPERTIES.map(str::to_owned).to_vec())
     }
 }
@@ -143,23 +128,18 @@ impl Entry {
 /// # Errors
 /// [`Invalid`] when the file is not a catalog, has no stream, or selects several: a run reads one.
 pub fn load(path: &Path, config: &Config, own_schema: impl FnOnce() -> Result<Value>) -> Result<Option<Stream>> {
-    let Some(entry) =
-        selected(path).map_err(|problem| Invalid::new(format!("catalog {}: {problem}", path.display())))?
-    else {
-        return Ok(None);
-    };
+    let invalid = |problem| Invalid::new(format!("catalog {}: {problem}", path.display()));
+    let Some(mut entry) = selected(path).map_err(invalid)? else { return Ok(None) };
     let key_properties = entry.key_properties();
-    let mut schema = match &entry.schema {
-        Some(schema) if entry.has(&KEY_PROPERTIES) => schema.clone(),
-        Some(_) => {
+    let mut schema = if entry.has(&KEY_PROPERTIES) {
+        entry.schema.take()
+    } else {
+        if !entry.schema.is_null() {
             let missing = KEY_PROPERTIES.join(" and ");
-            warn!(
-                "catalog {}: its schema lacks the key properties {missing}, so the tap's own is used",
-                path.display()
-            );
-            own_schema()?
+            let path = path.display();
+            warn!("catalog {path}: its schema lacks the key properties {missing}, so the tap's own is used");
         }
-        None => own_schema()?,
+        own_schema()?
     };
     let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
     let selection = Selection::new(&entry.metadata, &keys);

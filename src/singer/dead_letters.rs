@@ -1,14 +1,15 @@
-//! Records that no target could load: without an identity, or with a time stamp that cannot be written as the settings ask. Each is
-//! appended, as it came, to the file that `deadLetterFile` names, one JSON object a line. It counts as delivered once it is on the disk.
+//! Records that no target could load: without an identity, or with a time stamp that cannot be
+//! written as the settings ask. Each is appended, as it came, to the file that `deadLetterFile`
+//! names, one JSON object a line. It counts as delivered once it is on the disk.
 //!
 //! A line may come twice: after a crash, or where a target has failed, the record is read again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::mem::take;
 use std::path::{Path, PathBuf};
 
 use log::warn;
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::transform::Unwritable;
@@ -26,115 +27,62 @@ pub struct CannotPutAside {
     error: io::Error,
 }
 
-/// A line of the file.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DeadLetter<'a> {
-    /// When the record's page arrived (RFC 3339, UTC).
-    time: &'a str,
-    stream_id: &'a str,
-    /// Why it could not be delivered.
-    reason: &'a str,
-    /// The record, as it came.
-    record: &'a RawValue,
-}
-
-/// Where records go that no target could load.
-#[derive(Debug)]
-pub struct DeadLetters {
-    stream_id: String,
-    place: Place,
-}
-
-#[derive(Debug)]
-enum Place {
-    /// Nowhere: they end the run.
-    None,
-    /// Nowhere: they are left out where records are only looked at.
-    LeftOut,
-    /// The file that `deadLetterFile` names.
-    File(PathBuf),
-}
-
-impl DeadLetters {
-    /// Opens the file that `deadLetterFile` names, if it names one, to see whether that works.
-    ///
-    /// # Errors
-    /// [`Invalid`] when the file cannot be opened.
-    pub fn open(config: &Config) -> Result<DeadLetters, Invalid> {
-        let place = match &config.dead_letter_file {
-            Some(path) => {
-                let unusable = |error| {
-                    let path = path.display();
-                    Invalid::new(format!("`deadLetterFile` {path}: {error}; name a file that can be appended to"))
-                };
-                open(path).map_err(unusable)?;
-                Place::File(path.clone())
-            }
-            None => Place::None,
-        };
-        Ok(DeadLetters { stream_id: config.stream_id.clone(), place })
-    }
-
-    /// Touches no file: where records are only looked at, nothing is delivered.
-    pub fn left_out(config: &Config) -> DeadLetters {
-        let place = if config.dead_letter_file.is_some() { Place::LeftOut } else { Place::None };
-        DeadLetters { stream_id: config.stream_id.clone(), place }
-    }
-
-    /// The writer, with this around it for what it cannot write.
-    pub fn around(self, writer: Box<dyn MessageWriter>) -> Box<dyn MessageWriter> {
-        match self.place {
-            Place::None => writer,
-            _ => Box::new(DeadLetterWriter { writer, dead_letters: self, put_aside: 0, waiting: Waiting::default() }),
-        }
-    }
-}
-
 /// Puts aside what the writer behind it cannot write.
-struct DeadLetterWriter {
+pub struct DeadLetters {
     writer: Box<dyn MessageWriter>,
-    dead_letters: DeadLetters,
+    stream_id: String,
+    /// Where they go; `None` where records are only looked at, and these are left out.
+    path: Option<PathBuf>,
+    /// How many were put aside or left out.
     put_aside: usize,
-    waiting: Waiting,
-}
-
-/// The records to put aside with the next flush.
-#[derive(Debug, Default)]
-struct Waiting {
-    count: usize,
-    /// Why the first one is.
+    /// How many the next flush puts aside.
+    waiting: usize,
+    /// Why the first of these is.
     reason: String,
     /// Their lines.
     lines: Vec<u8>,
 }
 
-impl DeadLetterWriter {
-    fn add(&mut self, json: &[u8], reason: &str, time: &str) -> io::Result<()> {
-        let Waiting { count, reason: first, lines } = &mut self.waiting;
-        let record = serde_json::from_slice(json)?;
-        serde_json::to_writer(
-            &mut *lines,
-            &DeadLetter { time, stream_id: &self.dead_letters.stream_id, reason, record },
-        )?;
-        lines.push(b'\n');
-        if *count == 0 {
-            reason.clone_into(first);
+impl DeadLetters {
+    /// The writer itself, or, if `deadLetterFile` names a file, with this around it.
+    pub fn around(writer: Box<dyn MessageWriter>, config: &Config) -> Box<dyn MessageWriter> {
+        DeadLetters::with_path(writer, config, config.dead_letter_file.clone())
+    }
+
+    /// The same, but it touches no file: where records are only looked at, nothing is delivered.
+    pub fn left_out(writer: Box<dyn MessageWriter>, config: &Config) -> Box<dyn MessageWriter> {
+        DeadLetters::with_path(writer, config, None)
+    }
+
+    fn with_path(writer: Box<dyn MessageWriter>, config: &Config, path: Option<PathBuf>) -> Box<dyn MessageWriter> {
+        if config.dead_letter_file.is_none() {
+            return writer;
         }
-        *count += 1;
-        Ok(())
+        let stream_id = config.stream_id.clone();
+        Box::new(DeadLetters {
+            writer,
+            stream_id,
+            path,
+            put_aside: 0,
+            waiting: 0,
+            reason: String::new(),
+            lines: vec![],
+        })
     }
 
     /// Appends what is waiting to the file, waits until it is on the disk, and warns of it.
     fn append(&mut self) -> io::Result<()> {
-        let Waiting { count, reason, lines } = std::mem::take(&mut self.waiting);
+        let count = take(&mut self.waiting);
         if count == 0 {
             return Ok(());
         }
-        let (records, is) = (records(count), if count == 1 { "is" } else { "are" });
+        let lines = take(&mut self.lines);
+        let reason = take(&mut self.reason);
+        let is = if count == 1 { "is" } else { "are" };
         let first = if count == 1 { "" } else { "the first one: " };
-        if let Place::File(path) = &self.dead_letters.place {
-            append(path, &lines)
+        let records = records(count);
+        if let Some(path) = &self.path {
+            append(path, lines)
                 .map_err(|error| io::Error::other(CannotPutAside { count, path: path.clone(), error }))?;
             let path = path.display();
             warn!("{records} cannot be delivered, and {is} put aside in {path}: {first}{reason}");
@@ -146,24 +94,35 @@ impl DeadLetterWriter {
     }
 }
 
-impl MessageWriter for DeadLetterWriter {
+impl MessageWriter for DeadLetters {
     fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
         let written = self.writer.record(json, time_extracted);
         let error = written.as_ref().err().and_then(io::Error::get_ref);
-        match error.and_then(|error| error.downcast_ref::<Unwritable>()) {
-            Some(Unwritable { reason }) => self.add(json, reason, time_extracted),
-            None => {
-                if written.is_err() {
-                    // No flush comes any more. What the page holds may be marked already; ignore a second error.
-                    let _ = self.append();
-                }
-                written
-            }
+        if let Some(Unwritable { reason }) = error.and_then(|error| error.downcast_ref()) {
+            return self.odd_record(json, reason, time_extracted);
         }
+        if written.is_err() {
+            // No flush comes any more. What the page holds may be marked already; ignore a second
+            // error.
+            let _ = self.append();
+        }
+        written
     }
 
     fn odd_record(&mut self, json: &[u8], reason: &str, time_extracted: &str) -> io::Result<()> {
-        self.add(json, reason, time_extracted)
+        let record: &RawValue = serde_json::from_slice(json)?;
+        let stream_id = serde_json::to_string(&self.stream_id)?;
+        let why = serde_json::to_string(reason)?;
+        // A time stamp holds nothing that JSON escapes.
+        writeln!(
+            self.lines,
+            r#"{{"time":"{time_extracted}","streamId":{stream_id},"reason":{why},"record":{record}}}"#
+        )?;
+        if self.waiting == 0 {
+            reason.clone_into(&mut self.reason);
+        }
+        self.waiting += 1;
+        Ok(())
     }
 
     fn put_aside(&self) -> usize {
@@ -186,52 +145,58 @@ impl MessageWriter for DeadLetterWriter {
     }
 }
 
-/// Appends lines to a file, and waits until they are on the disk. The file is opened each time: meanwhile it may have been moved or
-/// deleted, and another run may have left a line without an end.
-fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
-    let mut file = open(path)?;
-    file.write_all(lines)?;
-    file.sync_all()
+/// Checks that records can be put aside, if `deadLetterFile` names a file. Makes no file.
+pub fn check(config: &Config) -> Result<(), Invalid> {
+    let Some(path) = &config.dead_letter_file else { return Ok(()) };
+    let checked = match open(path, false) {
+        Err(error) if error.kind() == ErrorKind::NotFound => check_directory(directory(path)),
+        opened => opened.map(drop),
+    };
+    checked.map_err(|error| {
+        Invalid::new(format!("`deadLetterFile` {}: {error}; name a file that can be appended to", path.display()))
+    })
 }
 
-/// Opens a file to append lines to, and makes it if there is none.
-fn open(path: &Path) -> io::Result<File> {
-    check(path).map_err(io::Error::other)?;
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Records are private.
-        options.mode(0o600);
-    }
-    let mut file = options.open(path)?;
-    // A run that was killed, or a full disk, may have left a line without an end.
-    let mut last = [b'\n'];
+/// Appends whole lines to a file, and waits until they are on the disk. The file is opened each
+/// time, for it may have been moved or deleted, and locked, for other runs may share it.
+fn append(path: &Path, mut lines: Vec<u8>) -> io::Result<()> {
+    let mut file = open(path, true)?;
+    file.lock()?;
     if file.seek(SeekFrom::End(0))? > 0 {
+        // A run that was killed, or a full disk, may have left a line without an end.
+        let mut last = [0];
         file.seek(SeekFrom::End(-1))?;
         file.read_exact(&mut last)?;
+        if last != [b'\n'] {
+            lines.insert(0, b'\n');
+        }
     }
-    if last != [b'\n'] {
-        file.write_all(b"\n")?;
+    file.write_all(&lines)?;
+    file.sync_all()?;
+    if cfg!(unix) {
+        // A new file's name, too. Elsewhere no directory can be opened.
+        File::open(directory(path))?.sync_all()?;
     }
-    sync_directory(path)?;
-    Ok(file)
+    file.unlock()
 }
 
-/// Whether what is written to a file is kept.
-///
-/// # Errors
-/// Why it is not.
-fn check(path: &Path) -> Result<(), &'static str> {
-    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
-    if !metadata.is_file() {
-        return Err("it is no file, and what is written there may not be kept");
+/// Opens a file to append to, unless what is written there may not be kept.
+fn open(path: &Path, create: bool) -> io::Result<File> {
+    if let Ok(metadata) = fs::metadata(path) {
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is no file, and what is written there may not be kept"));
+        }
+        #[cfg(unix)]
+        if is_written_otherwise(&metadata) {
+            let problem = "it is the file behind stdout or stderr, and what is written there may be overwritten";
+            return Err(io::Error::other(problem));
+        }
     }
-    if is_written_otherwise(&metadata) {
-        return Err("it is the file behind stdout or stderr, and what is written there may be overwritten");
-    }
-    Ok(())
+    let mut options = OpenOptions::new();
+    // Records are private.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.read(true).append(true).create(create).open(path)
 }
 
 /// Whether stdout or stderr goes to this file.
@@ -242,21 +207,15 @@ fn is_written_otherwise(file: &fs::Metadata) -> bool {
     rustix::fs::fstat(io::stdout()).is_ok_and(is_same) || rustix::fs::fstat(io::stderr()).is_ok_and(is_same)
 }
 
-/// Whether stdout or stderr goes to this file. It cannot be told here.
-#[cfg(not(unix))]
-fn is_written_otherwise(_file: &fs::Metadata) -> bool {
-    false
+/// The directory that a file is in.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Waits until a new file's name is on the disk.
-#[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// Does nothing: a directory cannot be opened here.
-#[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> io::Result<()> {
+/// Checks that a file can be made in a directory.
+fn check_directory(directory: &Path) -> io::Result<()> {
+    fs::metadata(directory)?;
+    #[cfg(unix)]
+    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
     Ok(())
 }

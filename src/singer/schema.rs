@@ -1,14 +1,10 @@
 //! The schema of a record, and of its payload as far as it is known.
 
-use std::collections::BTreeSet;
-
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::config::{Config, PayloadFormat, TimestampFormat};
-use crate::record::Members;
-use crate::record::Page;
+use crate::record::{Members, Page};
 use crate::singer::transform::{PAYLOAD, TIMESTAMP};
 
 /// How deep a schema goes; below it everything fits.
@@ -65,51 +61,33 @@ pub fn apply_settings(schema: &mut Value, config: &Config) {
 /// When it is not JSON.
 pub fn registered(schema: &str) -> serde_json::Result<Value> {
     let schema = serde_json::from_str(schema)?;
-    Ok(nullable(Reduction::of(&schema)))
+    let mut reduction = Reduction { root: &schema, resolving: vec![""], room: MAX_SCHEMAS };
+    Ok(nullable(&reduction.reduce(&schema, 0)))
 }
 
 /// The schema that fits the payloads of a page, and how many those are; [`any`] for none.
 pub fn sampled(page: &Page) -> (Value, usize) {
-    #[derive(Deserialize)]
-    struct Wire<'a> {
-        #[serde(borrow, rename = "dataPayload")]
-        payload: &'a RawValue,
-    }
-    let mut schema = Map::new();
+    let mut schema = json!({});
     let mut seen = 0;
     for record in page.texts() {
-        if let Ok(Wire { payload }) = serde_json::from_slice(record) {
+        let Ok(Members(fields)) = serde_json::from_slice(record) else { continue };
+        if let Some((.., payload)) = fields.into_iter().find(|(name, ..)| name == PAYLOAD) {
             merge(&mut schema, of(payload, 0));
             seen += 1;
         }
     }
-    (if seen == 0 { any() } else { nullable(schema) }, seen)
+    (if seen == 0 { any() } else { nullable(&schema) }, seen)
 }
 
 /// The types of one value, nested.
-fn of(value: &RawValue, depth: usize) -> Map<String, Value> {
-    let text = value.get();
-    let mut schema = Map::new();
+fn of(value: &RawValue, depth: usize) -> Value {
     if depth == MAX_DEPTH {
-        schema.insert("type".to_owned(), json!(ANY));
-        return schema;
+        return any();
     }
+    let text = value.get();
     let kind = match text.as_bytes().first() {
-        Some(b'{') => {
-            let Members(fields) = serde_json::from_str(text).unwrap_or(Members(Vec::new()));
-            let mut properties = Map::new();
-            for (name, _, value) in fields {
-                merge_at(&mut properties, &name, of(value, depth + 1));
-            }
-            schema.insert("properties".to_owned(), Value::Object(properties));
-            "object"
-        }
-        Some(b'[') => {
-            for item in serde_json::from_str::<Vec<&RawValue>>(text).unwrap_or_default() {
-                merge_at(&mut schema, "items", of(item, depth + 1));
-            }
-            "array"
-        }
+        Some(b'{') => "object",
+        Some(b'[') => "array",
         Some(b'"') => "string",
         Some(b't' | b'f') => "boolean",
         Some(b'n') => "null",
@@ -117,56 +95,61 @@ fn of(value: &RawValue, depth: usize) -> Map<String, Value> {
         _ if text.parse::<i64>().is_ok() => "integer",
         _ => "number",
     };
-    schema.insert("type".to_owned(), json!([kind]));
+    let mut schema = json!({"type": [kind]});
+    if kind == "object" {
+        let Members(fields) = serde_json::from_str(text).unwrap_or(Members(Vec::new()));
+        for (name, _, value) in fields {
+            merge(&mut schema["properties"][name], of(value, depth + 1));
+        }
+    } else if kind == "array" {
+        for item in serde_json::from_str::<Vec<&RawValue>>(text).unwrap_or_default() {
+            merge(&mut schema["items"], of(item, depth + 1));
+        }
+    }
     schema
 }
 
 /// Reduces a registered schema to types, properties and items.
 struct Reduction<'a> {
     root: &'a Value,
-    /// The local references that are being resolved, as JSON pointers (RFC 6901): one of these is [`anything`].
+    /// The local references that are being resolved, as JSON pointers (RFC 6901): one of these is
+    /// [`any`].
     resolving: Vec<&'a str>,
     /// How many more schemas the result may hold. References can make a small schema grow without end.
     room: usize,
 }
 
 impl<'a> Reduction<'a> {
-    fn of(root: &'a Value) -> Map<String, Value> {
-        Reduction { root, resolving: vec![""], room: MAX_SCHEMAS }.reduce(root, 0)
-    }
-
-    fn reduce(&mut self, schema: &'a Value, depth: usize) -> Map<String, Value> {
-        let Value::Object(schema) = schema else { return anything() };
+    fn reduce(&mut self, schema: &'a Value, depth: usize) -> Value {
+        let Value::Object(schema) = schema else { return any() };
         if depth == MAX_DEPTH || self.room == 0 {
-            return anything();
+            return any();
         }
         self.room -= 1;
         if let Some(reference) = schema.get("$ref") {
             return self.resolve(reference, depth);
         }
-        let mut out = Map::new();
+        let mut out = json!({});
         for word in ["anyOf", "oneOf", "allOf"] {
             for part in schema.get(word).and_then(Value::as_array).into_iter().flatten() {
                 merge(&mut out, self.reduce(part, depth + 1));
             }
         }
         let mut own = types(schema, depth);
-        if let Some(Value::Object(properties)) = schema.get("properties") {
-            let mut reduce = |property| Value::Object(self.reduce(property, depth + 1));
-            let properties = properties.iter().map(|(name, property)| (name.clone(), reduce(property))).collect();
-            own.insert("properties".to_owned(), Value::Object(properties));
+        for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            own["properties"][name] = self.reduce(property, depth + 1);
         }
         if let Some(items @ Value::Object(_)) = schema.get("items") {
-            own.insert("items".to_owned(), Value::Object(self.reduce(items, depth + 1)));
+            own["items"] = self.reduce(items, depth + 1);
         }
         merge(&mut out, own);
-        if out.contains_key("type") { out } else { anything() }
+        if out.get("type").is_some() { out } else { any() }
     }
 
-    fn resolve(&mut self, reference: &'a Value, depth: usize) -> Map<String, Value> {
-        let Some(pointer) = reference.as_str().and_then(|text| text.strip_prefix('#')) else { return anything() };
+    fn resolve(&mut self, reference: &'a Value, depth: usize) -> Value {
+        let Some(pointer) = reference.as_str().and_then(|text| text.strip_prefix('#')) else { return any() };
         let Some(target) = self.root.pointer(pointer).filter(|_| !self.resolving.contains(&pointer)) else {
-            return anything();
+            return any();
         };
         self.resolving.push(pointer);
         let reduced = self.reduce(target, depth + 1);
@@ -176,93 +159,63 @@ impl<'a> Reduction<'a> {
 }
 
 /// The types that a schema itself names or implies. A type that JSON schema does not know is any type.
-fn types(schema: &Map<String, Value>, depth: usize) -> Map<String, Value> {
-    let named = |kinds: Value| {
-        let is_known = |kind: &Value| kind.as_str().is_some_and(|kind| kind == "integer" || ANY.contains(&kind));
-        let all_known = kinds.as_array().is_some_and(|kinds| kinds.iter().all(is_known));
-        if all_known { Map::from_iter([("type".to_owned(), kinds)]) } else { anything() }
-    };
-    match schema.get("type") {
-        Some(kinds @ Value::Array(_)) => named(kinds.clone()),
-        Some(kind) => named(json!([kind])),
-        None if schema.contains_key("properties") => named(json!(["object"])),
-        None if schema.contains_key("items") => named(json!(["array"])),
+fn types(schema: &Map<String, Value>, depth: usize) -> Value {
+    let kinds = match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds.clone(),
+        Some(kind) => vec![kind.clone()],
+        None if schema.contains_key("properties") => vec![json!("object")],
+        None if schema.contains_key("items") => vec![json!("array")],
         None => {
-            let mut own = Map::new();
+            let mut own = json!({});
             let values = schema.get("enum").and_then(Value::as_array).into_iter().flatten().chain(schema.get("const"));
             for value in values.filter_map(|value| serde_json::value::to_raw_value(value).ok()) {
                 merge(&mut own, of(&value, depth));
             }
-            own
+            return own;
         }
-    }
+    };
+    let is_known = |kind: &Value| kind == "integer" || ANY.iter().any(|known| kind == known);
+    if kinds.iter().all(is_known) { json!({"type": kinds}) } else { any() }
 }
 
-fn anything() -> Map<String, Value> {
-    Map::from_iter([("type".to_owned(), json!(ANY))])
-}
-
-/// Merges a schema into the one that is there under a name, if there is one.
-fn merge_at(schemas: &mut Map<String, Value>, name: &str, schema: Map<String, Value>) {
-    match schemas.get_mut(name) {
-        Some(Value::Object(there)) => merge(there, schema),
-        _ => drop(schemas.insert(name.to_owned(), Value::Object(schema))),
-    }
-}
-
-/// Makes a schema fit what another one fits too.
-fn merge(into: &mut Map<String, Value>, other: Map<String, Value>) {
-    for (key, value) in other {
-        match (key.as_str(), into.get_mut(&key), value) {
-            ("type", Some(Value::Array(types)), Value::Array(more)) => {
-                types.extend(more);
+/// Makes a schema fit what another one fits too: types are gathered, and the rest is merged by name.
+fn merge(into: &mut Value, other: Value) {
+    match (into, other) {
+        (Value::Object(members), Value::Object(more)) => {
+            for (name, value) in more {
+                merge(members.entry(name).or_insert(Value::Null), value);
             }
-            ("properties", Some(Value::Object(properties)), Value::Object(more)) => {
-                for (name, property) in more {
-                    if let Value::Object(property) = property {
-                        merge_at(properties, &name, property);
-                    }
+        }
+        (Value::Array(types), Value::Array(more)) => {
+            for kind in more {
+                if !types.contains(&kind) {
+                    types.push(kind);
                 }
             }
-            ("items", Some(Value::Object(items)), Value::Object(more)) => merge(items, more),
-            (_, _, value) => drop(into.insert(key, value)),
         }
+        (into, other) => *into = other,
     }
 }
 
-/// The schema with its types in order and each once, null among them, and room for properties that it does not know.
-fn nullable(mut schema: Map<String, Value>) -> Value {
-    let types: BTreeSet<String> = schema
-        .get("type")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|kind| kind.as_str().map(str::to_owned))
-        .collect();
-    let integer = types.contains("integer") && !types.contains("number");
-    let known = ANY.iter().copied().filter(|kind| *kind == "null" || types.contains(*kind));
-    let types: Vec<_> = known.chain(integer.then_some("integer")).collect();
-    let mut out = Map::from_iter([("type".to_owned(), json!(types))]);
-    if let Some(Value::Object(properties)) = schema.remove("properties") {
-        let properties: Map<_, _> = properties.into_iter().map(|(name, property)| (name, nested(property))).collect();
-        if !properties.is_empty() {
-            out.insert("properties".to_owned(), Value::Object(properties));
-        }
+/// The schema with its types in order and each once, null among them, and room for properties that
+/// it does not know.
+fn nullable(schema: &Value) -> Value {
+    let has = |kind: &str| schema["type"].as_array().is_some_and(|types| types.iter().any(|known| known == kind));
+    let mut types: Vec<_> = ANY.into_iter().filter(|kind| *kind == "null" || has(kind)).collect();
+    if has("integer") && !has("number") {
+        types.push("integer");
     }
-    if let Some(items) = schema.remove("items") {
-        out.insert("items".to_owned(), nested(items));
+    let mut out = json!({"type": types});
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        out["properties"][name] = nullable(property);
     }
-    if types.contains(&"object") {
-        out.insert("additionalProperties".to_owned(), json!(true));
+    if let Some(items) = schema.get("items") {
+        out["items"] = nullable(items);
     }
-    Value::Object(out)
-}
-
-fn nested(schema: Value) -> Value {
-    match schema {
-        Value::Object(schema) => nullable(schema),
-        other => other,
+    if has("object") {
+        out["additionalProperties"] = json!(true);
     }
+    out
 }
 
 #[cfg(test)]

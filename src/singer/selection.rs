@@ -1,7 +1,8 @@
-//! Which fields are selected: a deselected one is gone from RECORD and SCHEMA, and everything else passes byte for byte.
-//! Source: singer-python's `metadata.py` and the Singer SDK's `singer_sdk/_singerlib/catalog.py`.
+//! Which fields are selected: a deselected one is gone from RECORD and SCHEMA, and everything else
+//! passes byte for byte. Source: singer-python's `metadata.py` and the Singer SDK's `singer_sdk/_singerlib/catalog.py`.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,23 +13,21 @@ use crate::record::Members;
 /// An entry of a catalog's metadata.
 #[derive(Debug, Deserialize)]
 pub struct Metadata {
-    /// The way to the field in the schema, such as `["properties", "dataPayload"]`; empty for the stream itself.
+    /// The way to the field in the schema, such as `["properties", "dataPayload"]`; empty for the
+    /// stream itself.
     #[serde(default)]
     pub breadcrumb: Vec<String>,
     /// What is said of it.
     pub metadata: Value,
 }
 
-impl Metadata {
-    /// Whether it is selected: `automatic` always, `unsupported` never, and `selected` over `selected-by-default`; `None`
-    /// where nothing is said.
-    pub fn selected(&self) -> Option<bool> {
-        let said = |key: &str| self.metadata.get(key).and_then(Value::as_bool);
-        match self.metadata.get("inclusion").and_then(Value::as_str) {
-            Some("automatic") => Some(true),
-            Some("unsupported") => Some(false),
-            _ => said("selected").or_else(|| said("selected-by-default")),
-        }
+/// Whether what has this metadata is selected: `automatic` always, `unsupported` never, and
+/// `selected` over `selected-by-default`; `None` where nothing is said.
+pub fn selected(metadata: &Value) -> Option<bool> {
+    match metadata["inclusion"].as_str() {
+        Some("automatic") => Some(true),
+        Some("unsupported") => Some(false),
+        _ => metadata["selected"].as_bool().or_else(|| metadata["selected-by-default"].as_bool()),
     }
 }
 
@@ -41,11 +40,14 @@ pub struct Selection {
     items: Option<Box<Selection>>,
 }
 
+/// Everything is selected.
+static ALL: Selection = Selection { dropped: false, properties: BTreeMap::new(), items: None };
+
 impl Selection {
     /// What the metadata deselects; the fields at the top named in `always` stay whatever it says.
     pub fn new(metadata: &[Metadata], always: &[&str]) -> Selection {
         let mut root = Selection::default();
-        for entry in metadata.iter().filter(|entry| entry.selected() == Some(false)) {
+        for entry in metadata.iter().filter(|entry| selected(&entry.metadata) == Some(false)) {
             if let Some(node) = root.node(&entry.breadcrumb) {
                 node.dropped = true;
             }
@@ -76,83 +78,76 @@ impl Selection {
             && self.items.as_ref().is_none_or(|items| items.is_all())
     }
 
-    /// What is said of a field.
-    pub fn of(&self, name: &str) -> Option<&Selection> {
-        self.properties.get(name)
-    }
-
-    /// Whether the value is not selected.
-    pub fn is_dropped(&self) -> bool {
-        self.dropped
+    /// What is selected of a field.
+    fn of(&self, name: &str) -> &Selection {
+        self.properties.get(name).unwrap_or(&ALL)
     }
 
     /// Takes the fields that are not selected out of a JSON schema.
     pub fn cut_schema(&self, schema: &mut Value) {
-        let dropped = |name: &str| self.of(name).is_some_and(Selection::is_dropped);
         if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-            properties.retain(|name, _| !dropped(name));
+            properties.retain(|name, _| !self.of(name).dropped);
             for (name, property) in properties {
-                if let Some(selection) = self.of(name) {
-                    selection.cut_schema(property);
-                }
+                self.of(name).cut_schema(property);
             }
         }
         if let Some(Value::Array(required)) = schema.get_mut("required") {
-            required.retain(|name| !name.as_str().is_some_and(dropped));
+            required.retain(|name| !name.as_str().is_some_and(|name| self.of(name).dropped));
         }
         if let (Some(items), Some(schema)) = (&self.items, schema.get_mut("items")) {
             items.cut_schema(schema);
         }
     }
 
-    /// Appends a JSON value without the fields that are not selected; what is selected as a whole is not touched.
-    pub fn cut(&self, json: &RawValue, out: &mut Vec<u8>) {
-        match json.get().as_bytes().first() {
-            Some(b'{') if !self.properties.is_empty() => {
-                let Ok(Members(fields)) = serde_json::from_str(json.get()) else {
-                    return out.extend(json.get().bytes());
-                };
-                out.push(b'{');
-                let mut first = true;
-                for (name, key, value) in fields {
-                    let selection = self.of(&name);
-                    if selection.is_some_and(Selection::is_dropped) {
-                        continue;
-                    }
-                    push_key(&mut first, key, out);
-                    match selection {
-                        Some(selection) => selection.cut(value, out),
-                        None => out.extend(value.get().bytes()),
-                    }
+    /// Appends a JSON value without the fields that are not selected; what is selected as a whole
+    /// is not touched.
+    pub fn cut(&self, json: &RawValue, out: &mut Vec<u8>) -> io::Result<()> {
+        if !self.properties.is_empty()
+            && let Ok(fields) = serde_json::from_str(json.get())
+        {
+            self.cut_fields(fields, out, |_, selection, value, out| selection.cut(value, out))
+        } else if let Some(items) = &self.items
+            && let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(json.get())
+        {
+            out.push(b'[');
+            for (index, value) in values.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
                 }
-                out.push(b'}');
+                items.cut(value, out)?;
             }
-            Some(b'[') if self.items.is_some() => {
-                let (Some(items), Ok(values)) = (&self.items, serde_json::from_str::<Vec<&RawValue>>(json.get()))
-                else {
-                    return out.extend(json.get().bytes());
-                };
-                out.push(b'[');
-                for (index, value) in values.into_iter().enumerate() {
-                    if index > 0 {
-                        out.push(b',');
-                    }
-                    items.cut(value, out);
-                }
-                out.push(b']');
-            }
-            _ => out.extend(json.get().bytes()),
+            out.push(b']');
+            Ok(())
+        } else {
+            out.write_all(json.get().as_bytes())
         }
     }
-}
 
-/// Appends a key as it was written, with the comma before it and the colon after it.
-pub fn push_key(first: &mut bool, key: &RawValue, out: &mut Vec<u8>) {
-    if !std::mem::take(first) {
-        out.push(b',');
+    /// Appends an object's fields, each key as it was written, but for those that are not selected.
+    /// `write` is given a field's name, what is selected of it, and its value, and appends the value.
+    pub fn cut_fields(
+        &self,
+        Members(fields): Members,
+        out: &mut Vec<u8>,
+        write: impl Fn(&str, &Selection, &RawValue, &mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut before = b'{';
+        for (name, key, value) in fields {
+            let selection = self.of(&name);
+            if !selection.dropped {
+                out.push(before);
+                before = b',';
+                out.extend(key.get().bytes());
+                out.push(b':');
+                write(&name, selection, value, out)?;
+            }
+        }
+        if before == b'{' {
+            out.push(b'{');
+        }
+        out.push(b'}');
+        Ok(())
     }
-    out.extend(key.get().bytes());
-    out.push(b':');
 }
 
 #[cfg(test)]
@@ -166,7 +161,7 @@ mod tests {
 
     fn cut(selection: &Selection, json: &str) -> String {
         let mut out = Vec::new();
-        selection.cut(serde_json::from_str(json).unwrap(), &mut out);
+        selection.cut(serde_json::from_str(json).unwrap(), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -186,7 +181,7 @@ mod tests {
             (json!({"inclusion": "unsupported", "selected": true}), Some(false)),
             (json!({"inclusion": "available"}), None),
         ] {
-            assert_eq!(Metadata { breadcrumb: vec![], metadata: metadata.clone() }.selected(), selected, "{metadata}");
+            assert_eq!(super::selected(&metadata), selected, "{metadata}");
         }
     }
 

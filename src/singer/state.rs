@@ -1,15 +1,16 @@
 //! STATE: what a run hands to the next one, under `bookmarks.<stream>`.
 //!
-//! The service keeps the read status itself, so in `write` and `read` mode a bookmark only says whose it is. In `commit` mode
-//! it says which records it covers. A target prints a STATE once it has committed everything before it, so a STATE that comes
-//! back proves that those records are committed. Where the tap runs the target, a STATE is a checkpoint of this run, and comes back in
-//! the same run. Everything else in a state passes byte for byte; only white space between tokens
-//! goes, if it holds a line break.
+//! The service keeps the read status itself, so in `write` mode a bookmark only says
+//! whose it is. In `commit` mode it says which records it covers. A target prints a STATE once it
+//! has committed everything before it, so a STATE that comes back proves that those records are
+//! committed. Where the tap runs the target, a STATE is a checkpoint of this run, and comes back in
+//! the same run. In `never` mode it says up to which time stamp everything is written.
 //!
-//! In `never` mode it says up to which time stamp everything is written.
+//! Everything else in a state passes byte for byte; only white space between tokens goes, if it
+//! holds a line break.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -18,7 +19,7 @@ use indexmap::IndexMap;
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value, error::Category};
+use serde_json::{Value, error::Category, json};
 
 use crate::config::settings::MAX_RECORDS;
 use crate::config::source::read_text;
@@ -26,6 +27,9 @@ use crate::config::timestamp::instant;
 use crate::config::{Acknowledge, Config, Invalid};
 use crate::record::{Bookmark, Checkpoint, ReturnedBookmark, ReturnedCheckpoint, on_one_line};
 use crate::singer::transform::TIMESTAMP;
+
+/// Where a bookmark holds its time stamp. The name is that of the Singer SDKs.
+const KEY_VALUE: &str = "replication_key_value";
 
 /// The members of a JSON object, in its order, each as it was written.
 type Members = IndexMap<String, Box<RawValue>>;
@@ -38,80 +42,41 @@ pub struct State {
     file: Option<PathBuf>,
 }
 
-/// What is written under `bookmarks.<stream>`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry<'a> {
-    stream_id: &'a str,
-    acknowledge: Acknowledge,
-    #[serde(flatten)]
-    position: Option<&'a Position>,
-}
-
-/// What a STATE covers, in `commit` and `never` mode.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
-enum Position {
-    /// The records that are out, so that the next run can find them.
-    Window(Bookmark),
-    /// What this run remembers.
-    Checkpoint(Checkpoint),
-    /// Everything up to a time stamp.
-    UpTo(TimeBookmark),
-}
-
-/// What replication by key leaves in a STATE. The names are those of the Singer SDKs.
-#[derive(Debug, Clone, Serialize)]
-struct TimeBookmark {
-    replication_key: &'static str,
-    replication_key_value: String,
-}
-
-impl TimeBookmark {
-    fn new(timestamp: &str) -> TimeBookmark {
-        TimeBookmark { replication_key: TIMESTAMP, replication_key_value: timestamp.to_owned() }
-    }
-}
-
-/// What is read of such an entry to see which stream it belongs to.
-#[derive(Debug, Deserialize)]
+/// What a state holds of one stream.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "a bookmark")]
-struct Owner {
+struct Entry {
     stream_id: String,
     acknowledge: Acknowledge,
-    count: Option<Value>,
-    #[serde(rename = "replication_key_value")]
-    timestamp: Option<Value>,
+    /// The members of a [`Bookmark`] or a [`Checkpoint`], a time stamp, or none.
+    #[serde(flatten)]
+    covers: Value,
 }
 
 impl State {
-    /// Reads the file that `--state` names. A file that is missing or empty is a warning and no state: without one nothing is
-    /// lost, it is only read again.
-    ///
-    /// # Errors
-    /// [`Invalid`] when the file is not a JSON object or cannot be read.
+    /// Reads the file that `--state` names. A file that is missing or empty is a warning and no
+    /// state: without one nothing is lost, it is only read again.
     pub fn load(path: Option<&Path>) -> Result<State, Invalid> {
         let Some(path) = path else { return Ok(State::default()) };
-        let file = Some(path.to_owned());
         let invalid = |problem: String| Invalid::new(format!("state {}: {problem}", path.display()));
         let text = match read_text(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(invalid(format!("read the file: {error}")));
             }
             text => text.unwrap_or_default(),
         };
+        let mut state = State::default();
         if text.trim().is_empty() {
             warn!("state {}: there is none yet", path.display());
-            return Ok(State { file, ..State::default() });
+        } else {
+            state = State::parse(&text).map_err(invalid)?;
         }
-        let state = State::parse(&text).map_err(invalid)?;
-        Ok(State { file, ..state })
+        state.file = Some(path.to_owned());
+        Ok(state)
     }
 
-    /// Reads a state, or a STATE message: the whole message instead of its value is easily saved by mistake.
-    ///
-    /// # Errors
-    /// What is wrong with the text.
+    /// Reads a state, or a STATE message: the whole message instead of its value is easily saved by
+    /// mistake.
     pub(crate) fn parse(text: &str) -> Result<State, String> {
         let read = |text: &[u8]| {
             serde_json::from_slice::<Members>(text).map_err(|error| match error.classify() {
@@ -121,169 +86,151 @@ impl State {
         };
         // Before any white space goes: without it `1 2` would be a number.
         read(text.as_bytes())?;
-        let members = read(&on_one_line(text.trim().as_bytes()))?;
-        if members.get("type").is_none_or(|kind| kind.get() != "\"STATE\"") {
-            return Ok(State { members, file: None });
+        let mut members = read(&on_one_line(text.trim().as_bytes()))?;
+        if members.get("type").is_some_and(|kind| kind.get() == "\"STATE\"") {
+            members = object(&members, "value").ok_or("a STATE message without a value")?;
         }
-        let value = members.get("value").and_then(|value| serde_json::from_str(value.get()).ok());
-        value.map(|members| State { members, file: None }).ok_or_else(|| "a STATE message without a value".to_owned())
+        Ok(State { members, file: None })
     }
 
     /// The state as it was given.
-    ///
-    /// # Errors
-    /// Never: what was read as JSON can be written as JSON.
     pub fn unchanged(&self) -> serde_json::Result<Box<RawValue>> {
         to_raw_value(&self.members)
     }
 
-    /// The bookmarks of all streams; none if there is no object of them.
-    fn bookmarks(&self) -> Members {
-        let bookmarks = self.members.get("bookmarks").and_then(|bookmarks| serde_json::from_str(bookmarks.get()).ok());
-        bookmarks.unwrap_or_default()
-    }
-
-    /// The state of one stream, and how to write it; in `commit` mode also the bookmark that the state returns.
+    /// The state of one stream, and how to write it; in `commit` mode also the bookmark that the
+    /// state returns.
     pub fn of_stream(self, stream: &str, config: &Config) -> (StreamState, Option<ReturnedBookmark>) {
-        let returned = match config.acknowledge {
-            Acknowledge::Commit => self.returned_bookmark(stream, config),
-            _ => None,
-        };
-        let position = match config.acknowledge {
-            Acknowledge::Never => self.time_bookmark(stream, config).map(Position::UpTo),
-            _ => returned.as_deref().cloned().map(Position::Window),
-        };
-        let state = StreamState {
-            stream: stream.to_owned(),
-            stream_id: config.stream_id.clone(),
-            acknowledge: config.acknowledge,
-            position,
-            bookmarks: self.bookmarks(),
-            state: self.members,
-            file: self.file,
-        };
-        (state, returned)
-    }
-
-    /// The stream's entry, and whose it is: of the stream and the mode that are read, or else why not. `None` if there is no entry.
-    fn own_entry(&self, stream: &str, config: &Config) -> Option<(Value, Result<Owner, String>)> {
-        // What does not fit a `Value`, such as 1e400, counts as null, which is no bookmark.
-        let entry: Value = serde_json::from_str(self.bookmarks().get(stream)?.get()).unwrap_or_default();
-        let owner = match Owner::deserialize(&entry) {
-            Err(error) => Err(format!("cannot be read ({error})")),
-            Ok(owner) if owner.stream_id != config.stream_id => Err(format!("is of stream {}", owner.stream_id)),
-            Ok(owner) if owner.acknowledge != config.acknowledge => {
-                let mode = config.acknowledge.to_possible_value();
-                Err(format!("is not of `acknowledge` `{}`", mode.as_ref().map_or("", |mode| mode.get_name())))
-            }
-            Ok(owner) => Ok(owner),
-        };
-        Some((entry, owner))
-    }
-
-    /// The time stamp up to which an earlier run has written everything.
-    fn time_bookmark(&self, stream: &str, config: &Config) -> Option<TimeBookmark> {
-        let (_, owner) = self.own_entry(stream, config)?;
-        let problem = match owner {
-            Err(problem) => problem,
-            Ok(Owner { timestamp: None, .. }) => return None,
-            Ok(Owner { timestamp: Some(Value::String(timestamp)), .. }) if instant(&timestamp).is_ok() => {
-                return Some(TimeBookmark::new(&timestamp));
-            }
-            Ok(_) => "holds no time stamp with an offset".to_owned(),
-        };
-        info!("the state's bookmark of {stream:?} {problem}: reading from `startTimestamp` on");
-        None
-    }
-
-    fn returned_bookmark(&self, stream: &str, config: &Config) -> Option<ReturnedBookmark> {
-        let (entry, owner) = self.own_entry(stream, config)?;
-        let problem = match owner {
-            Err(problem) => problem,
-            Ok(Owner { count: None, .. }) => return None,
-            Ok(_) => match ReturnedBookmark::deserialize(&entry) {
-                Err(error) => format!("cannot be read ({error})"),
-                Ok(bookmark) if bookmark.count > MAX_RECORDS => {
-                    format!("covers {} records, more than a run can", bookmark.count)
+        let stream_id = config.stream_id.clone();
+        let own = Entry { stream_id, acknowledge: config.acknowledge, covers: json!({}) };
+        let mut state = StreamState { stream: stream.to_owned(), own, state: self };
+        let mut returned = None;
+        let read = match config.acknowledge {
+            Acknowledge::Write => Ok(()),
+            Acknowledge::Commit => state.returned_bookmark().map(|bookmark| {
+                state.set_bookmark(bookmark.as_deref().cloned());
+                returned = bookmark;
+            }),
+            Acknowledge::Never => state.returned_time().map(|time| {
+                if let Some(time) = time {
+                    state.set_time_bookmark(&time);
                 }
-                Ok(bookmark) => return Some(bookmark).filter(|bookmark| bookmark.count > 0),
-            },
+            }),
         };
-        info!("the state's bookmark of {stream:?} {problem}: nothing is marked by it");
-        None
+        if let Err(problem) = read {
+            let result = match config.acknowledge {
+                Acknowledge::Never => "reading from `startTimestamp` on",
+                _ => "nothing is marked by it",
+            };
+            info!("the state's bookmark of {stream:?} {problem}: {result}");
+        }
+        (state, returned)
     }
 }
 
-/// The checkpoint of the stream that a line of a target's output returns; `None` if the line is anything else. Only the value of a STATE
-/// counts, as the Singer specification has it: a whole STATE message may be the input of a target that repeats it.
+/// The members of a member that is an object.
+fn object(members: &Members, name: &str) -> Option<Members> {
+    serde_json::from_str(members.get(name)?.get()).ok()
+}
+
+/// The checkpoint of the stream that a line of a target's output returns; `None` if the line is
+/// anything else. Only the value of a STATE counts, as the Singer specification has it: a whole
+/// STATE message may be the input of a target that repeats it.
 pub fn returned_checkpoint(line: &str, stream: &str) -> Option<ReturnedCheckpoint> {
-    let members = serde_json::from_str(line).ok()?;
-    let state = State { members, file: None };
-    serde_json::from_str(state.bookmarks().get(stream)?.get()).ok()
+    let bookmarks = object(&serde_json::from_str(line).ok()?, "bookmarks")?;
+    serde_json::from_str(bookmarks.get(stream)?.get()).ok()
 }
 
 /// The state with the bookmark of the stream that is read.
 #[derive(Debug)]
 pub struct StreamState {
     stream: String,
-    stream_id: String,
-    acknowledge: Acknowledge,
-    position: Option<Position>,
-    /// The bookmarks of all streams, as they came.
-    bookmarks: Members,
+    own: Entry,
     /// The state, as it came.
-    state: Members,
-    /// The file that it came from.
-    file: Option<PathBuf>,
+    state: State,
 }
 
 impl StreamState {
-    /// Sets what the next STATE covers; in `write` and `read` mode a STATE covers nothing.
+    /// What the stream's entry in the state covers; null if there is none.
+    ///
+    /// # Errors
+    /// Why the entry is not one of the stream and the mode that are read.
+    fn returned(&self) -> Result<Value, String> {
+        let bookmarks = self.bookmarks();
+        let Some(entry) = bookmarks.get(&self.stream) else { return Ok(Value::Null) };
+        // What does not fit a `Value`, such as 1e400, counts as null, which is no bookmark.
+        let entry: Value = serde_json::from_str(entry.get()).unwrap_or_default();
+        let entry = Entry::deserialize(entry).map_err(|error| format!("cannot be read ({error})"))?;
+        if entry.stream_id != self.own.stream_id {
+            return Err(format!("is of stream {}", entry.stream_id));
+        }
+        if entry.acknowledge != self.own.acknowledge {
+            let mode = self.own.acknowledge.to_possible_value();
+            return Err(format!("is not of `acknowledge` `{}`", mode.as_ref().map_or("", |mode| mode.get_name())));
+        }
+        Ok(entry.covers)
+    }
+
+    fn returned_bookmark(&self) -> Result<Option<ReturnedBookmark>, String> {
+        let covers = self.returned()?;
+        if covers["count"].is_null() {
+            return Ok(None);
+        }
+        let bookmark = ReturnedBookmark::deserialize(covers).map_err(|error| format!("cannot be read ({error})"))?;
+        if bookmark.count > MAX_RECORDS {
+            return Err(format!("covers {} records, more than a run can", bookmark.count));
+        }
+        Ok(Some(bookmark).filter(|bookmark| bookmark.count > 0))
+    }
+
+    /// The time stamp up to which an earlier run has written everything.
+    fn returned_time(&self) -> Result<Option<String>, String> {
+        match self.returned()?[KEY_VALUE].take() {
+            Value::Null => Ok(None),
+            Value::String(time) if instant(&time).is_ok() => Ok(Some(time)),
+            _ => Err("holds no time stamp with an offset".to_owned()),
+        }
+    }
+
+    /// Sets what the next STATE covers; in `write` mode a STATE covers nothing.
     pub fn set_bookmark(&mut self, bookmark: Option<Bookmark>) {
-        self.position = bookmark.map(Position::Window);
+        self.own.covers = bookmark.map_or(json!({}), |bookmark| json!(bookmark));
     }
 
     /// Sets which checkpoint the next STATE is.
     pub fn set_checkpoint(&mut self, checkpoint: Checkpoint) {
-        self.position = Some(Position::Checkpoint(checkpoint));
+        self.own.covers = json!(checkpoint);
     }
 
     /// Sets up to which time stamp the next STATE covers everything.
     pub fn set_time_bookmark(&mut self, timestamp: &str) {
-        self.position = Some(Position::UpTo(TimeBookmark::new(timestamp)));
+        self.own.covers = json!({"replication_key": TIMESTAMP, KEY_VALUE: timestamp});
     }
 
     /// The time stamp up to which the STATE covers everything, in `never` mode.
     pub fn time_bookmark(&self) -> Option<&str> {
-        match &self.position {
-            Some(Position::UpTo(bookmark)) => Some(&bookmark.replication_key_value),
-            _ => None,
-        }
+        self.own.covers[KEY_VALUE].as_str()
     }
 
-    /// Writes the value to the file that the state came from, if there is one. A crash leaves the old file or the new one.
-    ///
-    /// # Errors
-    /// When it cannot be written.
+    /// Writes the value to the file that the state came from, if there is one. A crash leaves the
+    /// old file or the new one.
     pub fn save(&self) -> anyhow::Result<()> {
-        let Some(path) = &self.file else { return Ok(()) };
+        let Some(path) = &self.state.file else { return Ok(()) };
         replace(path, self.value()?.get().as_bytes()).with_context(|| format!("write the state to {}", path.display()))
     }
 
     /// The value of the STATE message.
-    ///
-    /// # Errors
-    /// Never: what was read as JSON can be written as JSON.
     pub fn value(&self) -> serde_json::Result<Box<RawValue>> {
-        let own = to_raw_value(&Entry {
-            stream_id: &self.stream_id,
-            acknowledge: self.acknowledge,
-            position: self.position.as_ref(),
-        })?;
-        let (mut state, mut bookmarks) = (self.state.clone(), self.bookmarks.clone());
-        bookmarks.insert(self.stream.clone(), own);
-        state.insert("bookmarks".to_owned(), to_raw_value(&bookmarks)?);
-        to_raw_value(&state)
+        let mut bookmarks = self.bookmarks();
+        bookmarks.insert(self.stream.clone(), to_raw_value(&self.own)?);
+        let mut members = self.state.members.clone();
+        members.insert("bookmarks".to_owned(), to_raw_value(&bookmarks)?);
+        to_raw_value(&members)
+    }
+
+    /// The bookmarks of all streams, as they came; none if there is no object of them.
+    fn bookmarks(&self) -> Members {
+        object(&self.state.members, "bookmarks").unwrap_or_default()
     }
 }
 
@@ -307,16 +254,8 @@ mod tests {
     /// The state as the next run gets it.
     fn passed_on(text: &str) -> String {
         let state = State::parse(text).unwrap();
-        let bookmarks = state.bookmarks();
-        let stream = StreamState {
-            stream: "own".to_owned(),
-            stream_id: "id".to_owned(),
-            acknowledge: Acknowledge::Write,
-            position: None,
-            bookmarks,
-            state: state.members,
-            file: None,
-        };
+        let own = Entry { stream_id: "id".to_owned(), acknowledge: Acknowledge::Write, covers: json!({}) };
+        let stream = StreamState { stream: "own".to_owned(), own, state };
         stream.value().unwrap().get().to_owned()
     }
 

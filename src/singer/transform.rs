@@ -1,4 +1,5 @@
-//! How a record is written: as it came, byte for byte, unless a setting or the selection asks for something else.
+//! How a record is written: as it came, byte for byte, unless a setting or the selection asks for
+//! something else.
 
 use std::borrow::Cow;
 use std::io;
@@ -6,8 +7,7 @@ use std::io;
 use serde_json::value::RawValue;
 
 use crate::config::{PayloadFormat, TimestampFormat};
-use crate::record::Members;
-use crate::singer::selection::{Selection, push_key};
+use crate::singer::selection::Selection;
 
 /// The field with a record's time stamp.
 pub const TIMESTAMP: &str = "recordTimeStampISO";
@@ -41,43 +41,36 @@ impl Transform {
     /// The record as it is to be written.
     ///
     /// # Errors
-    /// [`Unwritable`] when `timestampFormat` is `rfc3339` and the record's time stamp cannot be written in that form.
+    /// [`Unwritable`] when `timestampFormat` is `rfc3339` and the record's time stamp cannot be
+    /// written in that form.
     pub fn apply<'a>(&self, record: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
         let as_it_is = self.timestamp == TimestampFormat::Original && self.payload == PayloadFormat::Json;
         if as_it_is && self.selection.is_all() {
             return Ok(Cow::Borrowed(record));
         }
-        let Ok(Members(fields)) = serde_json::from_slice(record) else {
+        let Ok(fields) = serde_json::from_slice(record) else {
             // It is no object, so there is no field to change.
             return Ok(Cow::Borrowed(record));
         };
         let mut out = Vec::with_capacity(record.len() + record.len() / 4);
-        let mut first = true;
-        out.push(b'{');
-        for (name, key, value) in fields {
-            let selection = self.selection.of(&name);
-            if selection.is_some_and(Selection::is_dropped) {
-                continue;
+        self.selection.cut_fields(fields, &mut out, |name, selection, value, out| match name {
+            TIMESTAMP if self.timestamp == TimestampFormat::Rfc3339 => {
+                Ok(serde_json::to_writer(out, &rfc3339(value)?)?)
             }
-            push_key(&mut first, key, &mut out);
-            match (name.as_str(), selection) {
-                (TIMESTAMP, _) if self.timestamp == TimestampFormat::Rfc3339 => {
-                    serde_json::to_writer(&mut out, &rfc3339(value)?)?;
-                }
-                (PAYLOAD, selection) if self.payload == PayloadFormat::String => {
-                    text_of(value, selection, &mut out)?;
-                }
-                (_, Some(selection)) => selection.cut(value, &mut out),
-                (_, None) => out.extend(value.get().bytes()),
+            // A payload that is null stays null, which is what a column can hold.
+            PAYLOAD if self.payload == PayloadFormat::String && value.get() != "null" => {
+                let mut kept = Vec::with_capacity(value.get().len());
+                selection.cut(value, &mut kept)?;
+                Ok(serde_json::to_writer(out, &String::from_utf8_lossy(&kept))?)
             }
-        }
-        out.push(b'}');
+            _ => selection.cut(value, out),
+        })?;
         Ok(Cow::Owned(out))
     }
 }
 
-/// The time stamp in UTC, with `Z` (RFC 3339 section 5.6). The zone in brackets adds nothing to the instant: the offset
-/// before it tells (RFC 9557 section 3.4).
+/// The time stamp in UTC, with `Z` (RFC 3339 section 5.6). The zone in brackets adds nothing to the
+/// instant: the offset before it tells (RFC 9557 section 3.4).
 fn rfc3339(timestamp: &RawValue) -> io::Result<String> {
     let unreadable = |problem: String| {
         let reason = shortened(format!("{TIMESTAMP} {}: {problem}", timestamp.get()));
@@ -95,18 +88,6 @@ fn shortened(mut text: String) -> String {
         text.push('…');
     }
     text
-}
-
-/// Appends a payload's JSON text as one string; a payload that is null stays null, which is what a column can hold.
-fn text_of(payload: &RawValue, selection: Option<&Selection>, out: &mut Vec<u8>) -> io::Result<()> {
-    if payload.get() == "null" {
-        out.extend(b"null");
-        return Ok(());
-    }
-    let Some(selection) = selection else { return Ok(serde_json::to_writer(out, payload.get())?) };
-    let mut kept = Vec::with_capacity(payload.get().len());
-    selection.cut(payload, &mut kept);
-    Ok(serde_json::to_writer(out, &String::from_utf8_lossy(&kept))?)
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
-//! Singer messages. The SCHEMA goes out right before the first message that needs it, so a run that fails at its first request has
-//! written nothing.
+//! Singer messages. The SCHEMA goes out right before the first message that needs it, so a run that
+//! fails at its first request has written nothing.
 
 use std::io::{self, BufWriter, Write};
 
 use anyhow::Result;
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::transform::Transform;
@@ -26,19 +25,9 @@ pub struct Stream {
     pub transform: Transform,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "UPPERCASE")]
-enum Message<'a> {
-    Schema { stream: &'a str, schema: &'a RawValue, key_properties: &'a [String] },
-    State { value: &'a RawValue },
-}
-
-/// The STATE message, without a line break.
-///
-/// # Errors
-/// Never: a JSON value can be written as JSON.
-pub fn state_message(value: &RawValue) -> serde_json::Result<String> {
-    serde_json::to_string(&Message::State { value })
+/// The STATE message of a value that is on one line.
+pub fn state_message(value: &RawValue) -> String {
+    format!(r#"{{"type":"STATE","value":{value}}}"#)
 }
 
 /// Writes the messages of one stream.
@@ -54,19 +43,13 @@ pub struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     /// Gets ready to write the stream's messages to `out`.
-    ///
-    /// # Errors
-    /// When the stream's schema cannot be written as JSON.
     pub fn new(out: W, stream: Stream) -> Result<Writer<W>> {
-        let Stream { name, schema, key_properties, transform } = stream;
-        let schema = serde_json::to_string(&Message::Schema {
-            stream: &name,
-            schema: &schema,
-            key_properties: &key_properties,
-        })?;
+        let Stream { schema, transform, .. } = stream;
+        let name = serde_json::to_string(&stream.name)?;
+        let keys = serde_json::to_string(&stream.key_properties)?;
+        let schema = format!(r#"{{"type":"SCHEMA","stream":{name},"schema":{schema},"key_properties":{keys}}}"#);
         let mut schema = on_one_line(schema.as_bytes()).into_owned();
         schema.push(b'\n');
-        let name = serde_json::to_string(&name)?;
         Ok(Writer {
             out: BufWriter::with_capacity(BUFFER, out),
             schema: Some(schema),
@@ -101,7 +84,7 @@ impl<W: Write> MessageWriter for Writer<W> {
 
     fn state(&mut self, value: &RawValue) -> io::Result<()> {
         self.begin()?;
-        writeln!(self.out, "{}", state_message(value)?)?;
+        writeln!(self.out, "{}", state_message(value))?;
         self.out.flush()
     }
 }

@@ -1,21 +1,28 @@
 //! One stream of the StreamDuo API. Each request is sent once.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, scope};
 use std::time::Duration;
 
-use anyhow::{Error, Result, anyhow};
+use anyhow::{Result, anyhow};
+use bytes::Bytes;
 use secrecy::SecretString;
 use url::Url;
 
 use super::auth::TokenSource;
-use super::distance::Distance;
+use super::diagnose::{message, redact};
 use super::http::{Answer, Http};
-use super::http_error::{HttpError, may_have_been_applied};
+use super::http_error::{Failure, HttpError};
+use super::queue::{Count, Queue};
 use super::request::{RecordRequest, remedy};
 use super::retry::RetryPolicy;
-use super::{Count, Marked, Overlap, Queue};
 use crate::config::Config;
-use crate::record::{Delivered, InvalidBody, Page, Peeked};
+use crate::record::{Delivered, Fingerprint, InvalidBody, Page, Peeked};
 use crate::shutdown::Shutdown;
+
+/// How many marks by id are sent at once.
+const SINGLES_AT_ONCE: usize = 8;
 
 /// One stream of the service.
 #[derive(Debug)]
@@ -26,10 +33,11 @@ pub struct Api {
     pub(super) base: Url,
     /// Where record-requests go.
     url: Url,
-    distance: Distance,
+    /// Whether the token was renewed because it was refused, and not accepted since.
+    is_token_new: AtomicBool,
     /// Whether `deadLetterFile` takes records without an identity.
-    puts_aside: bool,
-    /// For requests beside the queue: the queue's own are repeated by a decorator.
+    has_dead_letters: bool,
+    /// For requests beside the queue: the queue's own are repeated by another one.
     pub(super) policy: RetryPolicy,
     pub(super) stop: Shutdown,
 }
@@ -39,97 +47,78 @@ impl Api {
     ///
     /// # Errors
     /// When `apiUrl` cannot take a path.
-    pub fn new(config: &Config, http: Http, stop: &Shutdown) -> Result<Api> {
+    pub fn new(config: &Config, http: Http, policy: RetryPolicy, stop: &Shutdown) -> Result<Api> {
         Ok(Api {
-            tokens: TokenSource::new(config, stop.clone()),
+            tokens: TokenSource::new(config, policy, stop.clone()),
             http,
             stream_id: config.stream_id.clone(),
             url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
             base: config.api_url.clone(),
-            distance: Distance::new(),
-            puts_aside: config.dead_letter_file.is_some(),
-            policy: RetryPolicy::new(config.max_retries),
+            is_token_new: AtomicBool::new(false),
+            has_dead_letters: config.dead_letter_file.is_some(),
+            policy,
             stop: stop.clone(),
         })
     }
 
-    /// Sends a record-request, and parses the answer.
-    pub(super) fn page(&mut self, request: RecordRequest<'_>) -> Result<Page> {
-        self.request(request, |answer| parse(answer, request))
+    /// Sends a record-request, and reads the answer.
+    pub(super) fn page(&self, request: RecordRequest<'_>) -> Result<Page, Failure> {
+        let (answer, token) = self.exchange(request)?;
+        self.read(answer, &token, |body| Page::parse(body, request.record_count))
     }
 
-    /// The page that a peek has shown.
-    fn peeked(&self, page: Page) -> Result<Peeked, InvalidBody> {
-        if self.puts_aside { Ok(Peeked::with_odd_records(page)) } else { Peeked::new(page) }
-    }
-
-    /// Sends a record-request, and learns from its answer how far away the service is.
-    fn request(
-        &mut self,
-        request: RecordRequest<'_>,
-        parse: impl FnOnce(Answer) -> Result<Page, InvalidBody>,
-    ) -> Result<Page> {
-        // A stop abandons a request that marks nothing. One that marks is waited for: its answer shows what was marked.
-        let stop = (!request.mark_as_read).then_some(&self.stop);
-        let (answer, token) = self.exchange(request, stop)?;
-        self.distance.learn(answer.timing);
-        parse(answer).map_err(|error| self.explain_body(error, &token))
-    }
-
-    /// Sends a record-request, and waits for the answer or a stop. A refused token is renewed once, for a refused request was not
-    /// applied. Returns the token, too.
-    pub(super) fn exchange(
-        &self,
-        request: RecordRequest<'_>,
-        stop: Option<&Shutdown>,
-    ) -> Result<(Answer, SecretString)> {
+    /// Sends a record-request, and waits for the answer. A stop abandons a request that marks
+    /// nothing; the answer to a mark shows what was marked. A refused token is renewed once: a
+    /// refused request was not applied. Returns the token, too.
+    fn exchange(&self, request: RecordRequest<'_>) -> Result<(Answer, SecretString), Failure> {
         let send = |token: &SecretString| {
-            let call = self.http.json(request.name(), &self.url, &request, token)?;
-            match stop {
-                Some(stop) => call.send_until(stop),
-                None => Ok(call.send()?),
-            }
+            let call = self.http.json(request.name(), &self.url, &request, token);
+            if request.mark_as_read { Ok(call.send()?) } else { call.send_until(&self.stop) }
         };
         let mut token = self.tokens.bearer(&self.http)?;
         let mut answer = send(&token);
-        if let Err(error) = &answer
-            && error.downcast_ref().and_then(HttpError::status) == Some(401)
+        if answer.is_ok() {
+            self.is_token_new.store(false, Ordering::Relaxed);
+        } else if answer.as_ref().is_err_and(Failure::is_unauthorized)
+            && !self.is_token_new.swap(true, Ordering::Relaxed)
         {
             self.tokens.forget(&token);
             token = self.tokens.bearer(&self.http)?;
             answer = send(&token);
         }
-        Ok((answer.map_err(|error| self.explain(request, error))?, token))
-    }
-
-    /// The error about an answer that is not a page. It may quote the answer, without the token.
-    pub(super) fn explain_body(&self, error: InvalidBody, token: &SecretString) -> anyhow::Error {
-        match error {
-            InvalidBody::NotJson(..) => self.http.invalid_body(&error.to_string(), token).into(),
-            other => other.into(),
-        }
-    }
-
-    /// Adds what to do about it.
-    fn explain(&self, request: RecordRequest<'_>, error: Error) -> Error {
-        let Some(cause) = error.downcast_ref::<HttpError>() else { return error };
         let stream = &self.stream_id;
-        let context = remedy(request, stream, cause).unwrap_or_else(|| format!("read stream {stream}"));
-        error.context(context)
+        let explain =
+            |error: &HttpError| remedy(request, stream, error).unwrap_or_else(|| format!("read stream {stream}"));
+        Ok((answer.map_err(|failure| failure.with_remedy(explain))?, token))
     }
-}
 
-pub(super) fn parse(answer: Answer, request: RecordRequest<'_>) -> Result<Page, InvalidBody> {
-    Ok(Page::parse(answer.body, request.record_count)?.timed(answer.timing).arrived_at(answer.arrived))
-}
-
-/// Makes the error of a `take` that may have been applied final: as a text only, nobody takes it for transient, or for one that
-/// fewer records would mend.
-fn final_if_applied(error: Error) -> Error {
-    if !may_have_been_applied(&error) {
-        return error;
+    /// Reads an answer. What is not a page may be a gateway's, and pass.
+    fn read(
+        &self,
+        answer: Answer,
+        token: &SecretString,
+        parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>,
+    ) -> Result<Page, Failure> {
+        let page = parse(answer.body.clone()).map_err(|error| {
+            let problem = match error {
+                InvalidBody::NotRecords(_) => {
+                    let said = message(&answer.body).map_or_else(String::new, |said| format!(": {said}"));
+                    format!("the answer is not an array of records{said}")
+                }
+                error => error.to_string(),
+            };
+            HttpError::InvalidBody(redact(&self.http.secrets(token), &problem))
+        })?;
+        Ok(page.timed(answer.timing).arrived_at(answer.arrived))
     }
-    anyhow!("the records of this request may be marked as read, and lost (`acknowledge` is `read`): {error:#}")
+
+    /// The page that a peek has shown.
+    fn peeked(&self, page: Page) -> Result<Peeked, Failure> {
+        if self.has_dead_letters {
+            return Ok(Peeked::with_odd_records(page));
+        }
+        Peeked::new(page).map_err(|error| Failure::Final(error.into()))
+    }
 }
 
 /// The URL of a path below the API's base.
@@ -140,63 +129,80 @@ pub(super) fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
 }
 
 impl Queue for Api {
-    fn peek(&mut self, count: Count) -> Result<Peeked> {
+    fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
         let page = self.page(RecordRequest::unread(count.max(), false))?;
-        Ok(self.peeked(page)?)
+        self.peeked(page)
     }
 
-    fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
-        let request = RecordRequest::unread(delivered.count(), true);
-        match self.request(request, |answer| delivered.parse_marked(answer.body)) {
-            Ok(page) => {
-                self.http.keep_alive(true);
-                Ok(Marked::Answered(page))
-            }
-            Err(error) => {
-                // An answer that is not a page counts as lost: the mark has been applied.
-                let error = match error.downcast::<InvalidBody>() {
-                    Ok(invalid) => HttpError::InvalidBody(invalid.to_string()).into(),
-                    Err(error) => error,
-                };
-                if may_have_been_applied(&error) {
-                    // The server may close idle connections: the next mark must not be sent on one of them, too.
-                    self.http.keep_alive(false);
-                }
-                Err(error)
-            }
+    fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
+        let answer = self
+            .exchange(RecordRequest::unread(delivered.count(), true))
+            .and_then(|(answer, token)| self.read(answer, &token, |body| delivered.parse_marked(body)));
+        match &answer {
+            Ok(_) => self.http.keep_alive(true),
+            // The server may close idle connections: the next mark must not be sent on one of them.
+            Err(failure) if failure.may_have_been_applied() => self.http.keep_alive(false),
+            Err(_) => {}
         }
+        answer
     }
 
-    fn take(&mut self, count: usize) -> Result<Page> {
-        self.page(RecordRequest::unread(count, true)).map_err(final_if_applied)
-    }
-
-    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
+    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page, Failure> {
         self.page(RecordRequest::since(timestamp, count.max()))
     }
 
-    fn versions(&mut self, record_id: &str, count: usize) -> Result<Page> {
-        self.page(RecordRequest::single(record_id, count, false))
-    }
-}
-
-impl Overlap for Api {
     fn mark_and_peek(
         &mut self,
         delivered: Delivered,
         count: Count,
         head_start: Duration,
-    ) -> (Result<Marked>, Option<Result<Peeked>>) {
-        if !self.distance.is_long_for(head_start) {
-            return (self.mark(delivered), None);
-        }
-        let peek = RecordRequest::unread(count.max(), false);
-        let ahead = self
-            .tokens
-            .bearer(&self.http)
-            .and_then(|token| Ok(self.http.json(peek.name(), &self.url, &peek, &token)?.start(head_start)));
+    ) -> (Result<Page, Failure>, Option<Result<Peeked, Failure>>) {
+        let request = RecordRequest::unread(count.max(), false);
+        let pending = self.tokens.bearer(&self.http).map(|token| {
+            let call = self.http.json(request.name(), &self.url, &request, &token);
+            (call.start(head_start), token)
+        });
         let marked = self.mark(delivered);
-        let ahead = ahead.and_then(|ahead| ahead.wait(&self.stop));
-        (marked, Some(ahead.and_then(|answer| Ok(self.peeked(parse(answer, peek)?)?))))
+        let peeked = pending.and_then(|(pending, token)| {
+            let answer = pending.wait(&self.stop)?;
+            let page = self.read(answer, &token, |body| Page::parse(body, request.record_count))?;
+            self.peeked(page)
+        });
+        (marked, Some(peeked))
+    }
+
+    fn mark_singles(&mut self, records: &[(String, Fingerprint)]) -> Vec<(usize, Result<Page, Failure>)> {
+        // Before there are threads: each of them would wait for a token that cannot be had.
+        let ready = self.stop.check().map_err(Failure::from).and_then(|()| self.tokens.bearer(&self.http));
+        if let Err(failure) = ready {
+            return vec![(0, Err(failure))];
+        }
+        let api = &*self;
+        let next = AtomicUsize::new(0);
+        let goes_on = AtomicBool::new(true);
+        let answers = Mutex::new(Vec::new());
+        let send = || {
+            // A stop is looked for between two requests. The answer to one that is under way shows
+            // what was marked.
+            while goes_on.load(Ordering::Relaxed) && api.stop.check().is_ok() {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some((record_id, record)) = records.get(index) else { break };
+                let answer = api.page(RecordRequest::mark_single(record_id));
+                if !answer.as_ref().is_ok_and(|page| page.fingerprints().eq([*record])) {
+                    goes_on.store(false, Ordering::Relaxed);
+                }
+                answers.lock().unwrap_or_else(PoisonError::into_inner).push((index, answer));
+            }
+        };
+        scope(|scope| {
+            for _ in 1..SINGLES_AT_ONCE.min(records.len()) {
+                // Ignore the error: without this thread it takes longer.
+                let _ = Builder::new().name("single".to_owned()).spawn_scoped(scope, send);
+            }
+            send();
+        });
+        let mut answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        answers.sort_by_key(|(index, _)| *index);
+        answers
     }
 }

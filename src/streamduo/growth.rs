@@ -1,45 +1,34 @@
 //! How many records to ask for next, learnt from what became of the requests before.
 //!
-//! A size grows as long as answers are full, small and quick. It is halved, down to 1, when a request fails in a way that its
-//! size may explain; a size that worked before may be too large now. After a failure it grows again only with patience, so that a
-//! limit of the service costs few requests, and a bad spell does not slow down the rest of a long run.
+//! A size doubles as long as answers are full, small and quick. It is halved, down to 1, if a request
+//! fails in a way that its size may explain; a size that worked before may be too large now. After
+//! that it grows again only after some full pages, so that a limit of the service costs few requests.
 
-use std::fmt;
+use std::time::Duration;
 
-use anyhow::Error;
-
-use super::Count;
-use super::http_error::HttpError;
-use super::limits::Limits;
+use super::http_error::{Failure, HttpError};
+use super::queue::Count;
 use crate::metrics::records;
 use crate::record::Page;
 
-/// Many full pages at a ceiling before more is tried, if the service has refused more, or never served it.
-const LONG_PATIENCE: usize = 16;
+/// How many full pages of the largest size come before more is tried.
+const PATIENCE: usize = 8;
 
-/// The same, if it has served more before.
-const SHORT_PATIENCE: usize = 2;
-
-/// The most full pages at a ceiling.
-const MAX_PATIENCE: usize = 256;
-
-/// A page that is at least as large may be capped by its bytes, so that more records may follow although it is short.
+/// A page that is at least as large may be capped by its bytes, so that more records may follow
+/// although it is short.
 const MAY_BE_CAPPED: usize = 256 * 1024;
-
-/// When a size that was never served is halved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NewSize {
-    /// At its first failure, whatever that is.
-    HalvedAtOnce,
-    /// As any other size: if the failure may be an outage, at the second one in a row.
-    TriedAgain,
-}
 
 /// What is known of the sizes that the service can serve.
 #[derive(Debug)]
 pub struct Growth {
-    limits: Limits,
-    new_size: NewSize,
+    /// About how many bytes an answer may take, so that memory stays within a few answers.
+    pub max_bytes: usize,
+    /// About how long an answer may take from its first byte to its last.
+    pub max_transfer: Duration,
+    /// `requestTimeoutSeconds`
+    pub timeout: Duration,
+    /// Whether an outage halves a size that was never served at once, and not at its second time.
+    pub doubts_new_sizes: bool,
     /// What to ask for next.
     next: usize,
     /// The largest size that was asked for and answered.
@@ -48,76 +37,29 @@ pub struct Growth {
     largest: usize,
     /// How many records of the last peeked page arrived well before the time-out.
     in_good_time: usize,
-    ceiling: Option<Ceiling>,
-    /// Failures in a row that may be outages, of requests that mark nothing and of marks.
+    /// Requests for more than this have failed.
+    ceiling: usize,
+    /// How many full pages of that size there were since.
+    full_pages: usize,
+    /// Outages in a row, of requests that mark nothing and of marks.
     failed_reads: usize,
     failed_marks: usize,
 }
 
-/// A size above which requests have failed.
-#[derive(Debug)]
-struct Ceiling {
-    size: usize,
-    /// How many full pages of this size come before more is tried.
-    patience: usize,
-    full_pages: usize,
-}
-
-/// Why a request failed, if its size may explain it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// The service refuses it.
-    Refusal,
-    /// The answer has begun, and is too long or too slow.
-    Transfer,
-    /// There was no answer, or one of the server's own trouble.
-    Outage,
-}
-
-/// The context of an error: fewer records are asked for from now on, so that another try makes sense.
-#[derive(Debug)]
-pub struct Halved {
-    from: usize,
-    to: usize,
-    /// Whether the failure may as well be an outage, so that a pause makes sense.
-    pub may_be_outage: bool,
-}
-
-impl fmt::Display for Halved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "asking for {} instead of {}", records(self.to), self.from)
-    }
-}
-
-impl Cause {
-    fn of(error: &Error) -> Option<Cause> {
-        match error.downcast_ref::<HttpError>()? {
-            error if error.is_refusal() => Some(Cause::Refusal),
-            HttpError::TimedOut { has_begun: true, .. }
-            | HttpError::CutOff { has_begun: true, .. }
-            | HttpError::TooLarge { .. } => Some(Cause::Transfer),
-            error if error.may_have_been_applied() => Some(Cause::Outage),
-            _ => None,
-        }
-    }
-}
-
-/// Whether a request has failed because of its size rather than in an outage.
-pub fn is_about_size(error: &Error) -> bool {
-    matches!(Cause::of(error), Some(Cause::Refusal | Cause::Transfer))
-}
-
 impl Growth {
-    /// Begins with `first` records, which the service is known to serve.
-    pub fn new(first: usize, limits: Limits, new_size: NewSize) -> Growth {
+    /// Begins with `first` records, which the service is known to serve. There is no limit yet.
+    pub fn new(first: usize) -> Growth {
         Growth {
-            limits,
-            new_size,
+            max_bytes: usize::MAX,
+            max_transfer: Duration::MAX,
+            timeout: Duration::MAX,
+            doubts_new_sizes: true,
             next: first,
             served: first,
             largest: first,
             in_good_time: usize::MAX,
-            ceiling: None,
+            ceiling: usize::MAX,
+            full_pages: 0,
             failed_reads: 0,
             failed_marks: 0,
         }
@@ -131,73 +73,48 @@ impl Growth {
         }
     }
 
-    /// The most that may be asked for: a ceiling, or twice that once patience is over.
     fn max_asked(&self) -> usize {
-        match &self.ceiling {
-            None => usize::MAX,
-            Some(Ceiling { size, patience, full_pages }) if full_pages > patience => size.saturating_mul(2),
-            Some(ceiling) => ceiling.size,
-        }
+        if self.full_pages < PATIENCE { self.ceiling } else { self.ceiling.saturating_mul(2) }
     }
 
     /// How many records to mark at once: no more than arrived in good time when they were peeked.
     pub fn max_marked(&self) -> usize {
-        self.in_good_time.min(self.ceiling.as_ref().map_or(usize::MAX, |ceiling| ceiling.size))
+        self.in_good_time.min(self.ceiling)
     }
 
-    /// Learns from the answer to a request for `asked` records. Only a size that was chosen ([`Count::UpTo`]) grows.
+    /// Learns from the answer to a request for `asked` records that marks nothing. Only a size that
+    /// was chosen ([`Count::UpTo`]) grows.
     pub fn learn(&mut self, asked: usize, count: Count, page: &Page) {
         self.failed_reads = 0;
         self.served = self.served.max(asked);
         if page.len() >= asked {
-            self.test_ceiling(asked);
+            if asked > self.ceiling {
+                self.ceiling = usize::MAX;
+                self.full_pages = 0;
+            } else if asked == self.ceiling {
+                self.full_pages += 1;
+            }
             if let Count::UpTo(max) = count {
                 let larger = asked.saturating_mul(2).min(max).min(self.max_asked());
                 self.next = self.next.max(larger);
             }
         }
         if !page.is_empty() {
-            self.next = self.next.min(self.limits.fitting(page));
+            self.next = self.next.min(self.fitting(page));
         }
     }
 
-    /// Learns from a page of unread records how many the service shows at once.
-    pub fn learn_cap(&mut self, page: &Page) {
+    /// Learns from a page of unread records how many the service shows at once, and how many of them
+    /// may be marked at once.
+    pub fn learn_from_peek(&mut self, page: &Page) {
         self.largest = self.largest.max(page.len());
+        self.in_good_time = page.len_within(bytes_in(self.good_time(page), page)).max(1);
     }
 
-    /// Whether the service may have capped a page, so that more records may follow although it is short.
+    /// Whether the service may have capped a page, so that more records may follow although it is
+    /// short.
     pub fn may_be_capped(&self, page: &Page) -> bool {
         page.len() >= self.largest || page.bytes() >= MAY_BE_CAPPED
-    }
-
-    /// Learns from a peeked page how many of its records may be marked at once.
-    pub fn learn_to_mark(&mut self, page: &Page) {
-        self.in_good_time = self.limits.in_good_time(page);
-    }
-
-    /// Counts a full page at the ceiling. One above it shows that there is none.
-    fn test_ceiling(&mut self, asked: usize) {
-        match &mut self.ceiling {
-            Some(ceiling) if asked > ceiling.size => self.ceiling = None,
-            Some(ceiling) if asked == ceiling.size => ceiling.full_pages += 1,
-            _ => {}
-        }
-    }
-
-    /// Learns that a request for `asked` records has failed that marks nothing. Returns the new size if another try with it makes
-    /// sense.
-    pub fn read_failed(&mut self, asked: usize, error: &Error) -> Option<Halved> {
-        let cause = Cause::of(error)?;
-        self.failed_reads += usize::from(cause == Cause::Outage);
-        self.halve(asked, cause, self.failed_reads)
-    }
-
-    /// Learns that a mark of `count` records has failed. Returns the new size if another try with it makes sense.
-    pub fn mark_failed(&mut self, count: usize, error: &Error) -> Option<Halved> {
-        let cause = Cause::of(error)?;
-        self.failed_marks += usize::from(cause == Cause::Outage);
-        self.halve(count, cause, self.failed_marks)
     }
 
     /// Learns that a mark was answered.
@@ -205,23 +122,65 @@ impl Growth {
         self.failed_marks = 0;
     }
 
-    /// Halves the size. One failure in a row that may be an outage does not explain that.
-    fn halve(&mut self, asked: usize, cause: Cause, outages: usize) -> Option<Halved> {
-        let is_new = asked > self.served;
-        let may_be_outage = cause == Cause::Outage && !(is_new && self.new_size == NewSize::HalvedAtOnce);
-        if asked <= 1 || may_be_outage && outages == 1 {
-            return None;
-        }
-        let size = if is_new { self.served.max(asked / 2) } else { asked / 2 };
-        let patience = match &self.ceiling {
-            Some(ceiling) if asked > ceiling.size => (4 * ceiling.patience).min(MAX_PATIENCE),
-            _ if is_new || cause == Cause::Refusal => LONG_PATIENCE,
-            _ => SHORT_PATIENCE,
-        };
-        self.ceiling = Some(Ceiling { size, patience, full_pages: 0 });
-        self.next = size;
-        Some(Halved { from: asked, to: size, may_be_outage })
+    /// Learns that a request for `asked` records has failed that marks nothing. The failure says so if
+    /// fewer are asked for from now on.
+    pub fn read_failed(&mut self, asked: usize, failure: Failure) -> Failure {
+        self.failed_reads += usize::from(is_outage(&failure));
+        self.halve(asked, failure, self.failed_reads)
     }
+
+    /// Learns that a mark of `count` records has failed. A lost one counts, whatever its size: only so
+    /// many are forgiven.
+    pub fn mark_failed(&mut self, count: usize, failure: Failure) -> Failure {
+        self.failed_marks += usize::from(is_outage(&failure));
+        match self.halve(count, failure, self.failed_marks) {
+            Failure::Changed { error, .. } if error.may_have_been_applied() => *error,
+            failure => failure,
+        }
+    }
+
+    /// Halves the size if that may help. One outage in a row does not explain that.
+    fn halve(&mut self, asked: usize, failure: Failure, outages: usize) -> Failure {
+        let is_new = asked > self.served;
+        let is_about_size = failure.http_error().is_some_and(HttpError::is_about_size);
+        let is_doubted = is_new && self.doubts_new_sizes;
+        let may_help = is_about_size || is_outage(&failure) && (is_doubted || outages > 1);
+        if asked <= 1 || !may_help {
+            return failure;
+        }
+        self.ceiling = if is_new { self.served.max(asked / 2) } else { asked / 2 };
+        self.full_pages = 0;
+        self.next = self.ceiling;
+        let change = format!("asking for {} instead of {asked}", records(self.next));
+        Failure::Changed { error: Box::new(failure), change, pause: !is_about_size && !is_doubted }
+    }
+
+    /// How long an answer may take after its first byte: half of the time that is left then.
+    fn good_time(&self, page: &Page) -> Duration {
+        self.timeout.saturating_sub(page.timing().first_byte) / 2
+    }
+
+    /// How many records like those of the page make an answer within the limits.
+    fn fitting(&self, page: &Page) -> usize {
+        let time = self.max_transfer.min(self.good_time(page));
+        let bytes = self.max_bytes.min(bytes_in(time, page)) as u128;
+        let records = page.len() as u128 * bytes / (page.bytes() as u128).max(1);
+        usize::try_from(records).unwrap_or(usize::MAX).max(1)
+    }
+}
+
+/// Whether there was no answer, or one of the server's own trouble, so that the size may be the
+/// reason or not.
+fn is_outage(failure: &Failure) -> bool {
+    failure
+        .http_error()
+        .is_some_and(|error| error.may_have_been_applied() && error.is_transient() && !error.is_about_size())
+}
+
+/// How many bytes arrive in this time, as fast as those of the page did.
+fn bytes_in(time: Duration, page: &Page) -> usize {
+    let bytes = (page.bytes() as u128).saturating_mul(time.as_nanos()) / page.timing().transfer.as_nanos().max(1);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -235,10 +194,18 @@ mod tests {
     use crate::shutdown::Stopped;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const LIMITS: Limits = Limits { bytes: 10_000, transfer: Duration::from_secs(3), timeout: SECOND };
 
     fn growth(first: usize) -> Growth {
-        Growth::new(first, LIMITS, NewSize::HalvedAtOnce)
+        let mut growth = Growth::new(first);
+        growth.max_bytes = 10_000;
+        growth.max_transfer = 3 * SECOND;
+        growth.timeout = SECOND;
+        growth
+    }
+
+    /// Whether fewer records are asked for from now on.
+    fn is_halved(failure: &Failure) -> bool {
+        matches!(failure, Failure::Changed { .. })
     }
 
     /// A page of `count` records that take 100 bytes each, and arrive at once.
@@ -261,15 +228,15 @@ mod tests {
         let asked = growth.asked(count);
         let page = page(asked);
         growth.learn(asked, count, &page);
-        growth.learn_to_mark(&page);
+        growth.learn_from_peek(&page);
         growth.asked(count)
     }
 
-    fn status(status: u16) -> Error {
+    fn status(status: u16) -> Failure {
         HttpError::Status { host: "h".to_owned(), status, retry_after: None, text: String::new() }.into()
     }
 
-    fn timed_out(has_begun: bool) -> Error {
+    fn timed_out(has_begun: bool) -> Failure {
         HttpError::TimedOut { host: "h".to_owned(), timeout: SECOND, has_begun }.into()
     }
 
@@ -284,7 +251,7 @@ mod tests {
             all_asked.push(asked);
             let page = page(shown);
             growth.learn(asked, Count::UpTo(max), &page);
-            growth.learn_cap(&page);
+            growth.learn_from_peek(&page);
             if !growth.may_be_capped(&page) && shown < asked {
                 return all_asked;
             }
@@ -327,8 +294,8 @@ mod tests {
         let mut growth = growth(64);
         assert_eq!(after(&mut growth, |count| slow_page(count, SECOND / 2, SECOND / 4)), 64);
         assert_eq!(after(&mut growth, |count| slow_page(count, SECOND / 2, SECOND / 2)), 31);
-        let patient = Limits { timeout: 60 * SECOND, ..LIMITS };
-        let mut growth = Growth::new(64, patient, NewSize::HalvedAtOnce);
+        let mut growth = self::growth(64);
+        growth.timeout = 60 * SECOND;
         assert_eq!(after(&mut growth, |count| slow_page(count, SECOND, 12 * SECOND)), 15);
     }
 
@@ -340,76 +307,90 @@ mod tests {
         assert_eq!(growth.max_marked(), 64);
         after(&mut growth, |count| slow_page(count, Duration::ZERO, SECOND));
         assert_eq!(growth.max_marked(), 49, "of 99");
-        assert!(growth.mark_failed(49, &timed_out(true)).is_some());
+        let lost = growth.mark_failed(49, timed_out(true));
+        assert_eq!(lost.to_string(), "the answer of h did not arrive within 1 s");
         assert_eq!(growth.max_marked(), 24);
     }
 
     #[test]
     fn what_the_size_may_explain_halves_it_down_to_1() {
-        let not_json = HttpError::InvalidBody("not JSON".to_owned()).into();
-        let too_large = HttpError::TooLarge { host: "h".to_owned(), max: 1 }.into();
+        let not_json = || HttpError::InvalidBody("not JSON".to_owned()).into();
+        let too_large = || HttpError::TooLarge { host: "h".to_owned(), max: 1 }.into();
+        type Make = fn() -> Failure;
         // How often it has to happen before another try with fewer records makes sense.
-        for (error, times) in [
-            (status(400), 1),
-            (status(413), 1),
-            (status(422), 1),
-            (timed_out(true), 1),
+        let failures: [(Make, usize); 8] = [
+            (|| status(400), 1),
+            (|| status(413), 1),
+            (|| status(422), 1),
+            (|| timed_out(true), 1),
             (too_large, 1),
-            (timed_out(false), 2),
-            (status(503), 2),
+            (|| timed_out(false), 2),
+            (|| status(503), 2),
             (not_json, 2),
-        ] {
+        ];
+        for (failure, times) in failures {
             let mut growth = growth(8);
             for _ in 1..times {
-                assert!(growth.read_failed(8, &error).is_none(), "{error}");
+                assert!(!is_halved(&growth.read_failed(8, failure())), "{}", failure());
             }
             let mut sizes = Vec::new();
-            while growth.read_failed(growth.asked(Count::UpTo(8)), &error).is_some() {
+            while is_halved(&growth.read_failed(growth.asked(Count::UpTo(8)), failure())) {
                 sizes.push(growth.asked(Count::UpTo(8)));
             }
-            assert_eq!(sizes, [4, 2, 1], "{error}");
+            assert_eq!(sizes, [4, 2, 1], "{}", failure());
         }
+    }
+
+    #[test]
+    fn a_failure_says_that_fewer_records_are_asked_for() {
+        let failure = growth(8).read_failed(8, status(413));
+        assert_eq!(failure.to_string(), "asking for 4 records instead of 8: h answers 413");
     }
 
     #[test]
     fn what_is_no_outage_does_not_make_the_next_failure_one_of_many() {
-        for error in [status(429), status(404), status(401), anyhow!("disk full"), Stopped { signal: 15 }.into()] {
+        type Make = fn() -> Failure;
+        let failures: [Make; 5] = [
+            || status(429),
+            || status(404),
+            || status(501),
+            || anyhow!("disk full").into(),
+            || Stopped { signal: 15 }.into(),
+        ];
+        for failure in failures {
             let mut growth = growth(8);
-            assert!((0..3).all(|_| growth.read_failed(8, &error).is_none()), "{error}");
-            assert!((0..3).all(|_| growth.mark_failed(8, &error).is_none()), "{error}");
-            assert!(growth.read_failed(8, &status(503)).is_none(), "the first outage, after {error}");
-            assert!(growth.mark_failed(8, &status(503)).is_none(), "the first outage, after {error}");
+            for _ in 0..3 {
+                assert!(!is_halved(&growth.read_failed(8, failure())), "{}", failure());
+                assert!(!is_halved(&growth.mark_failed(8, failure())), "{}", failure());
+            }
+            assert!(!is_halved(&growth.read_failed(8, status(503))), "the first outage, after {}", failure());
+            assert_eq!(growth.asked(Count::UpTo(8)), 8);
+            growth.mark_failed(8, status(503));
+            assert_eq!(growth.max_marked(), usize::MAX, "the first outage of a mark");
         }
     }
 
     #[test]
-    fn a_size_that_was_never_served_is_halved_at_its_first_failure() {
-        for (new_size, times) in [(NewSize::HalvedAtOnce, 1), (NewSize::TriedAgain, 2)] {
-            let mut growth = Growth::new(8, LIMITS, new_size);
+    fn a_size_that_was_never_served_is_halved_at_its_first_failure_if_it_is_doubted() {
+        for (doubts_new_sizes, times) in [(true, 1), (false, 2)] {
+            let mut growth = growth(8);
+            growth.doubts_new_sizes = doubts_new_sizes;
             assert_eq!(after(&mut growth, page), 16);
-            let failures = (1..).find(|_| growth.read_failed(16, &status(503)).is_some());
+            let failures = (1..).find(|_| is_halved(&growth.read_failed(16, status(503))));
             assert_eq!((failures, growth.asked(Count::UpTo(99))), (Some(times), 8));
         }
     }
 
     #[test]
-    fn a_refused_size_is_tried_again_ever_more_seldom() {
+    fn a_larger_size_is_tried_again_after_a_fixed_number_of_full_pages() {
         let mut growth = growth(8);
         assert_eq!(after(&mut growth, page), 16);
-        for patience in [16, 64, 256, 256] {
-            assert!(growth.read_failed(16, &status(413)).is_some());
-            let pages = (0..).take_while(|_| after(&mut growth, page) == 8).count();
-            assert_eq!(pages, patience);
+        for _ in 0..3 {
+            assert!(is_halved(&growth.read_failed(16, status(413))));
+            let pages = (1..).take_while(|_| after(&mut growth, page) == 8).count();
+            assert_eq!(pages + 1, PATIENCE);
         }
-    }
-
-    #[test]
-    fn pages_grow_again_after_an_outage() {
-        let mut growth = growth(8);
-        for _ in 0..5 {
-            growth.read_failed(growth.asked(Count::UpTo(8)), &status(503));
-        }
-        let sizes: Vec<_> = (0..7).map(|_| after(&mut growth, page)).collect();
-        assert_eq!(sizes, [1, 1, 2, 4, 8, 16, 32]);
+        let sizes: Vec<_> = (0..3).map(|_| after(&mut growth, page)).collect();
+        assert_eq!(sizes, [32, 64, 99], "once it is served");
     }
 }

@@ -1,7 +1,7 @@
-//! The HTTP client. Only this file and `http_error.rs` import reqwest.
+//! The HTTP client. Only this file and `diagnose.rs` import reqwest.
 //!
-//! A request is sent once; [`super::retry`] decides whether and when to send it again. Neither an error nor a log line holds a
-//! URL's query, a header or a secret.
+//! A request is sent once. Neither an error nor a log line holds a URL's query, a header or a
+//! secret.
 
 use std::io::Read as _;
 use std::thread;
@@ -17,17 +17,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use super::http_error::{HttpError, diagnose, host, refusal, transfer_failure};
-use super::redact::redact;
+use super::diagnose::{diagnose, host, refusal, transfer_failure};
+use super::http_error::{Failure, HttpError};
 use super::{certificate, proxy};
 use crate::config::url::is_loopback;
 use crate::config::{Config, Invalid};
 use crate::metrics;
 use crate::record::Timing;
 use crate::shutdown::Shutdown;
-
-/// The most that the answer of a token endpoint may hold, in bytes. Tokens take a few kilobytes.
-const MAX_TOKEN_ANSWER: usize = 256 * 1024;
 
 /// A complete answer.
 #[derive(Debug)]
@@ -40,73 +37,44 @@ pub struct Answer {
     pub arrived: Timestamp,
 }
 
-/// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries of its own.
-#[derive(Debug, Clone)]
+/// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries
+/// of its own.
+#[derive(Debug)]
 pub struct Http {
-    blueprint: Blueprint,
     /// For this machine itself: a proxy would see what goes there unencrypted.
-    direct: Option<Client>,
+    near: Client,
     /// For all other machines.
-    remote: Option<Client>,
+    far: Client,
+    keeps_alive: bool,
+    urls: [Url; 2],
+    user_agent: String,
     /// Sends the requests that a stop may abandon.
     background: Sender<Job>,
     timeout: Duration,
     max_answer: usize,
-    /// The client's secret, which must not get into a message if a server sends it back.
+    /// It must not get into a message if a server sends it back.
     client_secret: SecretString,
-}
-
-/// What the clients are made from.
-#[derive(Debug, Clone)]
-struct Blueprint {
-    user_agent: String,
-    urls: [Url; 2],
-    keeps_alive: bool,
-}
-
-impl Blueprint {
-    /// A client for the URLs on this machine, or for the others; `None` if there are none.
-    fn client(&self, is_near: bool) -> Result<Option<Client>> {
-        let urls: Vec<_> = self.urls.iter().filter(|url| is_loopback(url) == is_near).collect();
-        if urls.is_empty() {
-            return Ok(None);
-        }
-        let builder = Client::builder()
-            .user_agent(&self.user_agent)
-            .timeout(None)
-            .redirect(Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never());
-        let builder = if is_near { builder.no_proxy() } else { builder };
-        let builder = if self.keeps_alive { builder } else { builder.pool_max_idle_per_host(0) };
-        // To load the system's certificates takes longer than all else, and plain HTTP has no use for them.
-        let is_plain = is_near && urls.iter().all(|url| url.scheme() == "http");
-        let builder = if is_plain { builder.tls_certs_only([]) } else { builder };
-        builder.build().map(Some).map_err(|error| match certificate::no_trusted_ca(&error) {
-            Some(problem) => Invalid::new(problem).into(),
-            None => Error::new(error).context("set up HTTPS"),
-        })
-    }
 }
 
 impl Http {
     /// Makes the client that the settings ask for.
     ///
     /// # Errors
-    /// [`Invalid`] when there is no CA certificate to trust, or the proxy's variable cannot be used. When the operating system has
-    /// no thread.
+    /// [`Invalid`] when there is no CA certificate to trust, or the proxy's variable cannot be used.
     pub fn new(config: &Config) -> Result<Http> {
-        // Fails where a provider is installed already: then that one serves.
+        // Fails if a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let urls = [config.api_url.clone(), config.auth_url.clone()];
         if !urls.iter().all(is_loopback) {
             proxy::check()?;
         }
-        let blueprint = Blueprint { user_agent: config.user_agent.clone(), urls, keeps_alive: true };
+        let (near, far) = clients(&urls, &config.user_agent, true)?;
         Ok(Http {
-            direct: blueprint.client(true)?,
-            remote: blueprint.client(false)?,
-            blueprint,
+            near,
+            far,
+            keeps_alive: true,
+            urls,
+            user_agent: config.user_agent.clone(),
             background: start_background()?,
             timeout: config.request_timeout,
             max_answer: config.max_answer,
@@ -114,73 +82,95 @@ impl Http {
         })
     }
 
-    /// Keeps connections alive from now on, or closes all that are idle and makes a new one for each request.
+    /// Keeps connections alive from now on, or closes all that are idle and makes a new one for each
+    /// request.
     pub fn keep_alive(&mut self, keeps_alive: bool) {
-        let blueprint = Blueprint { keeps_alive, ..self.blueprint.clone() };
         // Ignore the error: the old clients still work.
-        if self.blueprint.keeps_alive != keeps_alive
-            && let (Ok(direct), Ok(remote)) = (blueprint.client(true), blueprint.client(false))
+        if self.keeps_alive != keeps_alive
+            && let Ok((near, far)) = clients(&self.urls, &self.user_agent, keeps_alive)
         {
-            (self.direct, self.remote, self.blueprint) = (direct, remote, blueprint);
+            self.near = near;
+            self.far = far;
+            self.keeps_alive = keeps_alive;
         }
     }
 
-    /// A POST of a form (`application/x-www-form-urlencoded`).
-    ///
-    /// # Errors
-    /// When the settings name no URL of this kind, loopback or not.
-    pub fn form(&self, endpoint: &'static str, url: &Url, fields: &[(&str, &str)]) -> Result<Call> {
-        let request = self.client(url)?.post(url.clone()).form(fields);
-        let call = self.call(endpoint, url, request, self.client_secret.clone());
-        Ok(Call { max_answer: MAX_TOKEN_ANSWER, ..call })
+    /// A POST of a form (`application/x-www-form-urlencoded`) to the token endpoint.
+    pub fn form(&self, endpoint: &'static str, url: &Url, fields: &[(&str, &str)]) -> Call {
+        let request = self.client(url).post(url.clone()).form(fields);
+        self.call(endpoint, url, request, None)
     }
 
     /// A POST of a JSON document, authorized by a bearer token (RFC 6750 section 2.1).
-    ///
-    /// # Errors
-    /// When the settings name no URL of this kind, loopback or not.
-    pub fn json(
-        &self,
-        endpoint: &'static str,
-        url: &Url,
-        document: &impl Serialize,
-        token: &SecretString,
-    ) -> Result<Call> {
-        let request = self.client(url)?.post(url.clone()).bearer_auth(token.expose_secret()).json(document);
-        Ok(self.call(endpoint, url, request, token.clone()))
+    pub fn json(&self, endpoint: &'static str, url: &Url, document: &impl Serialize, token: &SecretString) -> Call {
+        let request = self.client(url).post(url.clone()).bearer_auth(token.expose_secret()).json(document);
+        self.call(endpoint, url, request, Some(self.secrets(token)))
     }
 
     /// A GET, authorized by a bearer token.
-    ///
-    /// # Errors
-    /// When the settings name no URL of this kind, loopback or not.
-    pub fn get(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Result<Call> {
-        let request = self.client(url)?.get(url.clone()).bearer_auth(token.expose_secret());
-        Ok(self.call(endpoint, url, request, token.clone()))
+    pub fn get(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Call {
+        let request = self.client(url).get(url.clone()).bearer_auth(token.expose_secret());
+        self.call(endpoint, url, request, Some(self.secrets(token)))
     }
 
-    fn client(&self, url: &Url) -> Result<&Client> {
-        let client = if is_loopback(url) { &self.direct } else { &self.remote };
-        client.as_ref().with_context(|| format!("no client for {}", host(url)))
+    /// What a message must not hold.
+    pub fn secrets(&self, token: &SecretString) -> [SecretString; 2] {
+        [self.client_secret.clone(), token.clone()]
     }
 
-    fn call(&self, endpoint: &'static str, url: &Url, request: RequestBuilder, secret: SecretString) -> Call {
+    fn client(&self, url: &Url) -> &Client {
+        if is_loopback(url) { &self.near } else { &self.far }
+    }
+
+    fn call(
+        &self,
+        endpoint: &'static str,
+        url: &Url,
+        request: RequestBuilder,
+        secrets: Option<[SecretString; 2]>,
+    ) -> Call {
         Call {
             endpoint,
             host: host(url),
-            // On the request and not on the client: only so it bounds the whole exchange, to the last byte.
+            // On the request and not on the client: only so it bounds the whole exchange.
             request: request.timeout(self.timeout),
             background: self.background.clone(),
             timeout: self.timeout,
             max_answer: self.max_answer,
-            secrets: [self.client_secret.clone(), secret],
+            secrets,
         }
     }
+}
 
-    /// The error about a body that quotes it, without the client's secret and the token: a server may have sent them back.
-    pub fn invalid_body(&self, problem: &str, token: &SecretString) -> HttpError {
-        HttpError::InvalidBody(redact(&[self.client_secret.clone(), token.clone()], problem))
-    }
+/// A client for the URLs on this machine, and one for the others.
+fn clients(urls: &[Url], user_agent: &str, keeps_alive: bool) -> Result<(Client, Client)> {
+    let (near, far): (Vec<&Url>, Vec<&Url>) = urls.iter().partition(|url| is_loopback(url));
+    let build = |urls: &[&Url], is_near: bool| {
+        let mut builder = Client::builder()
+            .user_agent(user_agent)
+            .timeout(None)
+            .redirect(Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never());
+        if is_near {
+            builder = builder.no_proxy();
+        }
+        if !keeps_alive {
+            builder = builder.pool_max_idle_per_host(0);
+        }
+        // To load the system's certificates takes longer than all else, and plain HTTP has no use
+        // for them.
+        if is_near && urls.iter().all(|url| url.scheme() == "http") {
+            builder = builder.tls_certs_only([]);
+        }
+        builder.build().map_err(|error| match certificate::no_trusted_ca(&error) {
+            Some(problem) => Invalid::new(problem).into(),
+            None => Error::new(error).context("set up HTTPS"),
+        })
+    };
+    let near = build(&near, true)?;
+    let far = if far.is_empty() { near.clone() } else { build(&far, false)? };
+    Ok((near, far))
 }
 
 /// A request that is ready to be sent.
@@ -193,29 +183,21 @@ pub struct Call {
     timeout: Duration,
     /// The most that the answer may hold, in bytes, decompressed.
     max_answer: usize,
-    /// What the answer's text must not reveal if the server sends it back.
-    secrets: [SecretString; 2],
+    /// What the answer's text must not reveal; `None` at the token endpoint.
+    secrets: Option<[SecretString; 2]>,
 }
 
 impl Call {
-    /// Sends the request and waits for the whole answer, whatever happens meanwhile. A proxy that does not let it through is not
-    /// asked why: nothing could end that wait, and the next request asks.
-    ///
-    /// # Errors
-    /// [`HttpError`].
+    /// Sends the request and waits for the whole answer, whatever happens meanwhile.
     pub fn send(self) -> Result<Answer, HttpError> {
-        self.exchange(None)
-    }
-
-    fn exchange(self, ask_proxy_until: Option<Instant>) -> Result<Answer, HttpError> {
         let started = Instant::now();
         let Call { endpoint, host, request, timeout, max_answer, secrets, .. } = self;
         let mut status = None;
-        let no_answer = |error| diagnose(&host, timeout, error, ask_proxy_until);
+        let no_answer = |error| diagnose(&host, timeout, error);
         let answer = request.send().map_err(no_answer).and_then(|response| {
             status = Some(response.status().as_u16());
             if !response.status().is_success() {
-                return Err(refusal(&host, response, &secrets));
+                return Err(refusal(&host, response, secrets.as_ref().map(|secrets| &secrets[..])));
             }
             let first_byte = started.elapsed();
             let body = read_body(response, max_answer, &host, timeout)?;
@@ -226,15 +208,12 @@ impl Call {
         answer
     }
 
-    /// Sends the request and waits for the whole answer, but no longer than until a stop is asked for. Only for
-    /// requests that change nothing: whether an abandoned one was served stays unknown.
-    ///
-    /// # Errors
-    /// [`HttpError`] or [`crate::shutdown::Stopped`].
-    pub fn send_until(self, stop: &Shutdown) -> Result<Answer> {
+    /// Sends the request and waits for the whole answer, but no longer than until a stop is asked
+    /// for. Only for requests that change nothing: whether an abandoned one was served stays unknown.
+    pub fn send_until(self, stop: &Shutdown) -> Result<Answer, Failure> {
         stop.check()?;
         if stop.is_deferred() {
-            // Not on the background thread: a request that the stop has abandoned may still keep it busy.
+            // Not on the background thread: an abandoned request may still keep it busy.
             return Ok(self.send()?);
         }
         self.start(Duration::ZERO).wait(stop)
@@ -243,19 +222,18 @@ impl Call {
     /// Sends the request after a pause, on the background thread.
     pub fn start(self, pause: Duration) -> Pending {
         let (answered, answer) = bounded(1);
-        let (host, background) = (self.host.clone(), self.background.clone());
+        let background = self.background.clone();
         // If the thread is gone, `answered` is dropped, and `wait` returns an error.
         let _ = background.send(Box::new(move || {
             thread::sleep(pause);
             // Ignore that nobody waits any more: a stop has abandoned the request.
-            let deadline = Instant::now() + self.timeout;
-            let _ = answered.send(self.exchange(Some(deadline)));
+            let _ = answered.send(self.send());
         }));
-        Pending { host, answer }
+        Pending(answer)
     }
 }
 
-/// Reads the body of an answer, but no more than `max` bytes: decompressed, an answer may be endless.
+/// Reads the body of an answer, but no more than `max` bytes: decompressed, it may be endless.
 fn read_body(mut response: Response, max: usize, host: &str, timeout: Duration) -> Result<Bytes, HttpError> {
     let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     // One byte more than the body holds, so that its end is seen without growing the buffer.
@@ -271,8 +249,9 @@ fn read_body(mut response: Response, max: usize, host: &str, timeout: Duration) 
 /// A request for the background thread.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Starts the background thread. It sends one request after the other. If a mark needs a new token while the next page is under
-/// way, the token waits for the page. An abandoned request is the thread's last one, and ends with the process.
+/// Starts the background thread. It sends one request after the other. If a mark needs a new token
+/// while the next page is under way, the token waits for the page. An abandoned request is the
+/// thread's last one, and ends with the process.
 fn start_background() -> Result<Sender<Job>> {
     let (jobs, queue) = unbounded::<Job>();
     let serve = move || queue.into_iter().for_each(|job| job());
@@ -282,30 +261,18 @@ fn start_background() -> Result<Sender<Job>> {
 
 /// A request that is under way.
 #[derive(Debug)]
-pub struct Pending {
-    host: String,
-    answer: Receiver<Result<Answer, HttpError>>,
-}
+pub struct Pending(Receiver<Result<Answer, HttpError>>);
 
 impl Pending {
     /// Waits for the whole answer, but no longer than until a stop is asked for.
-    ///
-    /// # Errors
-    /// [`HttpError`] or [`crate::shutdown::Stopped`].
-    pub fn wait(self, stop: &Shutdown) -> Result<Answer> {
+    pub fn wait(self, stop: &Shutdown) -> Result<Answer, Failure> {
         let answer = select! {
-            recv(self.answer) -> answer => answer,
+            recv(self.0) -> answer => answer,
             recv(stop.requested()) -> _ => {
                 stop.check()?;
-                self.answer.recv()
+                self.0.recv()
             }
         };
-        match answer {
-            Ok(answer) => Ok(answer?),
-            Err(_) => {
-                let reason = "the request was given up".to_owned();
-                Err(HttpError::CutOff { host: self.host, reason, has_begun: false }.into())
-            }
-        }
+        Ok(answer.context("the request was given up")??)
     }
 }

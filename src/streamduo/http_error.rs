@@ -1,24 +1,9 @@
-//! Why a request brought no usable answer, in words that hold no secret.
+//! Why a request brought no usable answer, and what follows from that.
 
-use std::error::Error;
-use std::io::{self, Read as _};
-use std::time::{Duration, Instant, SystemTime};
+use std::fmt;
+use std::time::Duration;
 
-use reqwest::blocking::Response;
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
-use secrecy::SecretString;
-use url::Url;
-
-use super::certificate;
-use super::proxy::Proxy;
-use super::redact::redact;
-use crate::logging;
-
-/// How much of a refusal's text is quoted, in characters.
-const MAX_QUOTED: usize = 300;
-
-/// How much of a refusal's text is read, in bytes.
-const MAX_REFUSAL: u64 = 16 * 1024;
+use crate::shutdown::Stopped;
 
 /// Why a request brought no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +16,12 @@ pub enum HttpError {
         /// What the operating system or the TLS library says.
         reason: String,
     },
-    /// A certificate or a proxy stands in the way: what is wrong, and the remedy. Another try does not help.
+    /// A certificate or a proxy stands in the way: what is wrong, and the remedy.
     #[error("{0}")]
     Rejected(String),
     /// The answer did not come within `requestTimeoutSeconds`.
-    #[error("{}", timed_out(host, *timeout, *has_begun))]
+    #[error("{}{host} did not {} within {} s", if *has_begun { "the answer of " } else { "" },
+        if *has_begun { "arrive" } else { "answer" }, timeout.as_secs())]
     TimedOut {
         /// The host and port of the URL.
         host: String,
@@ -55,14 +41,14 @@ pub enum HttpError {
         has_begun: bool,
     },
     /// The answer is larger than `maxAnswerMegabytes`.
-    #[error("the answer of {host} is larger than {} bytes", max)]
+    #[error("the answer of {host} is larger than {max} bytes")]
     TooLarge {
         /// The host and port of the URL.
         host: String,
         /// The limit, in bytes.
         max: usize,
     },
-    /// The answer is complete, but its body is not what it has to be.
+    /// The answer is complete, but its body is not what was asked for.
     #[error("{0}")]
     InvalidBody(String),
     /// An answer other than success (RFC 9110 section 15).
@@ -80,6 +66,44 @@ pub enum HttpError {
 }
 
 impl HttpError {
+    /// Whether another try may succeed. A token that is refused may be valid a little later, because
+    /// clocks differ.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            HttpError::Unreachable { .. }
+            | HttpError::TimedOut { .. }
+            | HttpError::CutOff { .. }
+            | HttpError::InvalidBody(_) => true,
+            HttpError::Rejected(_) | HttpError::TooLarge { .. } => false,
+            HttpError::Status { status, .. } => {
+                matches!(status, 401 | 403 | 408 | 425 | 429 | 500..=599) && !matches!(status, 501 | 505)
+            }
+        }
+    }
+
+    /// Whether the service may have applied the request.
+    pub fn may_have_been_applied(&self) -> bool {
+        match self {
+            HttpError::Unreachable { .. } | HttpError::Rejected(_) => false,
+            HttpError::Status { status, .. } => *status >= 500,
+            _ => true,
+        }
+    }
+
+    /// Whether the service refuses the request as it is, and may accept one for fewer records.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.status(), Some(400 | 413 | 422))
+    }
+
+    /// Whether a request for fewer records may succeed, and an outage is not the cause.
+    pub fn is_about_size(&self) -> bool {
+        match self {
+            HttpError::TimedOut { has_begun, .. } | HttpError::CutOff { has_begun, .. } => *has_begun,
+            HttpError::TooLarge { .. } => true,
+            error => error.is_refusal(),
+        }
+    }
+
     /// The status code of an answer other than success.
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -88,111 +112,113 @@ impl HttpError {
         }
     }
 
-    /// Whether the service refuses the request as it is, and may accept one for fewer records: 400, 413 or 422.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self.status(), Some(400 | 413 | 422))
-    }
-
-    /// Whether the service may have applied the request.
-    pub fn may_have_been_applied(&self) -> bool {
+    /// How long `Retry-After` asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            HttpError::Unreachable { .. } | HttpError::Rejected(_) => false,
-            HttpError::TimedOut { .. }
-            | HttpError::CutOff { .. }
-            | HttpError::TooLarge { .. }
-            | HttpError::InvalidBody(_) => true,
-            HttpError::Status { status, .. } => *status >= 500,
+            HttpError::Status { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 }
 
-/// Whether the service may have applied the request that failed with this error.
-pub fn may_have_been_applied(error: &anyhow::Error) -> bool {
-    error.downcast_ref().is_some_and(HttpError::may_have_been_applied)
+/// Why a call of a queue failed. It becomes an [`anyhow::Error`] above the topmost queue.
+#[derive(Debug)]
+pub enum Failure {
+    /// A request failed, and what to do about it. Whether another try makes sense is for
+    /// [`HttpError::is_transient`] to say.
+    Http(HttpError, Option<String>),
+    /// A request failed, and the next one will be another: for fewer records, or by position.
+    Changed {
+        /// Why the request failed.
+        error: Box<Failure>,
+        /// How the next one differs.
+        change: String,
+        /// Whether to wait before, because it may be an outage all the same.
+        pause: bool,
+    },
+    /// No other try makes sense.
+    Final(anyhow::Error),
+    /// A stop was asked for.
+    Stopped(Stopped),
 }
 
-/// The host and port of a URL, to name it in a message.
-pub fn host(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
+impl Failure {
+    /// The failed request, unless it is final.
+    pub fn http_error(&self) -> Option<&HttpError> {
+        match self {
+            Failure::Http(error, _) => Some(error),
+            Failure::Changed { error, .. } => error.http_error(),
+            Failure::Final(_) | Failure::Stopped(_) => None,
+        }
+    }
 
-/// Why a request did not get across, or brought no head of an answer. If a proxy does not let it through, the proxy is asked why,
-/// until the deadline; without one it is not asked.
-pub fn diagnose(host: &str, timeout: Duration, error: reqwest::Error, ask_proxy_until: Option<Instant>) -> HttpError {
-    let proxy = error.url().and_then(Proxy::of);
-    let route = proxy.as_ref().map_or_else(|| host.to_owned(), |proxy| format!("{host} through {proxy}"));
-    if error.is_timeout() {
-        HttpError::TimedOut { host: route, timeout, has_begun: false }
-    } else if !error.is_connect() {
-        HttpError::CutOff { host: route, reason: innermost(&error.without_url()), has_begun: false }
-    } else if let Some(failure) = proxy.and_then(|proxy| proxy.diagnose(&error, ask_proxy_until)) {
-        failure
-    } else if let Some(problem) = certificate::problem(host, "`apiUrl` and `authUrl`", &error) {
-        HttpError::Rejected(problem)
-    } else {
-        HttpError::Unreachable { host: route, reason: innermost(&error.without_url()) }
+    /// Whether the service may have applied the request.
+    pub fn may_have_been_applied(&self) -> bool {
+        self.http_error().is_some_and(HttpError::may_have_been_applied)
+    }
+
+    /// Whether the token is refused, or what it stands for has not the right.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self.http_error().and_then(HttpError::status), Some(401 | 403))
+    }
+
+    /// The same with what to do about it, if an HTTP request has failed.
+    pub fn with_remedy(self, remedy: impl FnOnce(&HttpError) -> String) -> Failure {
+        match self {
+            Failure::Http(error, _) => {
+                let remedy = remedy(&error);
+                Failure::Http(error, Some(remedy))
+            }
+            other => other,
+        }
+    }
+
+    /// The same, but no other try makes sense.
+    pub fn into_final(self) -> Failure {
+        match self {
+            Failure::Stopped(stopped) => Failure::Stopped(stopped),
+            other => Failure::Final(other.into()),
+        }
     }
 }
 
-/// Why the body of an answer did not get across.
-pub fn transfer_failure(host: &str, timeout: Duration, error: io::Error) -> HttpError {
-    let host = host.to_owned();
-    match error.downcast::<reqwest::Error>() {
-        Ok(error) if error.is_timeout() => HttpError::TimedOut { host, timeout, has_begun: true },
-        Ok(error) => HttpError::CutOff { host, reason: innermost(&error.without_url()), has_begun: true },
-        Err(error) => HttpError::CutOff { host, reason: innermost(&error), has_begun: true },
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Http(error, None) => write!(f, "{error}"),
+            Failure::Http(error, Some(remedy)) => write!(f, "{remedy}: {error}"),
+            Failure::Changed { error, change, .. } => write!(f, "{change}: {error}"),
+            Failure::Final(error) => write!(f, "{error:#}"),
+            Failure::Stopped(stopped) => write!(f, "{stopped}"),
+        }
     }
 }
 
-fn timed_out(host: &str, timeout: Duration, has_begun: bool) -> String {
-    let seconds = timeout.as_secs();
-    if has_begun {
-        format!("the answer of {host} did not arrive within {seconds} s")
-    } else {
-        format!("{host} did not answer within {seconds} s")
+impl From<HttpError> for Failure {
+    fn from(error: HttpError) -> Failure {
+        Failure::Http(error, None)
     }
 }
 
-/// What the cause at the bottom says: the layers above it only say that something failed.
-pub fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure::Final(error)
     }
-    let text = cause.to_string();
-    // rustls adds a link to its manual, which is for programmers.
-    logging::without_control_characters(text.split(": https://docs.rs/").next().unwrap_or_default())
 }
 
-/// The error for an answer other than success.
-pub fn refusal(host: &str, response: Response, secrets: &[SecretString]) -> HttpError {
-    let status = response.status().as_u16();
-    let retry_after = retry_after(response.headers(), SystemTime::now());
-    let mut text = String::new();
-    if let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) {
-        // A query may hold what is nobody's business.
-        let location = location.split(['?', '#']).next().unwrap_or_default();
-        text = format!(", pointing to {}", redact(secrets, location));
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Failure {
+        Failure::Stopped(stopped)
     }
-    // The status decides; a text that cannot be read adds nothing.
-    let mut body = Vec::new();
-    let _ = response.take(MAX_REFUSAL).read_to_end(&mut body);
-    let said = redact(secrets, &String::from_utf8_lossy(&body));
-    let said = logging::without_control_characters(said.trim());
-    if !said.is_empty() {
-        let end = if said.chars().nth(MAX_QUOTED).is_some() { "…" } else { "" };
-        text = format!("{text}: {}{end}", said.chars().take(MAX_QUOTED).collect::<String>());
-    }
-    HttpError::Status { host: host.to_owned(), status, retry_after, text }
 }
 
-/// How long `Retry-After` asks to wait: seconds, or a date (RFC 9110 section 10.2.3). A date in the past means no wait.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => httpdate::parse_http_date(value).ok().map(|date| date.duration_since(now).unwrap_or_default()),
+impl From<Failure> for anyhow::Error {
+    fn from(failure: Failure) -> anyhow::Error {
+        match failure {
+            Failure::Final(error) => error,
+            Failure::Stopped(stopped) => stopped.into(),
+            failure => anyhow::anyhow!("{failure}"),
+        }
     }
 }
 
@@ -200,25 +226,33 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let wait = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, value.parse().unwrap());
-            retry_after(&headers, now)
-        };
-        assert_eq!(wait("120"), Some(Duration::from_secs(120)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(wait("soon"), None);
-        assert_eq!(wait("-1"), None);
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    fn status(status: u16) -> HttpError {
+        HttpError::Status { host: "h".to_owned(), status, retry_after: None, text: String::new() }
     }
 
     #[test]
-    fn a_host_goes_with_its_port_and_without_path() {
-        assert_eq!(host(&Url::parse("https://me:pw@example.com/a?b").unwrap()), "example.com");
-        assert_eq!(host(&Url::parse("http://[::1]:8080/a").unwrap()), "[::1]:8080");
+    fn these_statuses_pass_by_themselves() {
+        let transient: Vec<u16> = (100..600).filter(|code| status(*code).is_transient()).collect();
+        let server: Vec<u16> = (500..600).filter(|code| *code != 501 && *code != 505).collect();
+        assert_eq!(transient, [&[401, 403, 408, 425, 429], &server[..]].concat());
+    }
+
+    #[test]
+    fn a_failure_says_the_change_and_the_remedy_first() {
+        let failure = Failure::from(status(503)).with_remedy(|_| "check it".to_owned());
+        assert_eq!(failure.to_string(), "check it: h answers 503");
+        let failure = Failure::Changed { error: Box::new(failure), change: "asking for less".to_owned(), pause: false };
+        assert_eq!(failure.to_string(), "asking for less: check it: h answers 503");
+        assert_eq!(format!("{:#}", anyhow::Error::from(failure)), "asking for less: check it: h answers 503");
+    }
+
+    #[test]
+    fn a_time_out_says_whether_the_answer_had_begun() {
+        let timed_out = |has_begun| {
+            let timeout = Duration::from_secs(3);
+            HttpError::TimedOut { host: "h".to_owned(), timeout, has_begun }.to_string()
+        };
+        assert_eq!(timed_out(false), "h did not answer within 3 s");
+        assert_eq!(timed_out(true), "the answer of h did not arrive within 3 s");
     }
 }

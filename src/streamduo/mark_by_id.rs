@@ -1,240 +1,339 @@
 //! `markBy: id`: marks exactly the records that were delivered, with a request for each of their ids.
 //!
-//! Such a request can be repeated, so nothing is open after a lost answer, and neither late records nor other consumers shift it.
-//! Only where a producer writes an id again does it reach other versions: see [`super::versions`]. Those that it marks unseen are
-//! part of the answer, so that the loop delivers them at once.
+//! Such a request can be repeated, so nothing is open after a lost answer, and neither late records
+//! nor other consumers shift it. But it reaches only the last version of an id. So as soon as an id
+//! shows up twice, or cannot be found, marks go by position for the rest of the run. What an answer
+//! shows that was not delivered is part of the returned page, so that the loop delivers it at once.
 //!
-//! A record without an id can only be marked by its position. That is done once such records are the oldest unread ones, and for them
-//! alone.
+//! If an answer does not arrive, it may have been a later version that was marked. So that request is
+//! repeated before any other mark is sent.
 
-use anyhow::{Error, Result, anyhow};
-use indexmap::IndexMap;
-use log::debug;
+use std::collections::HashSet;
 
-use super::retry::{Retry, RetryPolicy, retrying};
-use super::singles::{ById, Single};
-use super::versions::{Versions, reach};
-use super::{Count, Marked, Queue};
-use crate::record::{Delivered, Fingerprints, Page, Peeked, Record};
-use crate::shutdown::{Shutdown, Stopped};
+use log::{debug, warn};
 
-/// How often versions are looked for that are gone by the time they are to be marked, because the producer writes the id again
-/// and again. What is left then is shown by the next peek.
-const MAX_ROUNDS: usize = 8;
+use super::http_error::{Failure, HttpError};
+use super::queue::{Count, Queue};
+use crate::record::{Delivered, Fingerprint, Fingerprints, Page, Peeked};
 
 /// A queue that marks by id.
 #[derive(Debug)]
 pub struct MarkById<Q> {
     queue: Q,
-    policy: RetryPolicy,
-    stop: Shutdown,
-    /// Whether answers show the read status from before the request: one has shown a record as unread that it has marked.
-    is_status_before: bool,
-    /// Why the last mark has ended early. It had to be answered all the same.
-    failure: Option<Error>,
+    /// Whether all ids were unique so far, and could be found.
+    are_ids_unique: bool,
+    /// Whether the oldest record of the last peeked page has an id.
+    has_id: bool,
+    /// How many records in a row from there are like it in that.
+    alike: usize,
+    /// Records whose marks were sent and not answered.
+    lost: Vec<(String, Fingerprint)>,
+    /// Records that the last answers have shown as marked.
+    marked: Fingerprints,
 }
 
-/// The versions of each id.
-type Ids = IndexMap<String, Versions>;
-
-/// An answer: the index of the request, the records, and whether the request was sent more than once.
-type Answer = (usize, Page, bool);
-
-impl<Q: ById> MarkById<Q> {
+impl<Q: Queue> MarkById<Q> {
     /// Marks the records of this queue.
-    pub fn new(queue: Q, policy: RetryPolicy, stop: &Shutdown) -> MarkById<Q> {
-        MarkById { queue, policy, stop: stop.clone(), is_status_before: false, failure: None }
+    pub fn new(queue: Q) -> MarkById<Q> {
+        MarkById {
+            queue,
+            are_ids_unique: true,
+            has_id: true,
+            alike: usize::MAX,
+            lost: Vec::new(),
+            marked: Fingerprints::default(),
+        }
     }
 
-    /// Marks the delivered versions, wherever they are by now.
-    fn mark_delivered(&mut self, ids: &mut Ids) -> Result<()> {
-        for _ in 0..MAX_ROUNDS {
-            self.mark_chosen(ids)?;
-            if !self.choose(ids, Versions::wanted, |_| true)? {
-                break;
-            }
+    fn go_on_by_position(&mut self, reason: &str) {
+        if self.are_ids_unique {
+            warn!("{reason}, so records are marked by position from now on (`markBy`)");
         }
-        Ok(())
+        self.are_ids_unique = false;
     }
 
-    /// Marks more copies of the delivered versions where the requests have hit copies that were read before.
-    fn mark_copies(&mut self, ids: &mut Ids, count: usize) -> Result<()> {
-        if ids.values().all(|versions| versions.shown_read().is_empty()) {
-            return Ok(());
-        }
-        // Where answers show every record as read, they say nothing: only what is still shown as unread is looked for.
-        let unread = if self.is_status_before {
-            None
-        } else {
-            match retrying(self.policy, "peek", &self.stop, || self.queue.peek(Count::AtOnce(count))) {
-                Ok(page) => Some(page.fingerprints().collect()),
-                Err(error) if error.is::<Stopped>() => return Err(error),
-                // Ignore the error: a copy that is left comes with the next peek.
-                Err(_) => return Ok(()),
-            }
-        };
-        let left = |versions: &Versions| {
-            let mut left = versions.shown_read();
-            if let Some(unread) = &unread {
-                left.cut_down_to(unread);
-            }
-            left
-        };
-        for _ in 0..MAX_ROUNDS {
-            if !self.choose(ids, left, |copy| !copy.is_read)? {
-                break;
-            }
-            self.mark_chosen(ids)?;
-        }
-        Ok(())
-    }
-
-    /// Sends the requests that mark.
-    fn mark_chosen(&mut self, ids: &mut Ids) -> Result<()> {
-        let chosen: Vec<_> = ids.iter().enumerate().filter(|(_, (_, versions))| versions.to_mark > 0).collect();
-        let requests: Vec<_> = chosen
-            .iter()
-            .map(|(_, (record_id, versions))| Single { record_id, count: versions.to_mark, marks: true })
-            .collect();
-        let indices: Vec<_> = chosen.iter().map(|(index, _)| *index).collect();
-        let (answers, end) = self.ask("mark", &requests);
-        for (index, page, was_repeated) in answers {
-            self.is_status_before |= page.records().any(|record| !record.is_read);
-            ids[indices[index]].learn(page, was_repeated);
-        }
-        end
-    }
-
-    /// Looks for the wanted versions of each id, of those that count, and chooses how many of its last versions to mark, so that
-    /// they are among them. Returns whether there are any.
-    fn choose(
-        &mut self,
-        ids: &mut Ids,
-        wanted: impl Fn(&Versions) -> Fingerprints,
-        counts: impl Fn(&Record<'_>) -> bool,
-    ) -> Result<bool> {
-        let mut found = false;
-        let mut open: Vec<_> = ids
-            .values()
-            .enumerate()
-            .map(|(index, versions)| (index, wanted(versions), 1))
-            .filter(|(_, wanted, _)| !wanted.is_empty())
-            .collect();
-        while !open.is_empty() {
-            let mut requests = Vec::new();
-            for (index, wanted, asked) in &mut open {
-                *asked = 2 * wanted.len().max(*asked);
-                let record_id = ids.get_index(*index).map_or("", |(record_id, _)| record_id);
-                requests.push(Single { record_id, count: *asked, marks: false });
-            }
-            let (answers, end) = self.ask("look up", &requests);
-            end?;
-            let mut rest = Vec::new();
-            for (index, page, _) in answers {
-                let (id, wanted, asked) = &open[index];
-                let (reach, is_complete) = reach(&page, wanted, &counts);
-                if is_complete || page.len() < *asked {
-                    ids[*id].to_mark = reach;
-                    found |= reach > 0;
-                } else {
-                    rest.push((*id, wanted.clone(), *asked));
-                }
-            }
-            open = rest;
-        }
-        Ok(found)
-    }
-
-    /// Sends requests until each is answered. Returns the answers that came, and an error if not all did.
-    fn ask(&mut self, what: &str, requests: &[Single<'_>]) -> (Vec<Answer>, Result<()>) {
-        let mut answers: Vec<Answer> = Vec::new();
-        let mut failures = Retry::new(self.policy);
-        // The requests that are not answered, and whether each was sent before.
-        let mut open: Vec<_> = (0..requests.len()).map(|index| (index, false)).collect();
-        while !open.is_empty() {
-            if let Err(stopped) = self.stop.check() {
-                return (answers, Err(stopped.into()));
-            }
-            let batch: Vec<_> = open.iter().map(|(index, _)| requests[*index]).collect();
-            let (mut rest, mut failure, answered) = (Vec::new(), None, answers.len());
-            for ((index, was_sent), answer) in open.into_iter().zip(self.queue.singles(&batch)) {
-                match answer {
-                    Some(Ok(page)) => answers.push((index, page, was_sent)),
-                    Some(Err(error)) => {
-                        debug!("{what}: {error:#}");
-                        failure.get_or_insert(error);
-                        rest.push((index, true));
+    fn mark_ids(&mut self, records: &[(String, Fingerprint)]) -> Result<Page, Failure> {
+        let mut pages = Vec::new();
+        let mut failure = None;
+        for (index, answer) in self.queue.mark_singles(records) {
+            let (record_id, record) = &records[index];
+            let was_lost = self.lost.iter().position(|lost| *lost == records[index]);
+            match answer {
+                Err(error) if error.may_have_been_applied() => {
+                    debug!("mark recordId {record_id:?}: {error}");
+                    if was_lost.is_none() {
+                        self.lost.push(records[index].clone());
                     }
-                    None => rest.push((index, was_sent)),
+                    failure.get_or_insert_with(|| explain(record_id, error));
+                    continue;
                 }
+                Err(error) if !is_refusal(&error) => {
+                    failure.get_or_insert(error);
+                    continue;
+                }
+                Ok(page) if !page.is_empty() => {
+                    if !page.fingerprints().eq([*record]) {
+                        self.go_on_by_position(&format!("recordId {record_id:?} is there more than once"));
+                    }
+                    pages.push(page);
+                }
+                _ => self.go_on_by_position(&format!("the service does not find recordId {record_id:?}")),
             }
-            open = rest;
-            if answers.len() > answered {
-                failures.reset();
-            }
-            if let Some(error) = failure
-                && let Err(error) = failures.wait(what, error, &self.stop)
-            {
-                return (answers, Err(as_final(error)));
-            }
+            was_lost.map(|lost| self.lost.remove(lost));
         }
-        (answers, Ok(()))
+        if pages.is_empty() {
+            return Err(failure.unwrap_or_else(|| Failure::Changed {
+                error: Box::new(HttpError::InvalidBody("no record was marked by its id".to_owned()).into()),
+                change: "marking by position".to_owned(),
+                pause: false,
+            }));
+        }
+        self.marked = pages.iter().flat_map(Page::fingerprints).collect();
+        joined(&pages)
     }
 }
 
-/// Whether a page's first record has an id, and how many records in a row from there are like it in that.
-fn first_alike(page: &Page) -> (bool, usize) {
-    let has_id = |record: &Record<'_>| record.record_id.is_some();
-    let first = page.records().next().is_none_or(|record| has_id(&record));
-    (first, page.records().take_while(|record| has_id(record) == first).count())
+/// Whether the service refuses to find a record by its id.
+fn is_refusal(failure: &Failure) -> bool {
+    failure.http_error().is_some_and(|error| matches!(error.status(), Some(400..500)) && !error.is_transient())
 }
 
-/// The error as a text only, unless it is a stop: no outer queue may take it for transient.
-fn as_final(error: Error) -> Error {
-    if error.is::<Stopped>() { error } else { anyhow!("{error:#}") }
+/// Says what may be lost with an answer, and what to do.
+fn explain(record_id: &str, lost: Failure) -> Failure {
+    lost.with_remedy(|error| {
+        let setting = match error {
+            HttpError::TooLarge { .. } => "raise `maxAnswerMegabytes`",
+            HttpError::TimedOut { .. } => "raise `requestTimeoutSeconds`",
+            _ => "check the network",
+        };
+        format!(
+            "the answer to the mark of recordId {record_id:?} does not arrive, so that another version of it may be \
+             marked as read without having been delivered: {setting}; a replay (`acknowledge` `never`) reads it"
+        )
+    })
 }
 
-impl<Q: ById> Queue for MarkById<Q> {
-    fn peek(&mut self, count: Count) -> Result<Peeked> {
-        match self.failure.take() {
-            Some(error) => Err(error),
-            None => self.queue.peek(count),
+/// The records of all pages.
+fn joined(pages: &[Page]) -> Result<Page, Failure> {
+    let texts: Vec<_> = pages.iter().flat_map(Page::texts).collect();
+    let answer = [b"[", &texts.join(&b","[..])[..], b"]"].concat();
+    Page::parse(answer.into(), texts.len()).map_err(|error| Failure::Final(error.into()))
+}
+
+impl<Q: Queue> Queue for MarkById<Q> {
+    fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
+        let page = self.queue.peek(count)?;
+        if !self.are_ids_unique {
+            return Ok(page);
         }
+        let ids: Vec<_> = page.records().map(|record| record.record_id).collect();
+        self.has_id = ids.first().is_none_or(Option::is_some);
+        self.alike = ids.iter().take_while(|id| id.is_some() == self.has_id).count();
+        let mut seen = HashSet::new();
+        if let Some(twice) = ids.iter().flatten().find(|id| !seen.insert(*id)) {
+            self.go_on_by_position(&format!("recordId {twice:?} is there more than once"));
+        }
+        // An equal record, which the id does not reach.
+        if page.fingerprints().any(|record| self.marked.contains(&record)) {
+            self.go_on_by_position("a record is shown again after it was marked");
+        }
+        Ok(page)
     }
 
-    fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
-        let (has_ids, alike) = first_alike(delivered.page());
-        let delivered = delivered.at_most(alike);
-        if !has_ids {
+    fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
+        if !self.lost.is_empty() {
+            return self.mark_ids(&self.lost.clone());
+        }
+        if !self.marks_by_id() {
             return self.queue.mark(delivered);
         }
         let page = delivered.into_records();
-        let mut ids = Ids::new();
-        for record in page.records() {
-            let record_id = record.record_id.unwrap_or_default().into_owned();
-            ids.entry(record_id).or_default().add(record.fingerprint);
-        }
-        let end = self.mark_delivered(&mut ids).and_then(|()| self.mark_copies(&mut ids, page.len()));
-        let unseen: Vec<_> = ids.values().flat_map(|versions| versions.unseen(self.is_status_before)).collect();
-        match end {
-            Err(error) if unseen.is_empty() => return Err(error),
-            // What was marked unseen has to be delivered first.
-            end => self.failure = end.err(),
-        }
-        let mut marked = Fingerprints::default();
-        ids.values().for_each(|versions| marked.fill_up_to(versions.marked()));
-        Ok(Marked::Answered(page.select(|record| marked.count(record), &unseen)?))
+        let with_id = page.records().filter_map(|record| Some((record.record_id?.into_owned(), record.fingerprint)));
+        let records: Vec<_> = with_id.collect();
+        self.mark_ids(&records)
     }
 
-    fn take(&mut self, count: usize) -> Result<Page> {
-        self.queue.take(count)
-    }
-
-    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
+    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page, Failure> {
         self.queue.since(timestamp, count)
     }
 
-    fn versions(&mut self, record_id: &str, count: usize) -> Result<Page> {
-        self.queue.versions(record_id, count)
+    /// A record without an id can only be marked by position, and alone.
+    fn max_marked(&self) -> usize {
+        if self.are_ids_unique { self.alike.max(1) } else { usize::MAX }
+    }
+
+    fn marks_by_id(&self) -> bool {
+        !self.lost.is_empty() || self.are_ids_unique && self.has_id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io;
+
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::record::{Ledger, MessageWriter};
+
+    /// A service that shows pages, and answers marks by id with these texts or failures.
+    struct Service {
+        shown: VecDeque<String>,
+        answers: VecDeque<Result<String, Failure>>,
+        asked: Vec<String>,
+        by_position: Vec<usize>,
+    }
+
+    impl Queue for Service {
+        fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
+            Ok(Peeked::with_odd_records(page(&self.shown.pop_front().unwrap(), count.max())))
+        }
+
+        fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
+            self.by_position.push(delivered.count());
+            Ok(delivered.into_records())
+        }
+
+        fn since(&mut self, _: &str, _: Count) -> Result<Page, Failure> {
+            unimplemented!()
+        }
+
+        fn mark_singles(&mut self, records: &[(String, Fingerprint)]) -> Vec<(usize, Result<Page, Failure>)> {
+            let mut answers = Vec::new();
+            for (index, (record_id, record)) in records.iter().enumerate() {
+                let Some(answer) = self.answers.pop_front() else { break };
+                self.asked.push(record_id.clone());
+                let answer = answer.map(|text| page(&text, 1));
+                let goes_on = answer.as_ref().is_ok_and(|page| page.fingerprints().eq([*record]));
+                answers.push((index, answer));
+                if !goes_on {
+                    break;
+                }
+            }
+            answers
+        }
+    }
+
+    struct Null;
+
+    impl MessageWriter for Null {
+        fn record(&mut self, _: &[u8], _: &str) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn state(&mut self, _: &RawValue) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A page of records such as `a1`: their id and their payload. `-` is one without an id.
+    fn page(texts: &str, asked: usize) -> Page {
+        let record = |text: &str| match text.split_at(1) {
+            ("-", payload) => format!(r#"{{"recordTimeStampISO":"t","dataPayload":{payload}}}"#),
+            (id, payload) => format!(r#"{{"recordId":"{id}","recordTimeStampISO":"t","dataPayload":{payload}}}"#),
+        };
+        let records: Vec<_> = texts.split_whitespace().map(record).collect();
+        Page::parse(format!("[{}]", records.join(",")).into(), asked).unwrap()
+    }
+
+    fn queue(shown: &[&str], answers: Vec<Result<&str, Failure>>) -> MarkById<Service> {
+        MarkById::new(Service {
+            shown: shown.iter().map(|&page| page.to_owned()).collect(),
+            answers: answers.into_iter().map(|answer| answer.map(str::to_owned)).collect(),
+            asked: Vec::new(),
+            by_position: Vec::new(),
+        })
+    }
+
+    /// Peeks and marks: how many records the answer shows.
+    fn round(queue: &mut MarkById<Service>) -> Result<usize, String> {
+        let page = queue.peek(Count::AtOnce(9)).unwrap();
+        let delivered = page.deliver(&mut Ledger::default(), &mut Null).unwrap().at_most(queue.max_marked());
+        queue.mark(delivered).map(|page| page.len()).map_err(|failure| failure.to_string())
+    }
+
+    fn too_large() -> Failure {
+        HttpError::TooLarge { host: "h".to_owned(), max: 5 }.into()
+    }
+
+    fn refused() -> Failure {
+        let text = String::new();
+        HttpError::Status { host: "h".to_owned(), status: 404, retry_after: None, text }.into()
+    }
+
+    #[test]
+    fn each_record_is_marked_by_its_id() {
+        let mut queue = queue(&["a1 b1"], vec![Ok("a1"), Ok("b1")]);
+        assert_eq!(round(&mut queue), Ok(2));
+        assert_eq!(
+            (queue.marks_by_id(), queue.queue.asked, queue.queue.by_position.len()),
+            (true, vec!["a".to_owned(), "b".to_owned()], 0)
+        );
+    }
+
+    #[test]
+    fn an_id_that_shows_up_twice_is_marked_by_position_at_once() {
+        let mut queue = queue(&["a1 b1 a2"], Vec::new());
+        assert_eq!(round(&mut queue), Ok(3));
+        assert_eq!((queue.marks_by_id(), queue.queue.by_position), (false, vec![3]));
+    }
+
+    #[test]
+    fn another_version_in_an_answer_is_returned_and_the_rest_goes_by_position() {
+        let mut queue = queue(&["a1 b1", "a1 b1"], vec![Ok("a2")]);
+        assert_eq!(round(&mut queue), Ok(1));
+        assert_eq!(round(&mut queue), Ok(2));
+        assert_eq!((queue.marks_by_id(), queue.queue.by_position), (false, vec![2]));
+    }
+
+    #[test]
+    fn an_id_that_is_not_found_is_marked_by_position() {
+        for answer in [Ok(""), Err(refused())] {
+            let mut queue = queue(&["a1", "a1"], vec![answer]);
+            assert_eq!(round(&mut queue), Err("marking by position: no record was marked by its id".to_owned()));
+            assert_eq!(round(&mut queue), Ok(1));
+            assert_eq!(queue.queue.by_position, [1]);
+        }
+    }
+
+    #[test]
+    fn records_without_an_id_are_marked_by_position_while_they_are_the_oldest() {
+        let mut queue = queue(&["-1 -2 b1", "b1 -3"], vec![Ok("b1")]);
+        assert_eq!(round(&mut queue), Ok(2));
+        assert_eq!(round(&mut queue), Ok(1));
+        assert_eq!((queue.queue.asked, queue.queue.by_position), (vec!["b".to_owned()], vec![2]));
+    }
+
+    #[test]
+    fn a_mark_whose_answer_does_not_arrive_is_repeated_before_any_other() {
+        let pages = ["a1 b1 c1", "b1 c1", "c1"];
+        let mut queue = queue(&pages, vec![Ok("a1"), Err(too_large()), Err(too_large()), Ok("b1")]);
+        assert_eq!(round(&mut queue), Ok(1));
+        assert_eq!(
+            round(&mut queue),
+            Err("the answer to the mark of recordId \"b\" does not arrive, so that another version of it may be marked as \
+                 read without having been delivered: raise `maxAnswerMegabytes`; a replay (`acknowledge` `never`) reads \
+                 it: the answer of h is larger than 5 bytes"
+                .to_owned())
+        );
+        assert_eq!(round(&mut queue), Ok(1));
+        assert_eq!(queue.queue.asked.concat(), "abbb");
+        assert!(queue.lost.is_empty());
+    }
+
+    #[test]
+    fn a_lost_answer_is_asked_for_even_if_marks_go_by_position_meanwhile() {
+        let mut queue = queue(&["a1 b1", "b1 b2", "b2"], vec![Ok("a1"), Err(too_large()), Ok("b2")]);
+        assert_eq!(round(&mut queue), Ok(1));
+        assert!(queue.marks_by_id());
+        assert_eq!(round(&mut queue), Ok(1));
+        assert!(!queue.marks_by_id());
+        assert_eq!(round(&mut queue), Ok(1));
+        assert_eq!(queue.queue.by_position, [1]);
     }
 }

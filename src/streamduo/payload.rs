@@ -4,13 +4,13 @@ use anyhow::Result;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use url::Url;
 
-use super::Count;
 use super::api::{Api, url_of};
-use super::growth::{Growth, NewSize, is_about_size};
-use super::http_error::HttpError;
-use super::limits::Limits;
+use super::growth::Growth;
+use super::http_error::{Failure, HttpError};
+use super::queue::Count;
 use super::request::RecordRequest;
 use super::retry::retrying;
 use crate::record::Page;
@@ -34,29 +34,23 @@ pub struct Schema {
 #[error("{0}")]
 pub struct NoSample(String);
 
-/// What is read of a stream's description.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct StreamDescription {
-    active_schema_id: Option<String>,
-}
-
 impl Api {
     /// The last records, read or not: `count` of them, or as many as get across at once.
     ///
     /// # Errors
-    /// [`NoSample`] when not even the last record gets across. When the service keeps failing or refuses.
+    /// [`NoSample`] when not even the last record gets across.
     pub fn last(&mut self, count: usize) -> Result<Page> {
-        let (policy, stop) = (self.policy, self.stop.clone());
-        let mut growth = Growth::new(count, Limits::NONE, NewSize::TriedAgain);
-        retrying(policy, "sample", &stop, || {
+        let mut growth = Growth::new(count);
+        Ok(retrying(self.policy, "sample", &self.stop, || {
             let asked = growth.asked(Count::UpTo(count));
-            self.page(RecordRequest::last(asked)).map_err(|error| match growth.read_failed(asked, &error) {
-                Some(halved) => error.context(halved),
-                None if is_about_size(&error) => NoSample(format!("{error:#}")).into(),
-                None => error,
+            self.page(RecordRequest::last(asked)).map_err(|failure| match growth.read_failed(asked, failure) {
+                Failure::Http(error, remedy) if error.is_about_size() => {
+                    let failure = Failure::Http(error, remedy);
+                    Failure::Final(NoSample(failure.to_string()).into())
+                }
+                failure => failure,
             })
-        })
+        })?)
     }
 
     /// The stream's active schema, if it has one.
@@ -64,24 +58,28 @@ impl Api {
     /// # Errors
     /// When it cannot be read: the client may lack the right to.
     pub fn active_schema(&mut self) -> Result<Option<Schema>> {
-        let token = self.tokens.with_scope(MANAGE_STREAMS).bearer(&self.http)?;
+        let token = self.tokens.bearer_for(&self.http, MANAGE_STREAMS)?;
         let url = url_of(&self.base, &["stream", &self.stream_id])?;
-        let description: StreamDescription = self.get("stream", &url, &token)?;
-        let Some(id) = description.active_schema_id else { return Ok(None) };
+        let stream: Map<String, Value> = self.get("stream", &url, &token)?;
+        let Some(id) = stream.get("activeSchemaId").and_then(Value::as_str) else { return Ok(None) };
         let token = self.tokens.bearer(&self.http)?;
-        let url = url_of(&self.base, &["streams", &self.stream_id, "schemas", &id, ""])?;
+        let url = url_of(&self.base, &["streams", &self.stream_id, "schemas", id, ""])?;
         Ok(Some(self.get("schema", &url, &token)?))
     }
 
+    /// A client that lacks a right will not get it by waiting.
     fn get<T: DeserializeOwned>(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Result<T> {
-        retrying(self.policy, endpoint, &self.stop, || {
-            let answer = self.http.get(endpoint, url, token)?.send_until(&self.stop)?;
+        Ok(retrying(self.policy, endpoint, &self.stop, || {
+            let answer = self.http.get(endpoint, url, token).send_until(&self.stop);
+            let answer =
+                answer.map_err(|failure| if failure.is_unauthorized() { failure.into_final() } else { failure })?;
             Ok(serde_json::from_slice(&answer.body).map_err(|error| invalid_body(endpoint, &error))?)
-        })
+        })?)
     }
 }
 
-/// The error about an answer that is not what it has to be. It quotes nothing of the answer: a server may send a token back.
+/// The error about an answer that is not what it has to be. It quotes nothing of the answer: a server
+/// may send a token back.
 fn invalid_body(endpoint: &str, error: &serde_json::Error) -> HttpError {
     let problem = if error.is_data() { "not of the documented form" } else { "not JSON" };
     let (line, column) = (error.line(), error.column());

@@ -39,12 +39,12 @@ impl<'a> RecordRequest<'a> {
         }
     }
 
-    /// The last versions of a record, read or not.
-    pub fn single(record_id: &'a str, record_count: usize, mark_as_read: bool) -> RecordRequest<'a> {
+    /// The latest version of a record, which is marked as read.
+    pub fn mark_single(record_id: &'a str) -> RecordRequest<'a> {
         RecordRequest {
             read_record_request_type: "SINGLE",
             record_id: Some(record_id),
-            ..RecordRequest::unread(record_count, mark_as_read)
+            ..RecordRequest::unread(1, true)
         }
     }
 
@@ -57,7 +57,6 @@ impl<'a> RecordRequest<'a> {
     pub fn name(self) -> &'static str {
         match (self.read_record_request_type, self.mark_as_read) {
             ("UNREAD" | "SINGLE", true) => "mark",
-            ("SINGLE", false) => "look up",
             ("UNREAD", false) => "peek",
             ("LAST_N", _) => "sample",
             _ => "read since",
@@ -65,15 +64,19 @@ impl<'a> RecordRequest<'a> {
     }
 }
 
-/// What to do about a record-request that failed; `None` where nothing can be done but try again.
+/// What to do about a record-request that failed; `None` if nothing helps but another try.
 pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Option<String> {
+    if request.record_count == 1 && cause.is_about_size() {
+        let remedy = match cause {
+            HttpError::TimedOut { .. } => "raise `requestTimeoutSeconds`",
+            HttpError::TooLarge { .. } => "raise `maxAnswerMegabytes`",
+            HttpError::CutOff { .. } => "check the network, the proxy and `apiUrl`",
+            HttpError::Status { status: 413, .. } => "no setting changes that, ask the service's operator",
+            _ => "check `streamId`",
+        };
+        return Some(format!("not even a single record of stream {stream} gets across: {remedy}"));
+    }
     Some(match cause {
-        HttpError::Status { status: 413, .. } if request.record_count == 1 => format!(
-            "a single record of stream {stream} is too large for the service: no setting changes that, ask the service's operator"
-        ),
-        error if error.is_refusal() && request.record_count == 1 => {
-            format!("the service refuses to read even 1 record of stream {stream}: check `streamId`")
-        }
         HttpError::Status { status: 401, .. } => {
             "a fresh access token is refused: check `scope`, and that `apiUrl` and `authUrl` belong together".to_owned()
         }
@@ -86,17 +89,6 @@ pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Op
         }
         HttpError::Status { status: 300..=399, .. } => "redirects are not followed: check `apiUrl`".to_owned(),
         HttpError::Unreachable { .. } => "check `apiUrl`, the network and the proxy".to_owned(),
-        HttpError::TimedOut { has_begun: true, .. } if request.record_count == 1 => {
-            format!("a single record of stream {stream} takes too long to arrive: raise `requestTimeoutSeconds`")
-        }
-        HttpError::CutOff { has_begun: true, .. } if request.record_count == 1 => {
-            format!(
-                "a single record of stream {stream} does not arrive complete: check the network, the proxy and `apiUrl`"
-            )
-        }
-        HttpError::TooLarge { .. } if request.record_count == 1 => {
-            format!("a single record of stream {stream} is too large: raise `maxAnswerMegabytes`")
-        }
         HttpError::TimedOut { .. } => "check the network, or raise `requestTimeoutSeconds`".to_owned(),
         _ => return None,
     })
@@ -113,8 +105,8 @@ mod tests {
             r#"{"readRecordRequestType":"UNREAD","recordCount":100,"recordId":null,"markAsRead":true,"recordTimeStampISO":null}"#
         );
         assert_eq!(
-            serde_json::to_string(&RecordRequest::single("a", 2, false)).unwrap(),
-            r#"{"readRecordRequestType":"SINGLE","recordCount":2,"recordId":"a","markAsRead":false,"recordTimeStampISO":null}"#
+            serde_json::to_string(&RecordRequest::mark_single("a")).unwrap(),
+            r#"{"readRecordRequestType":"SINGLE","recordCount":1,"recordId":"a","markAsRead":true,"recordTimeStampISO":null}"#
         );
     }
 }

@@ -1,21 +1,21 @@
-//! Which failures are transient, how long to wait for them to pass, and which requests are then repeated.
+//! How long to wait for a failure to pass, and which requests are then repeated.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use anyhow::{Error, Result, anyhow};
+use anyhow::{Result, anyhow};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use log::{info, warn};
 
-use super::growth::Halved;
-use super::http_error::{HttpError, may_have_been_applied};
-use super::{Count, Marked, Queue};
+use super::http_error::{Failure, HttpError};
+use super::queue::{Count, Marked, Queue};
 use crate::record::{Delivered, Page, Peeked};
-use crate::shutdown::{Shutdown, Stopped};
+use crate::shutdown::Shutdown;
 
 /// The longest pause, before jitter.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// The longest `Retry-After` that is waited for. If the service is away for longer, the next run finds it.
+/// The longest `Retry-After` that is waited for, unless a run follows.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// How often and how soon a request is repeated.
@@ -23,33 +23,24 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 pub struct RetryPolicy {
     /// `maxRetries`: how many failures in a row are forgiven.
     pub max_retries: usize,
-    /// The first pause. Each further one is twice as long, and jitter makes it up to twice as long again.
+    /// The first pause. Each further one is twice as long, and jitter makes it up to twice as long
+    /// again.
     pub first_delay: Duration,
+    /// The longest `Retry-After` that is waited for: if the service is away for longer, the next run
+    /// finds it.
+    pub max_retry_after: Duration,
 }
 
 impl RetryPolicy {
     /// Forgives `max_retries` failures in a row; the first pause is half a second.
     pub fn new(max_retries: usize) -> RetryPolicy {
-        RetryPolicy { max_retries, first_delay: Duration::from_millis(500) }
+        RetryPolicy { max_retries, first_delay: Duration::from_millis(500), max_retry_after: MAX_RETRY_AFTER }
     }
-}
 
-/// Whether another try may succeed where this one failed.
-fn is_transient(error: &Error) -> bool {
-    error.downcast_ref().is_some_and(|error| match error {
-        HttpError::Unreachable { .. }
-        | HttpError::TimedOut { .. }
-        | HttpError::CutOff { .. }
-        | HttpError::InvalidBody(_) => true,
-        // The same request brings the same answer. One for fewer records is another request (`Halved`).
-        HttpError::TooLarge { .. } | HttpError::Rejected(_) => false,
-        HttpError::Status { status, .. } => is_transient_status(*status),
-    })
-}
-
-/// Request Timeout, Too Early, Too Many Requests, and what a server or gateway in trouble answers (RFC 9110, 8470, 6585).
-pub(super) fn is_transient_status(status: u16) -> bool {
-    matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+    /// The same for a run that follows: it waits as long as it is asked to.
+    pub fn for_following(self) -> RetryPolicy {
+        RetryPolicy { max_retry_after: Duration::MAX, ..self }
+    }
 }
 
 /// Failures of one request in a row: how many there were, and how long to wait after the next.
@@ -79,141 +70,155 @@ impl Retry {
         }
     }
 
-    /// Waits until another try of `what` makes sense. A failure after which fewer records are asked for is not counted.
+    /// Counts a failure that is none of HTTP, and waits until another try of `what` makes sense.
     ///
     /// # Errors
-    /// The error itself, when it is not transient, or came once too often. It is final then: no outer retry takes it for
-    /// transient. [`crate::shutdown::Stopped`] when a stop is asked for.
-    pub fn wait(&mut self, what: &str, error: Error, stop: &Shutdown) -> Result<()> {
-        if let Some(halved) = error.downcast_ref::<Halved>() {
-            info!("{what}: {error:#}");
-            let pause = if halved.may_be_outage { self.policy.first_delay } else { Duration::ZERO };
-            return Ok(stop.sleep(asked_delay(&error)?.unwrap_or(pause))?);
+    /// When it came once too often; [`crate::shutdown::Stopped`].
+    pub fn wait_after(&mut self, what: &str, problem: &str, stop: &Shutdown) -> Result<()> {
+        Ok(self.count(what, &problem, None, stop)?)
+    }
+
+    /// Waits until another try of `what` makes sense. A failure after which the request is changed is
+    /// not counted.
+    ///
+    /// # Errors
+    /// The failure itself if it is not transient; a final one if it came once too often, or when a
+    /// stop is asked for.
+    pub fn wait(&mut self, what: &str, failure: Failure, stop: &Shutdown) -> Result<(), Failure> {
+        let asked = failure.http_error().and_then(HttpError::retry_after);
+        match &failure {
+            Failure::Changed { pause, .. } => {
+                info!("{what}: {failure}");
+                let pause = if *pause { self.policy.first_delay } else { Duration::ZERO };
+                Ok(stop.sleep(self.pause(&failure, pause, asked)?)?)
+            }
+            Failure::Http(error, _) if error.is_transient() => self.count(what, &failure, asked, stop),
+            _ => Err(failure),
         }
-        if !is_transient(&error) {
-            return Err(error);
-        }
-        self.count(what, error, stop)
     }
 
     /// Counts a failure, and waits.
-    fn count(&mut self, what: &str, error: Error, stop: &Shutdown) -> Result<()> {
+    fn count(
+        &mut self,
+        what: &str,
+        failure: &impl Display,
+        asked: Option<Duration>,
+        stop: &Shutdown,
+    ) -> Result<(), Failure> {
         self.failures += 1;
         let max = self.policy.max_retries;
         if self.failures > max {
-            return Err(match max {
-                0 => anyhow!("{error:#}"),
-                1 => anyhow!("{error:#} (still so after 1 retry: `maxRetries`)"),
-                _ => anyhow!("{error:#} (still so after {max} retries: `maxRetries`)"),
-            });
+            return Err(Failure::Final(match max {
+                0 => anyhow!("{failure}"),
+                1 => anyhow!("{failure} (still so after 1 retry: `maxRetries`)"),
+                _ => anyhow!("{failure} (still so after {max} retries: `maxRetries`)"),
+            }));
         }
-        let delay = asked_delay(&error)?.or_else(|| self.delays.next()).unwrap_or(MAX_DELAY);
-        let (failure, pause) = (self.failures, delay.as_secs_f64());
-        warn!("{what}: {error:#}; trying again in {pause:.1} s ({failure} of {max})");
+        let backoff = self.delays.next().unwrap_or(MAX_DELAY);
+        let delay = self.pause(failure, backoff, asked)?;
+        let seconds = delay.as_secs_f64();
+        warn!("{what}: {failure}; trying again in {seconds:.1} s ({} of {max})", self.failures);
         Ok(stop.sleep(delay)?)
     }
-}
 
-/// How long `Retry-After` asks to wait.
-fn asked_delay(error: &Error) -> Result<Option<Duration>> {
-    match error.downcast_ref() {
-        Some(HttpError::Status { retry_after: Some(asked), .. }) if *asked > MAX_RETRY_AFTER => {
-            Err(anyhow!("{error:#} (it asks to come back in {} s: run again then)", asked.as_secs()))
+    /// The pause to make: `Retry-After` can only make it longer.
+    fn pause(&self, failure: &impl Display, backoff: Duration, asked: Option<Duration>) -> Result<Duration, Failure> {
+        match asked {
+            Some(asked) if asked > self.policy.max_retry_after => Err(Failure::Final(anyhow!(
+                "{failure} (it asks to come back in {} s: run again then)",
+                asked.as_secs()
+            ))),
+            asked => Ok(backoff.max(asked.unwrap_or_default())),
         }
-        Some(HttpError::Status { retry_after, .. }) => Ok(*retry_after),
-        _ => Ok(None),
     }
 }
 
 /// Tries until it works, fails for good, or fails too often in a row.
-///
-/// # Errors
-/// The last error.
 pub fn retrying<T>(
     policy: RetryPolicy,
     what: &str,
     stop: &Shutdown,
-    mut attempt: impl FnMut() -> Result<T>,
-) -> Result<T> {
+    mut attempt: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let mut retry = Retry::new(policy);
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
-            Err(error) => retry.wait(what, error, stop)?,
+            Err(failure) => retry.wait(what, failure, stop)?,
         }
     }
 }
 
-/// A queue that repeats the requests that mark nothing. If the answer to a mark is lost, the mark may have been applied; repeated, it
-/// would mark the next records, which nobody has seen. So it waits, and leaves it to the loop to peek again.
-#[derive(Debug)]
-pub struct Retrying<Q> {
-    queue: Q,
+/// Repeats the requests that mark nothing. If the answer to a mark is lost, the mark may have been
+/// applied; repeated, it would mark the next records, which nobody has seen. So it waits, and leaves
+/// it to the loop to peek again.
+pub struct Retrying {
+    queue: Box<dyn Queue>,
     policy: RetryPolicy,
     /// The marks in a row that failed.
     failed_marks: Retry,
-    /// Why the last mark is given up, although it may have been applied. The next request returns it.
-    failure: Option<Error>,
     stop: Shutdown,
 }
 
-impl<Q> Retrying<Q> {
+impl Retrying {
     /// Repeats requests to this queue.
-    pub fn new(queue: Q, policy: RetryPolicy, stop: &Shutdown) -> Retrying<Q> {
-        Retrying { queue, policy, failed_marks: Retry::new(policy), failure: None, stop: stop.clone() }
+    pub fn new(queue: impl Queue + 'static, policy: RetryPolicy, stop: &Shutdown) -> Retrying {
+        Retrying { queue: Box::new(queue), policy, failed_marks: Retry::new(policy), stop: stop.clone() }
     }
 
-    /// Goes on, unless the last mark is given up.
-    fn check(&mut self) -> Result<()> {
-        self.failure.take().map_or(Ok(()), Err)
-    }
-}
-
-impl<Q: Queue> Queue for Retrying<Q> {
-    fn peek(&mut self, count: Count) -> Result<Peeked> {
-        self.check()?;
-        retrying(self.policy, "peek", &self.stop, || self.queue.peek(count))
+    /// Shows the oldest unread records. Changes nothing.
+    pub fn peek(&mut self, count: Count) -> Result<Peeked> {
+        Ok(retrying(self.policy, "peek", &self.stop, || self.queue.peek(count))?)
     }
 
-    fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
-        self.check()?;
-        match self.queue.mark(delivered) {
-            Ok(marked) => {
+    /// Shows the oldest records after a time stamp, read or not. Changes nothing.
+    pub fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
+        Ok(retrying(self.policy, "read since", &self.stop, || self.queue.since(timestamp, count))?)
+    }
+
+    /// Marks what was delivered, once. After a failure it waits until another peek makes sense.
+    ///
+    /// # Errors
+    /// When the mark was not applied, and no other try makes sense; [`crate::shutdown::Stopped`].
+    pub fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
+        let failure = match self.queue.mark(delivered) {
+            Ok(answer) => {
                 self.failed_marks.reset();
-                Ok(marked)
+                return Ok(Marked::Answered(answer));
             }
-            Err(error) if may_have_been_applied(&error) => {
-                // First the loop has to learn that the mark may have been applied. A stop ends the next request by itself.
-                let counted = self.failed_marks.count("mark", error, &self.stop);
-                self.failure = counted.err().filter(|error| !error.is::<Stopped>());
-                Ok(Marked::Unknown)
-            }
-            Err(error) => {
-                self.failed_marks.wait("mark", error, &self.stop)?;
-                Ok(Marked::Refused)
-            }
+            Err(failure) => failure,
+        };
+        if failure.may_have_been_applied() {
+            let asked = failure.http_error().and_then(HttpError::retry_after);
+            return Ok(match self.failed_marks.count("mark", &failure, asked, &self.stop) {
+                // First the loop has to learn that the mark may have been applied.
+                Ok(()) | Err(Failure::Stopped(_)) => Marked::Unknown(None),
+                Err(failure) => Marked::Unknown(Some(failure.into())),
+            });
         }
+        self.failed_marks.wait("mark", failure, &self.stop)?;
+        Ok(Marked::Refused)
     }
 
-    fn take(&mut self, count: usize) -> Result<Page> {
-        retrying(self.policy, "take", &self.stop, || self.queue.take(count))
+    /// The most that may be marked at once.
+    pub fn max_marked(&self) -> usize {
+        self.queue.max_marked()
     }
 
-    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
-        self.check()?;
-        retrying(self.policy, "read since", &self.stop, || self.queue.since(timestamp, count))
+    /// Whether the next mark goes by id.
+    pub fn marks_by_id(&self) -> bool {
+        self.queue.marks_by_id()
     }
 
-    fn versions(&mut self, record_id: &str, count: usize) -> Result<Page> {
-        self.check()?;
-        retrying(self.policy, "look up", &self.stop, || self.queue.versions(record_id, count))
+    /// From now on sends each request once: a run that is ending looks back once.
+    pub fn without_retries(&mut self) {
+        self.policy.max_retries = 0;
+        self.failed_marks = Retry::new(self.policy);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context;
-
     use super::*;
 
     /// Forgives `max_retries` failures, without a pause.
@@ -221,15 +226,19 @@ mod tests {
         RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::new(max_retries) }
     }
 
-    fn status(status: u16, retry_after: Option<u64>) -> Error {
+    fn status(status: u16, retry_after: Option<u64>) -> Failure {
         let retry_after = retry_after.map(Duration::from_secs);
         HttpError::Status { host: "h".to_owned(), status, retry_after, text: String::new() }.into()
     }
 
-    #[test]
-    fn these_statuses_pass_by_themselves() {
-        let transient: Vec<u16> = (100..600).filter(|status| is_transient_status(*status)).collect();
-        assert_eq!(transient, [408, 425, 429, 500, 502, 503, 504]);
+    /// How often this failure is met, and how it is told at last.
+    fn tries(failure: impl Fn() -> Failure) -> (usize, String) {
+        let mut tries = 0;
+        let end = retrying(at_once(2), "peek", &Shutdown::default(), || -> Result<(), Failure> {
+            tries += 1;
+            Err(failure())
+        });
+        (tries, end.unwrap_err().to_string())
     }
 
     #[test]
@@ -241,31 +250,32 @@ mod tests {
 
     #[test]
     fn one_failure_too_many_is_final() {
-        let mut tries = 0;
-        let error = retrying(at_once(2), "peek", &Shutdown::default(), || -> Result<()> {
-            tries += 1;
-            Err(status(503, Some(0))).context("read records")
-        })
-        .unwrap_err();
-        assert_eq!(tries, 3);
-        assert_eq!(format!("{error:#}"), "read records: h answers 503 (still so after 2 retries: `maxRetries`)");
-        assert!(Retry::new(at_once(9)).wait("token", error, &Shutdown::default()).is_err());
+        let failure = || status(503, None).with_remedy(|_| "read records".to_owned());
+        let text = "read records: h answers 503 (still so after 2 retries: `maxRetries`)";
+        assert_eq!(tries(failure), (3, text.to_owned()));
     }
 
     #[test]
     fn what_does_not_pass_is_not_tried_again() {
-        let mut tries = 0;
-        let error = retrying(at_once(2), "peek", &Shutdown::default(), || -> Result<()> {
-            tries += 1;
-            Err(status(404, None))
-        })
-        .unwrap_err();
-        assert_eq!((tries, format!("{error:#}").as_str()), (1, "h answers 404"));
+        assert_eq!(tries(|| status(404, None)), (1, "h answers 404".to_owned()));
+        assert_eq!(tries(|| anyhow!("disk full").into()), (1, "disk full".to_owned()));
     }
 
     #[test]
     fn a_service_that_is_away_for_long_is_left_to_the_next_run() {
-        let error = Retry::new(at_once(5)).wait("peek", status(503, Some(3600)), &Shutdown::default()).unwrap_err();
-        assert_eq!(format!("{error:#}"), "h answers 503 (it asks to come back in 3600 s: run again then)");
+        let text = "h answers 503 (it asks to come back in 3600 s: run again then)";
+        assert_eq!(tries(|| status(503, Some(3600))), (1, text.to_owned()));
+        let following = Retry::new(at_once(5).for_following());
+        let hour = Duration::from_secs(3600);
+        assert_eq!(following.pause(&"", Duration::ZERO, Some(hour)).unwrap(), hour);
+    }
+
+    #[test]
+    fn retry_after_makes_a_pause_longer_and_never_shorter() {
+        let retry = Retry::new(at_once(5));
+        let seconds = Duration::from_secs;
+        assert_eq!(retry.pause(&"", seconds(4), Some(seconds(1))).unwrap(), seconds(4));
+        assert_eq!(retry.pause(&"", seconds(4), Some(seconds(9))).unwrap(), seconds(9));
+        assert_eq!(retry.pause(&"", seconds(4), None).unwrap(), seconds(4));
     }
 }

@@ -93,7 +93,7 @@ fn the_vendors_catalog_is_accepted_with_the_taps_own_schema() {
     }]});
     let tap = with_catalog(Tap::with_records(2), "--catalog", &catalog.to_string());
     let run = tap.run();
-    assert_eq!((run.code, run.stdout), (0, tap.messages(&tap.records())));
+    run.assert_succeeds(&tap.messages(&tap.records()));
     assert_eq!(
         run.stderr.lines().next(),
         Some(

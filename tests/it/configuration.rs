@@ -18,7 +18,7 @@ fn assert_config_refused(text: &str, fatal: &str) {
 
 /// Eight mistakes, and two settings that are right.
 const EIGHT_MISTAKES: &str = r#"{
-    "streamId": 7, "clientID": "x", "clientSecret": " ", "streamName": "cars", "acknowledge": "read", "markBy": "id",
+    "streamId": 7, "clientID": "x", "clientSecret": " ", "streamName": "cars", "acknowledge": "never", "markBy": "id",
     "pageSize": "100", "maxRetries": 1000, "apiUrl": "http://api.example.com", "flavour": "sweet"
 }"#;
 
@@ -30,7 +30,7 @@ CRITICAL `clientSecret` is empty: give it a value
 CRITICAL `pageSize` must be a whole number from 1 to 100000, not \"100\": write it without quotes
 CRITICAL `apiUrl` must begin with https:// unless it leads to this machine itself, not \"http://api.example.com\"
 CRITICAL `maxRetries` must be a whole number from 0 to 100, not 1000
-CRITICAL `markBy` `id` does not go with `acknowledge` `read`, which marks records before they are known: remove one of them
+CRITICAL `markBy` `id` does not go with `acknowledge` `never`, which marks nothing: remove one of them
 ";
 
 #[test]
@@ -74,7 +74,7 @@ fn each_mistake_is_reported_on_a_line_of_its_own_that_says_how_to_mend_it() {
 fn with_test_and_with_a_target_too_each_mistake_is_reported() {
     let tap = Tap::with_records(1);
     let config =
-        tap.write_file("wrong.json", r#"{"streamid": "x", "page_size": 1, "scope": 7, "acknowledge": "read"}"#);
+        tap.write_file("wrong.json", r#"{"streamid": "x", "page_size": 1, "scope": 7, "acknowledge": "write"}"#);
     let given = |arguments: &[&str]| tap.run_command(bare_command().arg("-c").arg(&config).args(arguments));
     given(&["--test"]).assert_refused(
         &tap,
@@ -93,7 +93,7 @@ fn with_test_and_with_a_target_too_each_mistake_is_reported() {
          `clientId` is missing: add it to the config file\n\
          `clientSecret` is missing: add it to the config file\n\
          `scope` must be a string, not 7\n\
-         `acknowledge` `read` does not go with a target: what the target has committed is marked; remove the setting, or set it \
+         `acknowledge` `write` does not go with a target: what the target has committed is marked; remove the setting, or set it \
          to `never` to mark nothing",
     );
     assert_eq!(run.stderr.lines().next(), Some("WARNING unknown setting `page_size`: did you mean `pageSize`?"));
@@ -162,7 +162,7 @@ fn a_mistake_in_the_environment_names_the_variable_and_what_it_holds() {
         ("TAP_STREAMDUO_STREAMID", "a/b"),
         ("TAP_STREAMDUO_CLIENT_ID", "x"),
         ("TAP_STREAMDUO_STREAMNAME", " cars"),
-        ("TAP_STREAMDUO_ACKNOWLEDGE", "read"),
+        ("TAP_STREAMDUO_ACKNOWLEDGE", "never"),
         ("TAP_STREAMDUO_MARKBY", "id"),
         ("TAP_STREAMDUO_pageSize", "many"),
         ("TAP_STREAMDUO_STARTTIMESTAMP", "yesterday"),
@@ -186,8 +186,7 @@ fn a_mistake_in_the_environment_names_the_variable_and_what_it_holds() {
          TAP_STREAMDUO_AUTHURL must be a URL that begins with https://, not \"nowhere\" (relative URL without a base)\n\
          TAP_STREAMDUO_MAXRETRIES must be a whole number from 0 to 100, not 1000\n\
          TAP_STREAMDUO_USERAGENT must be plain ASCII text to go into a header, not \"t\u{e9}\"\n\
-         TAP_STREAMDUO_MARKBY `id` does not go with TAP_STREAMDUO_ACKNOWLEDGE `read`, which marks records before they are known: \
-         remove one of them",
+         TAP_STREAMDUO_MARKBY `id` does not go with TAP_STREAMDUO_ACKNOWLEDGE `never`, which marks nothing: remove one of them",
     );
     assert_eq!(
         run.stderr.lines().next(),
@@ -237,8 +236,18 @@ fn only_the_beginning_of_a_long_value_is_shown() {
     let long = "x".repeat(1_000);
     let tap = Tap::with_records(1).set("acknowledge", long.as_str());
     let found = format!("\"{}\" and so on", &long[..100]);
-    let fatal = format!("`acknowledge` must be one of \"write\", \"commit\", \"read\", \"never\", not {found}");
+    let fatal = format!("`acknowledge` must be one of \"write\", \"commit\", \"never\", not {found}");
     tap.run().assert_refused(&tap, 2, &fatal);
+}
+
+#[test]
+fn a_mode_that_is_gone_names_the_one_to_take() {
+    let fatal = "`acknowledge` `read` is gone, because it lost records: take `write`";
+    for (arguments, target) in [(&[][..], &[][..]), (&["--test"], &[]), (&["--discover"], &[]), (&[], &["cat"])] {
+        let tap = Tap::with_records(1).set("acknowledge", "read").args(arguments).target(target);
+        tap.run().assert_refused(&tap, 2, fatal);
+        assert_eq!(tap.sandbox.requests(), 0);
+    }
 }
 
 #[test]
@@ -321,7 +330,7 @@ fn settings_can_come_from_the_environment() {
     command.env("TAP_STREAMDUO_PAGESIZE", "1").env("TAP_STREAMDUO_PAGE_SIZE", "5").env("TAP_STREAMDUO_SCOPE", "");
     let run = tap.run_command(&mut command);
     assert_eq!((run.code, run.stdout.as_str()), (0, tap.messages(&tap.records()).as_str()));
-    assert_eq!(tap.sandbox.journal()[1].record_count, Some(1));
+    assert_eq!(tap.sandbox.journal()[1].record_count, Some(2), "one more, which is the fence");
     let warning = "WARNING the environment variable TAP_STREAMDUO_PAGE_SIZE is no setting: did you mean \
                    TAP_STREAMDUO_PAGESIZE?";
     assert_eq!(run.stderr.lines().next(), Some(warning));
@@ -379,8 +388,7 @@ fn an_environment_variable_that_is_not_unicode_matters_only_if_it_is_a_setting()
     let tap = Tap::with_records(1).args(&["-c", "ENV"]);
     let run_with_variable = |name| tap.run_command(tap.command().env(name, OsStr::from_bytes(b"\xff")));
     assert_eq!(run_with_variable("OTHER").code, 0);
-    let problem =
-        "TAP_STREAMDUO_ACKNOWLEDGE must be one of \"write\", \"commit\", \"read\", \"never\", not \"\u{fffd}\"";
+    let problem = "TAP_STREAMDUO_ACKNOWLEDGE must be one of \"write\", \"commit\", \"never\", not \"\u{fffd}\"";
     let run = run_with_variable("TAP_STREAMDUO_ACKNOWLEDGE");
     assert_eq!(run.last_log_line(), format!("CRITICAL {problem}"));
 }

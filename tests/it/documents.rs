@@ -17,7 +17,7 @@ fn the_sample_config_works_once_its_placeholders_are_filled() {
         }
     }
     let run = tap.run();
-    assert_eq!((run.code, run.stdout), (0, tap.messages(&tap.records())));
+    run.assert_succeeds(&tap.messages(&tap.records()));
     assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
     for name in ["streamId", "clientId", "clientSecret"] {
         assert!(sample[name].is_string(), "{name}");

@@ -36,7 +36,7 @@ fn a_signal_ends_the_pause_between_polls() {
 
 #[test]
 fn a_follower_says_once_that_the_stream_is_drained_and_how_often_it_looks() {
-    for (acknowledge, records) in [("write", 2), ("write", 0), ("read", 2), ("never", 2)] {
+    for (acknowledge, records) in [("write", 2), ("write", 0), ("never", 2)] {
         let tap = Tap::with_records(records).set("acknowledge", acknowledge).set("pollIntervalSeconds", 86_400);
         let tap = tap.args(&["--follow"]);
         let mut running = tap.start();

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use streamduo_sandbox::{Endpoint, Identity, Rule, Sandbox};
+use streamduo_sandbox::{Endpoint, Rule, Sandbox};
 
-use crate::tap::{EARLY, Tap, identities, record_lines, schema_and, written_identity};
+use crate::tap::{EARLY, Run, Tap, assert_nothing_lost, identities, record_lines, schema_and, written_identities};
 
 fn by_id(records: usize) -> Tap {
     Tap::with_records(records).set("markBy", "id")
@@ -22,12 +22,20 @@ fn connections(tap: &Tap, endpoint: Endpoint) -> usize {
     connections.len()
 }
 
-/// Everything is written once, and what the service has as read is among it.
+/// The run has said once, and only once, that it goes on by position.
 #[track_caller]
-fn assert_nothing_lost(tap: &Tap, stdout: &str, case: &str) {
-    let written: BTreeSet<_> = stdout.lines().filter_map(written_identity).collect();
-    for identity in tap.read() {
-        assert!(written.contains(&identity), "{case}: {identity:?} is read but was not written");
+fn assert_goes_on_by_position(run: &Run, case: &str) {
+    assert_eq!(run.stderr.matches("by position").count(), 1, "{case}\n{}", run.stderr);
+}
+
+/// Writes so many versions of each of these ids: first the first version of each, then the second ones, and so on.
+fn write_versions(tap: &Tap, ids: usize, versions: usize) {
+    let minute = |n: usize| format!("2022-02-01T{:02}:{:02}:00", n / 60, n % 60);
+    for version in 0..versions {
+        for id in 0..ids {
+            let stamp = format!("{}.{id:03}-05:00[America/New_York]", minute(version));
+            tap.sandbox.write_as(&tap.stream, &format!("id-{id}"), &stamp, &version.to_string());
+        }
     }
 }
 
@@ -78,11 +86,10 @@ fn late_records_are_never_marked_before_they_are_written() {
         service.write_as(&stream, &format!("late-{late}"), &stamp, "1");
     }));
     let run = tap.run();
-    assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
+    run.assert_drains(&tap);
     assert!(!run.stderr.contains("slipped in"), "{}", run.stderr);
-    let written: Vec<Identity> = run.stdout.lines().filter_map(written_identity).collect();
-    assert_eq!(written.len(), tap.records().len(), "each once");
-    assert_nothing_lost(&tap, &run.stdout, "late records");
+    assert_eq!(run.written().len(), tap.records().len(), "each once");
+    assert_nothing_lost(&tap, &run.written(), "late records");
 }
 
 #[test]
@@ -94,8 +101,8 @@ fn another_consumer_takes_no_record_that_is_marked_for_it() {
         consumer.lock().unwrap().extend(service.mark_oldest(&stream, 1));
     }));
     let run = tap.run();
-    assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
-    let mut delivered: BTreeSet<_> = run.stdout.lines().filter_map(written_identity).collect();
+    run.assert_drains(&tap);
+    let mut delivered: BTreeSet<_> = run.written().into_iter().collect();
     delivered.extend(taken.lock().unwrap().drain(..));
     assert_eq!(delivered, identities(&tap.records()).into_iter().collect());
 }
@@ -109,8 +116,9 @@ fn two_taps_on_one_stream_both_end_well() {
     let second = tap.run();
     tap.sandbox.release();
     let first = first.wait(&tap);
-    assert_eq!((second.code, second.stdout), (0, tap.messages(&tap.records())));
-    assert_eq!((first.code, first.stdout), (0, tap.messages(&tap.records()[..3])), "{}", first.stderr);
+    second.assert_succeeds(&tap.messages(&tap.records()));
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert!(first.stdout.starts_with(&schema_and(&tap.records()[..3])), "{}", first.stdout);
 }
 
 /// The name of a fault, and the rule that causes it.
@@ -136,7 +144,7 @@ fn a_lost_answer_costs_nothing_whether_the_request_was_applied_or_not() {
                     }
                     let run = tap.run();
                     run.assert_all_delivered_when(&tap, &format!("{fault}, applied: {applied}"));
-                    assert_eq!(tap.sandbox.count(Endpoint::Since), 0, "no look back");
+                    assert_eq!(tap.sandbox.count(Endpoint::Mark), 0, "nothing is marked by position");
                 });
             }
         }
@@ -157,14 +165,15 @@ fn a_record_that_cannot_be_marked_ends_the_run_with_an_error() {
     tap.sandbox.script(Rule::on(Endpoint::Single).every_nth(2).status(503).header("retry-after", "0"));
     tap.sandbox.script(Rule::on(Endpoint::Single).calls(4..=99).status(503).header("retry-after", "0"));
     let run = tap.run();
-    let fatal = "CRITICAL read stream STREAM: HOST answers 503: {\"message\":\"Service Unavailable\"} (still so after 2 retries: `maxRetries`)";
-    assert_eq!((run.code, run.last_log_line()), (1, fatal), "{}", run.stderr);
+    let fatal = "check the network; a replay (`acknowledge` `never`) reads it: HOST answers 503: \
+                 {\"message\":\"Service Unavailable\"} (still so after 2 retries: `maxRetries`)";
+    assert!(run.code == 1 && run.last_log_line().ends_with(fatal), "{}", run.stderr);
     assert_eq!((run.stdout, tap.read().len()), (schema_and(&tap.records()), 2));
 }
 
 #[test]
 fn a_refusal_ends_the_run_at_once() {
-    let tap = by_id(3).set("maxRetries", 5);
+    let tap = by_id(3);
     tap.sandbox.script(Rule::on(Endpoint::Single).every().status(403).body("no"));
     let run = tap.run();
     let fatal = "CRITICAL this client may not read stream STREAM: check `clientId` and `scope`, or ask the stream's owner to make the \
@@ -181,17 +190,20 @@ fn a_kill_costs_no_record_and_at_most_a_page_of_duplicates() {
             let call = tap.sandbox.count(Endpoint::Single) + nth;
             let rule = Rule::on(Endpoint::Single).call(call);
             tap.sandbox.script(if applied { rule.applied().hold() } else { rule.hold() });
-            tap.sandbox.script(Rule::on(Endpoint::Single).call(call + 1).before(tap.write_late(EARLY, "1")));
             let running = tap.start();
             tap.sandbox.wait_held(Endpoint::Single, call);
             stdout.push_str(&running.kill());
             kills += 1;
-            assert_nothing_lost(&tap, &stdout, &format!("applied: {applied}, killed at request {nth}"));
+            assert_nothing_lost(
+                &tap,
+                &written_identities(&stdout),
+                &format!("applied: {applied}, killed at request {nth}"),
+            );
         }
         tap.sandbox.release();
         stdout.push_str(&tap.run().stdout);
-        assert_nothing_lost(&tap, &stdout, "the last run");
-        let written: Vec<_> = stdout.lines().filter_map(written_identity).collect();
+        assert_nothing_lost(&tap, &written_identities(&stdout), "the last run");
+        let written = written_identities(&stdout);
         let distinct: BTreeSet<_> = written.iter().cloned().collect();
         assert_eq!(distinct, identities(&tap.records()).into_iter().collect());
         assert!(written.len() <= tap.records().len() + 4 * kills, "more than a page of duplicates per kill");
@@ -214,16 +226,15 @@ fn a_signal_is_honoured_between_two_requests() {
 }
 
 #[test]
-fn a_version_that_is_written_between_peek_and_mark_is_delivered_at_once() {
+fn a_version_that_is_written_between_peek_and_mark_is_delivered_and_the_run_goes_on_by_position() {
     let tap = by_id(3);
     let (id, stream) = (tap.records()[0].identity.record_id.clone(), tap.stream.clone());
-    let newest = "2030-01-01T00:00:00Z";
     tap.sandbox.script(Rule::on(Endpoint::Single).call(1).before(move |service| {
-        service.write_as(&stream, &id, newest, "\"newest\"");
+        service.write_as(&stream, &id, "2030-01-01T00:00:00Z", "\"newest\"");
     }));
     let run = tap.run();
-    run.assert_all_delivered(&tap);
-    run.assert_logged("INFO 1 record slipped in between peek and mark, and was written at once");
+    run.assert_each_once(&tap);
+    assert_goes_on_by_position(&run, "");
 }
 
 #[test]
@@ -234,33 +245,117 @@ fn all_versions_of_an_id_are_delivered_and_marked() {
             if answers_show_read {
                 tap.sandbox.script(Rule::on(Endpoint::Single).every().as_read());
             }
-            for n in 10..30 {
-                let stamp = format!("2022-02-01T15:16:{n}-05:00[America/New_York]");
-                tap.sandbox.write_as(&tap.stream, &format!("id-{}", n % 3), &stamp, &n.to_string());
-            }
+            write_versions(&tap, 3, 7);
             let run = tap.run();
-            assert_eq!((run.code, tap.unread()), (0, vec![]), "{}", run.stderr);
-            let written: Vec<_> = run.stdout.lines().filter_map(written_identity).collect();
-            assert_eq!(written.len(), 20, "pages of {page_size}: each once");
-            assert_nothing_lost(&tap, &run.stdout, "versions");
+            let case = format!("pages of {page_size}, answers show the status after the mark: {answers_show_read}");
+            run.assert_each_once_when(&tap, &case);
+            assert_goes_on_by_position(&run, &case);
         }
     }
 }
 
 #[test]
-fn records_that_are_equal_in_everything_are_written_as_often_as_they_are_there() {
+fn ids_with_very_many_versions_cost_no_record() {
+    // The first page holds each id once.
+    let tap = by_id(0);
+    write_versions(&tap, 100, 1_001);
+    let run = tap.run();
+    run.assert_each_once(&tap);
+    assert_goes_on_by_position(&run, "");
+    let singles = tap.sandbox.count(Endpoint::Single);
+    assert!(singles <= 100, "{singles} requests by id: more than the first page has records");
+}
+
+#[test]
+fn an_id_with_more_versions_than_the_service_shows_at_once_does_not_hold_up_the_stream() {
+    for page_size in [1, 10_000] {
+        let tap = by_id(0).set("pageSize", page_size);
+        tap.sandbox.limit_records(100, 400);
+        write_versions(&tap, 1, 150);
+        tap.sandbox.fill(&tap.stream, 3);
+        let run = tap.run();
+        run.assert_each_once_when(&tap, &format!("pages of {page_size}"));
+        assert_goes_on_by_position(&run, &format!("pages of {page_size}"));
+    }
+}
+
+#[test]
+fn an_id_that_cannot_be_asked_for_does_not_hold_up_the_stream() {
+    for id in ["", r"\ud800"] {
+        for before in [0, 2, 100] {
+            let tap = by_id(before);
+            let stamp = "2026-02-01T15:16:23.716848-05:00[America/New_York]";
+            let record = format!(
+                r#"{{"recordId":"{id}","recordTimeStampISO":"{stamp}","readStatus":"false","dataPayload":{{"n":1}}}}"#
+            );
+            tap.sandbox.write_text(&tap.stream, &record);
+            tap.sandbox.fill(&tap.stream, 2);
+            let run = tap.run();
+            let case = format!("the id {id:?} behind {before} others\n{}", run.stderr);
+            assert_eq!((run.code, tap.unread().len()), (0, 0), "{case}");
+            assert_eq!(run.record_lines().lines().count(), before + 3, "each once: {case}");
+            assert_eq!(run.record_lines().matches(&record).count(), 1, "{case}");
+            assert_goes_on_by_position(&run, &case);
+        }
+    }
+}
+
+#[test]
+fn an_id_that_single_does_not_find_is_marked_by_position() {
+    let tap = by_id(5);
+    tap.sandbox.script(Rule::on(Endpoint::Single).call(2).json("[]"));
+    let run = tap.run();
+    run.assert_all_delivered(&tap);
+    assert_goes_on_by_position(&run, "");
+}
+
+/// A stream of 100 records, and a later version of each that is not on the first page; the `nth` of those has a payload of 2 MB.
+/// Runs the tap, which must fail. At most that version is read and not written, and the error names its id and the way to read it.
+#[track_caller]
+fn assert_only_a_large_version_is_lost(tap: &Tap, nth: usize) {
+    let ids: Vec<_> = tap.records().into_iter().map(|record| record.identity.record_id).collect();
+    let large_payload = format!("\"{}\"", "x".repeat(2_000_000));
+    let later = ids.iter().enumerate().map(|(n, id)| {
+        let payload = if n == nth { &large_payload } else { "1" };
+        tap.sandbox.write_as(&tap.stream, id, &format!("2030-01-01T00:00:00.{n:03}Z"), payload)
+    });
+    let large = later.collect::<Vec<_>>().swap_remove(nth);
+    let id = &large.identity.record_id;
+    let run = tap.run();
+    assert_nothing_lost(tap, run.written().iter().chain([&large.identity]), &run.stderr);
+    run.assert_fails(1, "CRITICAL ");
+    if !tap.read().contains(&large.identity) {
+        return;
+    }
+    assert!(run.last_log_line().contains(id), "the error does not name {id}: {}", run.stderr);
+    let replay = ["replay", "`acknowledge`", "`never`"];
+    assert!(replay.iter().all(|word| run.last_log_line().contains(word)), "{}", run.stderr);
+}
+
+#[test]
+fn a_later_version_that_is_too_large_is_the_only_record_that_is_not_delivered_and_it_is_named() {
+    for nth in [99, 40, 0] {
+        assert_only_a_large_version_is_lost(&by_id(100).set("maxAnswerMegabytes", 1), nth);
+    }
+}
+
+#[test]
+fn a_later_version_that_takes_too_long_is_the_only_record_that_is_not_delivered_and_it_is_named() {
+    let tap = by_id(100).set("requestTimeoutSeconds", 2);
+    tap.sandbox.set_bandwidth(Some(200_000));
+    assert_only_a_large_version_is_lost(&tap, 0);
+}
+
+#[test]
+fn records_that_are_equal_in_everything_are_written_once() {
     for page_size in 1..=4 {
         let tap = by_id(0).set("pageSize", page_size);
         for payload in [1, 1, 2, 1, 1] {
             tap.sandbox.write_as(&tap.stream, "twin", EARLY, &payload.to_string());
         }
         let run = tap.run();
-        let (mut written, mut expected): (Vec<_>, Vec<_>) =
-            (run.stdout.lines().map(str::to_owned).collect(), Vec::new());
-        expected.extend(tap.messages(&tap.records()).lines().map(str::to_owned));
-        written.sort();
-        expected.sort();
-        assert_eq!((run.code, written, tap.unread()), (0, expected, vec![]), "pages of {page_size}: {}", run.stderr);
+        run.assert_each_once_when(&tap, &format!("pages of {page_size}"));
+        assert_eq!(run.written().len(), 2);
     }
 }
 
@@ -276,14 +371,11 @@ fn a_record_that_is_gone_is_not_waited_for() {
 }
 
 #[test]
-fn where_nothing_delivered_is_marked_it_is_refused() {
-    for (word, reason) in [("read", "marks records before they are known"), ("never", "marks nothing")] {
-        let tap = by_id(1).set("acknowledge", word);
-        let fatal =
-            format!("`markBy` `id` does not go with `acknowledge` `{word}`, which {reason}: remove one of them");
-        tap.run().assert_refused(&tap, 2, &fatal);
-        assert_eq!(tap.sandbox.requests(), 0);
-    }
+fn where_nothing_is_marked_it_is_refused() {
+    let tap = by_id(1).set("acknowledge", "never");
+    let fatal = "`markBy` `id` does not go with `acknowledge` `never`, which marks nothing: remove one of them";
+    tap.run().assert_refused(&tap, 2, fatal);
+    assert_eq!(tap.sandbox.requests(), 0);
     let tap = by_id(0).set("markBy", "name");
     tap.run().assert_refused(&tap, 2, "`markBy` must be one of \"position\", \"id\", not \"name\"");
 }

@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use regex::Regex;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::closed_loop::target_program;
 use crate::tap::{bare_command, in_terminal};
+use crate::target::target_program;
 
 /// The sandbox's `quickstart` with this tap.
 fn quickstart() -> Command {

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use streamduo_sandbox::{Endpoint, Rule};
 
-use crate::tap::{EXTRACTED, Tap};
+use crate::tap::Tap;
 
 #[test]
 fn a_wrong_secret_ends_the_run() {
@@ -13,7 +13,7 @@ fn a_wrong_secret_ends_the_run() {
         &tap,
         1,
         "fetch an access token: the credentials of client \"CLIENT\" are refused: check `clientId` and \
-         `clientSecret`: HOST answers 400: {\"error\":\"invalid_client\"}",
+         `clientSecret`: HOST answers 400: invalid_client",
     );
     assert_eq!(tap.sandbox.count(Endpoint::Token), 1);
 }
@@ -25,7 +25,7 @@ fn a_scope_that_the_client_may_not_have_ends_the_run() {
         &tap,
         1,
         "fetch an access token: this client may not have the scope \"https://api.streamduo.com/own:everything\": \
-         check `scope`: HOST answers 400: {\"error\":\"invalid_scope\"}",
+         check `scope`: HOST answers 400: invalid_scope",
     );
 }
 
@@ -39,19 +39,19 @@ fn an_unknown_stream_ends_the_run() {
         "there is no stream nowhere: check `streamId` and `apiUrl`: HOST answers 404: {\"message\":\"there is no stream \
          nowhere\"}",
     );
-    assert_eq!(tap.sandbox.journal().len(), 2);
+    assert_eq!((tap.sandbox.count(Endpoint::Token), tap.sandbox.count(Endpoint::Peek)), (1, 1));
 }
 
 #[test]
 fn a_stream_that_this_client_may_not_read_ends_the_run() {
-    let tap = Tap::with_records(1).set("maxRetries", 5);
+    let tap = Tap::with_records(1);
     tap.sandbox.restrict(&tap.stream);
     let run = tap.run();
     assert_eq!((run.code, run.stdout.as_str()), (1, ""));
     let fatal = "CRITICAL this client may not read stream STREAM: check `clientId` and `scope`, or ask the stream's \
                  owner to make the client a consumer of it: HOST answers 403: {\"message\":";
     assert!(run.last_log_line().starts_with(fatal), "{}", run.stderr);
-    assert_eq!(tap.sandbox.journal().len(), 2);
+    assert_eq!((tap.sandbox.count(Endpoint::Token), tap.sandbox.count(Endpoint::Peek)), (2, 2));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_400_ends_the_run() {
     tap.run().assert_refused(
         &tap,
         1,
-        "the service refuses to read even 1 record of stream STREAM: check `streamId`: HOST answers 400: recordCount is too large",
+        "not even a single record of stream STREAM gets across: check `streamId`: HOST answers 400: recordCount is too large",
     );
     let asked: Vec<_> = tap.sandbox.journal().iter().filter_map(|call| call.record_count).collect();
     assert_eq!(asked, [100, 50, 25, 12, 6, 3, 1]);
@@ -69,7 +69,7 @@ fn a_400_ends_the_run() {
 
 #[test]
 fn a_fresh_token_that_is_refused_ends_the_run() {
-    let tap = Tap::with_records(1).set("maxRetries", 5);
+    let tap = Tap::with_records(1);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().status(401).body("{\"message\":\"Unauthorized\"}"));
     tap.run().assert_refused(
         &tap,
@@ -94,11 +94,7 @@ fn a_redirect_is_not_followed() {
     let tap = Tap::with_records(1);
     tap.sandbox
         .script(Rule::on(Endpoint::Token).every().status(301).header("location", "https://example.com/").body(""));
-    tap.run().assert_refused(
-        &tap,
-        1,
-        "fetch an access token: check `authUrl`: HOST answers 301, pointing to https://example.com/",
-    );
+    tap.run().assert_refused(&tap, 1, "fetch an access token: check `authUrl`: HOST answers 301");
 }
 
 #[test]
@@ -123,13 +119,9 @@ fn records_that_are_not_json_are_not_logged() {
 
 #[test]
 fn an_answer_that_is_not_an_array_ends_the_run() {
-    let tap = Tap::with_records(1).set("maxRetries", 5);
+    let tap = Tap::with_records(1);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(r#"{"records":[]}"#));
-    tap.run().assert_refused(
-        &tap,
-        1,
-        r#"the answer is not an array of records but an object with the keys ["records"]"#,
-    );
+    tap.run().assert_refused(&tap, 1, "the answer is not an array of records");
     assert_eq!(tap.sandbox.count(Endpoint::Peek), 1);
 }
 
@@ -157,7 +149,7 @@ fn a_token_answer_without_a_token_ends_the_run() {
         tap.run().assert_refused(
             &tap,
             1,
-            "fetch an access token: check `authUrl`: the answer is no JSON object with an `access_token`",
+            "fetch an access token: check `authUrl`: the answer is not a JSON object with an `access_token`",
         );
     }
 }
@@ -172,21 +164,9 @@ fn a_secret_that_the_server_sends_back_is_not_logged() {
     tap.run().assert_refused(
         &tap,
         1,
-        &format!(
-            "fetch an access token: the credentials of client \"CLIENT\" are refused: check `clientId` and \
-             `clientSecret`: HOST answers 400: no client with secret [secret] [secret] {xs} [secret]"
-        ),
+        "fetch an access token: the credentials of client \"CLIENT\" are refused: check `clientId` and \
+         `clientSecret`: HOST answers 400",
     );
-}
-
-#[test]
-fn read_mode_delivers_a_record_without_an_identity() {
-    let tap = Tap::with_records(1).set("acknowledge", "read");
-    tap.sandbox.write_text(&tap.stream, r#"{"dataPayload":1}"#);
-    let run = tap.run();
-    assert_eq!(run.code, 0, "{}", run.stderr);
-    let record = format!("{{\"type\":\"RECORD\",\"stream\":\"records\",\"record\":{{\"dataPayload\":1}}{EXTRACTED}\n");
-    assert!(run.stdout.contains(&record), "{}", run.stdout);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Identity, Record, Rule, Samples, Stamps};
 
-use crate::closed_loop::{committed, with_target};
 use crate::tap::{EARLY, Run, SCHEMA, Tap, identities, record_lines, schema_and, written_identity};
+use crate::target::{committed, with_target};
 
 fn replay(records: usize) -> Tap {
     Tap::with_records(records).set("acknowledge", "never")
@@ -445,7 +445,7 @@ fn a_target_that_the_tap_runs_gets_what_came_since_its_last_run() {
         let tap = replay_into_target(tap, options);
         for _ in 0..3 {
             let run = tap.run();
-            assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{}", run.stderr);
+            run.assert_succeeds("");
             let records = tap.records();
             assert_eq!(committed(&tap), identities(&records), "{options:?}");
             assert_eq!(kept_state(&tap), state_at(&tap, &records.last().unwrap().identity.timestamp));
@@ -460,7 +460,7 @@ fn a_target_that_fails_loses_nothing() {
     let tap = replay_of_ties(2_000, 3, Stamps::Example).set("pageSize", 50).set("maxPending", 400);
     let (mut random, mut failures) = (Rng::with_seed(1), 0);
     for run in 0..12 {
-        let (program, rows, state) = (crate::closed_loop::target_program(), tap.path("rows"), tap.path("state.json"));
+        let (program, rows, state) = (crate::target::target_program(), tap.path("rows"), tap.path("state.json"));
         let mut command = tap.command();
         command.arg("--state").arg(state).arg("--").arg(program).args(["target", "--out"]).arg(rows);
         command.args(["--every", &random.usize(..4).to_string()]);

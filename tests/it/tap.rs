@@ -1,5 +1,6 @@
 //! Runs the binary and checks what it writes.
 
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -264,6 +265,68 @@ impl Run {
         assert!(self.stderr.lines().any(|line| line == expected), "{}", self.stderr);
     }
 
+    /// The run has succeeded, and this is all that it has written.
+    #[track_caller]
+    pub fn assert_succeeds(&self, stdout: &str) {
+        assert_eq!((self.code, self.stdout.as_str()), (0, stdout), "{}", self.stderr);
+    }
+
+    /// The run has succeeded, and no record is left unread.
+    #[track_caller]
+    pub fn assert_drains(&self, tap: &Tap) {
+        self.assert_drains_when(tap, "");
+    }
+
+    /// Like [`assert_drains`](Run::assert_drains), for one of several cases in a test.
+    #[track_caller]
+    pub fn assert_drains_when(&self, tap: &Tap, case: &str) {
+        assert_eq!((self.code, tap.unread()), (0, vec![]), "{case}\n{}", self.stderr);
+    }
+
+    /// The run has ended with this exit code, and its log has this text.
+    #[track_caller]
+    pub fn assert_fails(&self, code: i32, text: &str) {
+        assert_eq!(self.code, code, "{}", self.stderr);
+        assert!(self.stderr.contains(text), "{text:?} is not in the log:\n{}", self.stderr);
+    }
+
+    /// The identities of the records on stdout, with repetitions.
+    pub fn written(&self) -> Vec<Identity> {
+        written_identities(&self.stdout)
+    }
+
+    /// The run has succeeded, has written every record once, in whatever order, and all are marked as read.
+    #[track_caller]
+    pub fn assert_each_once(&self, tap: &Tap) {
+        self.assert_each_once_when(tap, "");
+    }
+
+    /// Like [`assert_each_once`](Run::assert_each_once), for one of several cases in a test.
+    #[track_caller]
+    pub fn assert_each_once_when(&self, tap: &Tap, case: &str) {
+        assert_nothing_lost(tap, &self.written(), &format!("{case}\n{}", self.stderr));
+        assert_eq!(self.code, 0, "{case}\n{}", self.stderr);
+        self.assert_drained_when(tap, case);
+    }
+
+    /// The run, however it ended, has written every record once, in whatever order, and all are marked as read.
+    #[track_caller]
+    pub fn assert_drained(&self, tap: &Tap) {
+        self.assert_drained_when(tap, "");
+    }
+
+    /// Like [`assert_drained`](Run::assert_drained), for one of several cases in a test.
+    #[track_caller]
+    fn assert_drained_when(&self, tap: &Tap, case: &str) {
+        let case = format!("{case}\n{}", self.stderr);
+        let mut expected = identities(&once(tap.records()));
+        let mut written = self.written();
+        expected.sort();
+        written.sort();
+        assert_same(&written, &expected, &case);
+        assert_eq!(tap.unread(), [], "{case}");
+    }
+
     /// The run has written all records once, in order, and they are marked as read.
     #[track_caller]
     pub fn assert_all_delivered(&self, tap: &Tap) {
@@ -273,7 +336,7 @@ impl Run {
     /// Like [`assert_all_delivered`](Run::assert_all_delivered), for one of several cases in a test.
     #[track_caller]
     pub fn assert_all_delivered_when(&self, tap: &Tap, case: &str) {
-        let expected = tap.messages(&tap.records());
+        let expected = tap.messages(&once(tap.records()));
         assert_eq!((self.code, &self.stdout), (0, &expected), "{case}\n{}", self.stderr);
         assert_eq!(tap.unread(), [], "{case}");
     }
@@ -396,6 +459,13 @@ pub fn schema_and(records: &[Record]) -> String {
     format!("{SCHEMA}{}", record_lines(records))
 }
 
+/// These records, without those that are equal to an earlier one in everything.
+pub fn once(mut records: Vec<Record>) -> Vec<Record> {
+    let mut seen = HashSet::new();
+    records.retain(|record| seen.insert(record.json.clone()));
+    records
+}
+
 pub fn identities(records: &[Record]) -> Vec<Identity> {
     records.iter().map(|record| record.identity.clone()).collect()
 }
@@ -405,6 +475,35 @@ pub fn written_identity(line: &str) -> Option<Identity> {
     let message: Value = serde_json::from_str(line).ok()?;
     let text = |name: &str| Some(message["record"][name].as_str()?.to_owned());
     Some(Identity { record_id: text("recordId")?, timestamp: text("recordTimeStampISO")? })
+}
+
+/// The identities of the records in these messages, with repetitions.
+pub fn written_identities(stdout: &str) -> Vec<Identity> {
+    stdout.lines().filter_map(written_identity).collect()
+}
+
+/// All that the service has as read was delivered.
+#[track_caller]
+pub fn assert_nothing_lost<'a>(tap: &Tap, delivered: impl IntoIterator<Item = &'a Identity>, case: &str) {
+    let delivered: BTreeSet<_> = delivered.into_iter().collect();
+    let read = tap.read();
+    let lost: Vec<_> = read.iter().filter(|identity| !delivered.contains(identity)).collect();
+    let (count, all) = (lost.len(), read.len());
+    assert!(lost.is_empty(), "{count} of {all} read records were not delivered, such as {:?}: {case}", lost[0]);
+}
+
+/// The two sorted lists are equal.
+#[track_caller]
+fn assert_same(found: &[Identity], expected: &[Identity], case: &str) {
+    let count = |list: &[Identity], identity: &Identity| list.iter().filter(|other| *other == identity).count();
+    if found != expected {
+        let odd = found.iter().chain(expected).find(|odd| count(found, odd) != count(expected, odd)).unwrap();
+        let (found_times, expected_times) = (count(found, odd), count(expected, odd));
+        let (found, expected) = (found.len(), expected.len());
+        panic!(
+            "{found} records instead of {expected}; {odd:?} is there {found_times} times, not {expected_times}: {case}"
+        );
+    }
 }
 
 /// The path of a file in the repository.

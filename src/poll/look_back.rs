@@ -1,0 +1,83 @@
+//! The look back: reads by time what a mark may have hit that nobody has seen yet, and delivers it.
+//!
+//! It does not find a record at or before the time stamp that it begins after, nor one at a time stamp
+//! that more records share than the service shows at once; a line says so.
+
+use anyhow::{Context, Result};
+use log::warn;
+
+use super::run::Run;
+use super::ties::{Crowd, Next};
+use crate::config::settings::MAX_RECORDS;
+use crate::record::{Fingerprint, Fingerprints, Page};
+
+/// What a look back has found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The records that the service shows as read.
+    pub read: Fingerprints,
+    /// Those that this run had not seen, and that are delivered now.
+    pub delivered: Vec<Fingerprint>,
+    /// Their ids.
+    pub ids: Vec<String>,
+}
+
+impl Found {
+    /// Adds what was found besides.
+    pub fn add(&mut self, more: Found) {
+        self.read.extend(more.read);
+        self.delivered.extend(more.delivered);
+        self.ids.extend(more.ids);
+    }
+}
+
+/// Reads what comes after a time stamp, and delivers what the service shows as read and this run has
+/// not written. Ends with the stream, or behind more than `max_unread` unread records in a row: no mark
+/// of this run reaches further.
+///
+/// A page of a single time stamp is asked for again, with more records, until it shows what comes after
+/// that stamp: the next page begins strictly after a stamp.
+///
+/// # Errors
+/// When the service keeps failing, or a record cannot be written.
+pub fn look_back(from: &str, page_size: usize, max_unread: usize, found: &mut Found, run: &mut Run) -> Result<()> {
+    let mut after = from.to_owned();
+    let mut unread = 0;
+    let mut crowd = Crowd::default();
+    let mut incomplete = Vec::new();
+    loop {
+        let page = run
+            .queue
+            .since(&after, crowd.count(page_size, MAX_RECORDS))
+            .context("look back for what a mark may have hit")?;
+        let next = Next::after(&page, &after).filter(|_| !page.is_last());
+        unread = unread_in_a_row(&page, next.as_ref().map_or(page.len(), |next| next.behind), unread);
+        let read = page.already_read();
+        let (delivered, ids) = run.out.deliver_marked(&read)?;
+        found.add(Found { read: read.fingerprints().collect(), delivered, ids });
+        let Some(next) = next else { break };
+        if next.is_one_stamp {
+            if crowd.grow(next.behind) {
+                continue;
+            }
+            incomplete.push(next.timestamp.clone());
+        }
+        if next.timestamp == after || unread > max_unread {
+            break;
+        }
+        after = next.timestamp;
+        crowd = Crowd::default();
+    }
+    if let Some(timestamp) = incomplete.first() {
+        warn!(
+            "the service does not show all records at {timestamp} at once: one that slipped in there before a \
+             mark may be lost"
+        );
+    }
+    Ok(())
+}
+
+/// How many unread records in a row the `count` oldest of a page end with, after so many before.
+fn unread_in_a_row(page: &Page, count: usize, before: usize) -> usize {
+    page.records().take(count).fold(before, |unread, record| if record.is_read { 0 } else { unread + 1 })
+}

@@ -1,0 +1,153 @@
+//! What went wrong once.
+
+use super::closed_loop::Closed;
+use super::process::{AtEnd, AtState};
+use super::*;
+use crate::config::TargetProof;
+
+const NEW: Kind = Kind::New;
+
+fn fate(applied: Applied, answer: Answer) -> Fate {
+    Fate { applied, answer }
+}
+
+/// A record arrives right behind the oldest unread one.
+fn slip_in() -> Event {
+    Event::SlipIn { behind: Some(0), kind: NEW }
+}
+
+/// A record arrives at the end, if any is unread.
+fn arrival() -> Event {
+    Event::SlipIn { behind: Some(usize::MAX / 2), kind: NEW }
+}
+
+/// After so many requests, this happens before the next one, and that becomes of it.
+fn after(requests: usize, before: &[Event], fate: Fate) -> Script {
+    let mut calls = vec![(Vec::new(), Fate::GOOD); requests];
+    calls.push((before.to_vec(), fate));
+    Script::of_calls(calls)
+}
+
+/// Nothing is lost in `write` mode, and nothing that may be.
+fn assert_all_written(records: &[Kind], page_size: usize, script: &Script) {
+    let mut world = World::new(records, vec![0], "write", page_size);
+    world.run(script).unwrap();
+    world.finish().unwrap();
+    assert!(world.excused.is_empty(), "{:?}", world.excused);
+}
+
+#[test]
+fn a_mark_that_a_gateway_applies_twice_costs_nothing() {
+    let script = after(1, &[], fate(Applied::Twice(0), Answer::Comes));
+    assert_all_written(&[NEW; 20], 3, &script);
+    for (max_pending, at_state) in [(3, AtState::Acknowledge), (10, AtState::Wait)] {
+        let mut closed = Closed::new(&[NEW; 20], vec![0], max_pending, TargetProof::State);
+        let targets = Targets { at_state: vec![at_state; 9], ..Targets::good() };
+        closed.run(&script, &targets).unwrap();
+        closed.finish().unwrap();
+        assert!(closed.world.excused.is_empty(), "{:?}", closed.world.excused);
+    }
+}
+
+#[test]
+fn a_mark_that_is_applied_late_costs_a_run_that_follows_nothing() {
+    for late in 1..12 {
+        let mut script = after(1, &[], fate(Applied::Late(late), Answer::Status(504)));
+        // New records come in all the time, so that some are there when it is applied.
+        script.calls.extend((0..12).map(|_| Call { before: vec![arrival()], fate: Fate::GOOD, overtaken: false }));
+        assert_all_written(&[NEW; 5], 3, &Script { follows: true, ..script });
+    }
+}
+
+#[test]
+fn a_late_mark_that_hits_what_is_in_flight_to_a_target_that_fails_is_named() {
+    for late in 1..12 {
+        let script = after(2, &[], fate(Applied::Late(late), Answer::Status(504)));
+        let mut closed = Closed::new(&[NEW; 20], vec![0], 4, TargetProof::State);
+        let targets = Targets { crashes_at: Some(6), ..Targets::good() };
+        closed.run(&script, &targets).unwrap();
+        closed.finish().unwrap();
+    }
+}
+
+#[test]
+fn a_stop_after_a_lost_answer_does_not_lose_what_has_slipped_in() {
+    for stops_at in 2..8 {
+        let script = after(1, &[slip_in(), slip_in()], fate(Applied::Once, Answer::Lost));
+        let script = Script { stops_at: Some(stops_at), ..script };
+        assert_all_written(&[NEW; 9], 4, &script);
+    }
+}
+
+#[test]
+fn a_page_may_begin_with_a_record_without_a_time_stamp() {
+    for shown in [Shown::OnlyId, Shown::Neither] {
+        let mut records = vec![NEW; 9];
+        records[3] = Kind::Odd(shown);
+        let script = after(3, &[slip_in()], fate(Applied::Once, Answer::Lost));
+        assert_all_written(&records, 4, &script);
+    }
+}
+
+#[test]
+fn records_that_are_equal_in_everything_are_written_once_and_all_are_marked() {
+    let mut records = vec![Kind::Copy; 20];
+    records[0] = NEW;
+    for cap in [FIRST_PAGE, 5, usize::MAX] {
+        let script = Script { cap, ..Script::of(Capacity::UNLIMITED) };
+        let mut world = World::new(&records, vec![0], "write", 10);
+        world.run(&script).unwrap();
+        world.check_drained().unwrap();
+        assert_eq!((world.output.borrow().flushed.len(), *world.failures.borrow()), (1, 0));
+        let mut closed = Closed::new(&records, vec![0], 10, TargetProof::State);
+        closed.run(&script, &Targets::good()).unwrap();
+        closed.world.check_drained().unwrap();
+        assert_eq!((closed.world.output.borrow().flushed.len(), *closed.world.failures.borrow()), (1, 0));
+    }
+}
+
+#[test]
+fn by_id_an_id_with_many_versions_goes_by_position() {
+    let mut records = vec![Kind::Version; 60];
+    records[0] = NEW;
+    records[30] = NEW;
+    for crashes_at in [None, Some(7)] {
+        let mut world = World::new(&records, vec![0], "write", 10).by_id();
+        world.run(&Script::of(Capacity::UNLIMITED)).unwrap();
+        world.check_drained().unwrap();
+        let mut closed = Closed::new(&records, vec![0], 10, TargetProof::State).by_id();
+        closed.run(&Script::of(Capacity::UNLIMITED), &Targets { crashes_at, ..Targets::good() }).unwrap();
+        closed.finish().unwrap();
+        assert!(closed.world.excused.is_empty() && world.excused.is_empty());
+    }
+}
+
+#[test]
+fn by_id_an_id_that_cannot_be_marked_goes_by_position() {
+    let mut calls = vec![(Vec::new(), Fate::GOOD)];
+    calls.extend(vec![(Vec::new(), fate(Applied::Never, Answer::Status(404))); 3]);
+    let mut world = World::new(&[NEW; 9], vec![0], "write", 4).by_id();
+    world.run(&Script::of_calls(calls)).unwrap();
+    world.finish().unwrap();
+}
+
+#[test]
+fn what_slips_in_and_is_lost_by_a_second_target_is_named_although_the_first_one_has_failed() {
+    let script = after(2, &[Event::SlipIn { behind: None, kind: NEW }], Fate::GOOD);
+    let mut closed = Closed::new(&[NEW], vec![0], 4, TargetProof::State);
+    let at_state = vec![AtState::Acknowledge, AtState::Wait, AtState::Wait];
+    closed.run(&script, &Targets { at_state, at_end: AtEnd::Fail, crashes_at: None }).unwrap();
+}
+
+#[test]
+fn what_two_look_backs_find_is_written_once() {
+    let script = Script::of_calls(vec![
+        (Vec::new(), Fate::GOOD),
+        (Vec::new(), fate(Applied::Never, Answer::Lost)),
+        (vec![Event::ForeignMark(1)], Fate::GOOD),
+        (vec![Event::ForeignMark(2)], Fate::GOOD),
+    ]);
+    let mut world = World::new(&[NEW; 3], vec![0], "write", 1);
+    world.run(&script).unwrap();
+    assert_eq!(world.duplicates(), 0);
+}
