@@ -145,7 +145,8 @@ impl Marker {
                 }
                 self.last = Some(last);
                 self.learn_answer(&answer, is_exact, run)?;
-                Ok(is_whole && is_exact && !self.may_be_applied())
+                // An id does not reach a record that is equal to a later one: the next page shows it.
+                Ok(is_whole && is_exact && !by_id && !self.may_be_applied())
             }
             Marked::Unknown(error) => {
                 // A mark by id can be repeated, and hits nothing else.

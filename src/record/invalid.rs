@@ -2,10 +2,6 @@
 //! private.
 
 use serde::de::IgnoredAny;
-use serde_json::Value;
-
-/// A longer answer is not read again to describe it: as values, a text takes many times its size.
-const MAX_OUTLINED: usize = 64 * 1024;
 
 /// Why the body of an answer is not a page. No message quotes what may be a record: records are private.
 #[derive(Debug, thiserror::Error)]
@@ -14,8 +10,8 @@ pub enum InvalidBody {
     #[error("the answer is not JSON: {0}{1}")]
     NotJson(String, String),
     /// JSON, but not what a record-request answers: another try brings the same.
-    #[error("the answer is not an array of records but {0}")]
-    NotRecords(String),
+    #[error("the answer is not an array of records")]
+    NotRecords,
     /// A record without one of the fields that make its identity, and nowhere to put it.
     #[error("record {0} of the answer has no identity: {1}; set `deadLetterFile` to put such records aside and go on")]
     NoIdentity(usize, String),
@@ -28,22 +24,8 @@ pub(super) fn diagnose(answer: &[u8]) -> InvalidBody {
         Err(error) => return InvalidBody::NotJson(error.to_string(), excerpt(answer)),
     };
     match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(_) => InvalidBody::NotRecords(outline(text)),
+        Ok(_) => InvalidBody::NotRecords,
         Err(error) => InvalidBody::NotJson(error.to_string(), excerpt(answer)),
-    }
-}
-
-/// What an answer is that is JSON and no array: never its values, which may be records.
-fn outline(answer: &str) -> String {
-    if answer.len() > MAX_OUTLINED {
-        return "a large value".to_owned();
-    }
-    match serde_json::from_str(answer) {
-        Ok(Value::Object(object)) => {
-            let keys: Vec<_> = object.keys().take(5).map(|key| format!("{key:?}")).collect();
-            format!("an object with the keys [{}]", keys.join(", "))
-        }
-        _ => "another value".to_owned(),
     }
 }
 

@@ -101,7 +101,7 @@ impl Api {
     ) -> Result<Page, Failure> {
         let page = parse(answer.body.clone()).map_err(|error| {
             let problem = match error {
-                InvalidBody::NotRecords(_) => {
+                InvalidBody::NotRecords => {
                     let said = message(&answer.body).map_or_else(String::new, |said| format!(": {said}"));
                     format!("the answer is not an array of records{said}")
                 }

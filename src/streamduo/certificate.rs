@@ -8,7 +8,7 @@ use std::env;
 use std::error::Error;
 use std::io;
 
-use rustls::{CertificateError, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 /// What rules TLS with the host out, and the remedy. `None` if another try may succeed.
 pub fn problem(host: &str, error: &(dyn Error + 'static)) -> Option<String> {
@@ -18,6 +18,12 @@ pub fn problem(host: &str, error: &(dyn Error + 'static)) -> Option<String> {
         }
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             format!("{host} does not speak TLS: check its port")
+        }
+        error @ (rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(
+            AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
+        )) => {
+            format!("{host} does not agree on a way to encrypt ({error}): its server needs TLS 1.2 or 1.3")
         }
         _ => return None,
     })

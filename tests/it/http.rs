@@ -199,14 +199,15 @@ fn marks_that_always_fail_end_the_run() {
 
 #[test]
 fn marks_without_effect_end_the_run() {
-    for answer in ["[]", r#"[{"status":"ok"}]"#] {
+    // What looks like a record that slipped in is written, and counts as an effect the first time.
+    for (answer, marks) in [("[]", 2), (r#"[{"status":"ok"}]"#, 3)] {
         let tap = Tap::with_records(2).set("maxRetries", 1);
         tap.sandbox.script(Rule::on(Endpoint::Mark).every().json(answer));
         let run = tap.run();
         let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read (still so after 1 \
                      retry: `maxRetries`)";
         assert_eq!((run.code, run.last_log_line()), (1, fatal));
-        assert!(tap.sandbox.count(Endpoint::Mark) <= 3 && tap.read().is_empty(), "{}", run.stderr);
+        assert_eq!((tap.sandbox.count(Endpoint::Mark), tap.read()), (marks, vec![]), "{}", run.stderr);
     }
 }
 
