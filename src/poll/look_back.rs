@@ -11,6 +11,10 @@ use super::ties::{Crowd, Next};
 use crate::config::settings::MAX_RECORDS;
 use crate::record::{Fingerprint, Fingerprints, Page};
 
+/// How many records may come late while a mark is under way. They are unread, and lie in front of what
+/// the mark has hit.
+const MAX_LATE: usize = 100;
+
 /// What a look back has found.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -32,15 +36,15 @@ impl Found {
 }
 
 /// Reads what comes after a time stamp, and delivers what the service shows as read and this run has
-/// not written. Ends with the stream, or behind more than `max_unread` unread records in a row: no mark
-/// of this run reaches further.
+/// not written. Ends with the stream, or behind more unread records in a row than a mark hits
+/// (`most_marked`) and may have come late: no mark of this run reaches further.
 ///
 /// A page of a single time stamp is asked for again, with more records, until it shows what comes after
 /// that stamp: the next page begins strictly after a stamp.
 ///
 /// # Errors
 /// When the service keeps failing, or a record cannot be written.
-pub fn look_back(from: &str, page_size: usize, max_unread: usize, found: &mut Found, run: &mut Run) -> Result<()> {
+pub fn look_back(from: &str, page_size: usize, most_marked: usize, found: &mut Found, run: &mut Run) -> Result<()> {
     let mut after = from.to_owned();
     let mut unread = 0;
     let mut crowd = Crowd::default();
@@ -48,7 +52,7 @@ pub fn look_back(from: &str, page_size: usize, max_unread: usize, found: &mut Fo
     loop {
         let page = run
             .queue
-            .since(&after, crowd.count(page_size, MAX_RECORDS))
+            .since(&after, crowd.count(page_size.max(MAX_LATE), MAX_RECORDS))
             .context("look back for what a mark may have hit")?;
         let next = Next::after(&page, &after).filter(|_| !page.is_last());
         unread = unread_in_a_row(&page, next.as_ref().map_or(page.len(), |next| next.behind), unread);
@@ -62,7 +66,7 @@ pub fn look_back(from: &str, page_size: usize, max_unread: usize, found: &mut Fo
             }
             incomplete.push(next.timestamp.clone());
         }
-        if next.timestamp == after || unread > max_unread {
+        if next.timestamp == after || unread > most_marked + MAX_LATE {
             break;
         }
         after = next.timestamp;

@@ -238,7 +238,8 @@ impl Marker {
         let found = match self.look_back(run) {
             Ok(found) => found,
             Err(error) => {
-                self.last = Some(last);
+                // What was hit stays unknown: see `end_early`.
+                self.last = Some(Last { is_exact: false, ..last });
                 return Err(error);
             }
         };

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use crate::config::{Acknowledge, Config};
 use crate::poll::Endpoints;
@@ -55,8 +56,9 @@ const MAX_PAYLOAD: usize = 300;
 
 type Shared<T> = Rc<RefCell<T>>;
 
-/// So many cases, or as many as `PROPTEST_CASES` says.
+/// So many cases, the same each time; or as many as `PROPTEST_CASES` says, drawn anew.
 fn cases(count: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    ProptestConfig { cases: cases.unwrap_or(count), failure_persistence: None, ..ProptestConfig::default() }
+    let rng_seed = if cases.is_some() { RngSeed::Random } else { RngSeed::Fixed(1) };
+    ProptestConfig { cases: cases.unwrap_or(count), failure_persistence: None, rng_seed, ..ProptestConfig::default() }
 }
