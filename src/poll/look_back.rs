@@ -9,7 +9,7 @@ use log::warn;
 use super::run::Run;
 use super::ties::{Crowd, Next};
 use crate::config::settings::MAX_RECORDS;
-use crate::record::{Fingerprint, Fingerprints, Page};
+use crate::record::{Fingerprint, Fingerprints, Page, Record};
 
 /// How many records may come late while a mark is under way. They are unread, and lie in front of what
 /// the mark has hit.
@@ -56,9 +56,13 @@ pub fn look_back(from: &str, page_size: usize, most_marked: usize, found: &mut F
             .context("look back for what a mark may have hit")?;
         let next = Next::after(&page, &after).filter(|_| !page.is_last());
         unread = unread_in_a_row(&page, next.as_ref().map_or(page.len(), |next| next.behind), unread);
+        let is_unread = |record: &Record| !record.is_read;
+        let not_read: Fingerprints = page.records().filter(is_unread).map(|record| record.fingerprint).collect();
         let read = page.already_read();
         let (delivered, ids) = run.out.deliver_marked(&read)?;
-        found.add(Found { read: read.fingerprints().collect(), delivered, ids });
+        // Of records that are equal in everything, some may be read and others not.
+        let read = read.fingerprints().filter(|record| !not_read.contains(record)).collect();
+        found.add(Found { read, delivered, ids });
         let Some(next) = next else { break };
         if next.is_one_stamp {
             if crowd.grow(next.behind) {

@@ -48,6 +48,8 @@ struct Last {
     is_exact: bool,
     /// Whether the stream ended with the page that was marked.
     is_end: bool,
+    /// What a look back has shown as read, if the last page was not accepted.
+    read: Fingerprints,
 }
 
 impl Last {
@@ -190,6 +192,11 @@ impl Marker {
         if is_sure && run.queue.peek(Count::AtOnce(1)).is_ok_and(|page| page.fingerprints().next() == fence) {
             return;
         }
+        self.look_once(run);
+    }
+
+    /// Looks back, and says so if something may be lost all the same.
+    pub fn look_once(&mut self, run: &mut Run) {
         let looked_back = self.look_back(run).map(|found| self.found.add(found));
         if looked_back.is_err() || self.may_be_applied() {
             let since = self.from.as_ref().map_or_else(String::new, |from| format!(" after {from}"));
@@ -218,7 +225,7 @@ impl Marker {
     /// Whether a page may be delivered and marked. If not, another one is to be peeked.
     fn accept(&mut self, page: &Page, run: &mut Run) -> Result<bool> {
         self.most_shown = self.most_shown.max(page.len());
-        let Some(last) = self.last.take() else {
+        let Some(mut last) = self.last.take() else {
             self.from = page.first_timestamp();
             self.expect(page, run);
             return Ok(true);
@@ -235,36 +242,54 @@ impl Marker {
             self.expect(page, run);
             return Ok(true);
         }
-        let found = match self.look_back(run) {
-            Ok(found) => found,
+        let is_accepted = match self.check(page, &mut last, fits, run) {
+            Ok(is_accepted) => is_accepted,
             Err(error) => {
                 // What was hit stays unknown: see `end_early`.
                 self.last = Some(Last { is_exact: false, ..last });
                 return Err(error);
             }
         };
+        if is_accepted {
+            self.advance(page, &last);
+        } else if let Some(start) = page.first_timestamp() {
+            self.from = self.from.take().filter(|from| is_before(from, &start)).or(Some(start));
+        }
+        self.expect(page, run);
+        // A look back takes several requests, and a mark that comes late may hit what it has passed.
+        self.last.iter_mut().for_each(|next| {
+            next.is_exact = is_accepted;
+            next.read = std::mem::take(&mut last.read);
+        });
+        Ok(is_accepted)
+    }
+
+    /// Looks back for what the last mark has hit unseen. Whether nothing was found, and the page still
+    /// shows what is unread.
+    fn check(&mut self, page: &Page, last: &mut Last, fits: bool, run: &mut Run) -> Result<bool> {
+        let found = self.look_back(run)?;
         if !last.is_answered {
             // A look back does not show what lies at the time stamp that it begins after.
             let left: Fingerprints = page.fingerprints().filter(|record| last.marked.contains(record)).collect();
             let gone = last.marked.len() - left.len();
             run.out.metrics.count_marked(gone);
-            let is_applied = last.fence.is_some() && fits || gone + found.delivered.len() >= last.marked.len();
+            let is_shown = page.fingerprints().any(|record| Some(record) == last.oldest);
+            let is_applied = last.fence.is_some() && fits || !is_shown && reaches(page, last);
             self.lost = self.lost.saturating_sub(usize::from(is_applied));
         }
-        let is_stale = first.is_some_and(|first| found.read.contains(&first));
         let has_found = !found.delivered.is_empty();
-        self.found.add(found);
+        let first = page.fingerprints().next();
         let is_ineffective = last.is_answered && first.is_some() && first == last.oldest;
-        if is_ineffective || is_stale && !has_found {
+        // If it was so before the page was peeked, the unread ones are others that are equal to them.
+        let is_read_now = |record: Fingerprint| found.read.contains(&record) && !last.read.contains(&record);
+        let is_stale = page.fingerprints().any(is_read_now);
+        if is_ineffective || first.is_some_and(is_read_now) && !has_found {
             let problem = "the service shows records as unread that it has answered to be marked as read";
             self.ineffective.wait_after("mark", problem, &run.stop)?;
         }
-        let is_accepted = !has_found && !is_stale;
-        if is_accepted {
-            self.advance(page, &last);
-        }
-        self.expect(page, run);
-        Ok(is_accepted)
+        last.read.clone_from(&found.read);
+        self.found.add(found);
+        Ok(!has_found && !is_stale)
     }
 
     /// Delivers what the service shows as read and this run has not written.
@@ -326,6 +351,12 @@ fn count_before_fence(page: &Page, max: usize) -> usize {
     let records: Vec<_> = page.fingerprints().collect();
     let is_fence = |count: &usize| !records[..*count].contains(&records[*count]);
     (1..=max.min(records.len().saturating_sub(1))).rev().find(is_fence).unwrap_or(max)
+}
+
+/// Whether a page would show the oldest record that was to be marked, if that was unread.
+fn reaches(page: &Page, last: &Last) -> bool {
+    let end = page.last_timestamp_of(page.len());
+    page.is_last() || matches!((&last.timestamps[0], &end), (Some(oldest), Some(end)) if is_before(oldest, end))
 }
 
 /// Whether one time stamp is earlier than another. What is not a time stamp is not.

@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::service::{Mark, What};
 use super::*;
+use crate::config::MarkBy;
 use crate::record::Fingerprint;
 
 /// More requests than any run makes that ends.
-const MAX_REQUESTS: usize = 2_000;
+const MAX_REQUESTS: usize = 20_000;
 
 pub fn failure(status: u16) -> Failure {
     HttpError::Status { host: "h".to_owned(), status, retry_after: None, text: String::new() }.into()
@@ -36,6 +37,7 @@ pub struct FakeService {
     service: Shared<Service>,
     output: Shared<Output>,
     acknowledge: Acknowledge,
+    is_by_id: bool,
     calls: VecDeque<Call>,
     script: Script,
     timeout: Duration,
@@ -54,6 +56,7 @@ impl FakeService {
             service: Rc::clone(&world.service),
             output: Rc::clone(&world.output),
             acknowledge: world.config.acknowledge,
+            is_by_id: world.config.mark_by == MarkBy::Id,
             calls: script.calls.iter().cloned().collect(),
             script: script.clone(),
             timeout: world.config.request_timeout,
@@ -150,7 +153,7 @@ impl FakeService {
         let shown = if is_seen { records(&rows) } else { Vec::new() };
         let run = self.service.borrow().watch.run;
         let what = What::Id(record_id.to_owned());
-        self.apply(&Mark { run, what, is_known: is_seen }, applied, &shown);
+        self.apply(&Mark { run, what, is_known: is_seen, is_unfenced: true }, applied, &shown);
         self.answers.push(rows.clone());
         match answer {
             Answer::Status(status) => Err(failure(status)),
@@ -172,7 +175,7 @@ impl Queue for FakeService {
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
         self.check_delivered(&delivered);
         let page: Vec<_> = delivered.page().records().map(|record| Record::parse(record.text)).collect();
-        self.service.borrow_mut().watch.mark(page.iter());
+        self.service.borrow_mut().begin_mark(&page, delivered.count());
         let Fate { applied, mut answer } = self.next();
         match answer {
             Answer::KilledBefore => return Err(killed()),
@@ -199,8 +202,11 @@ impl Queue for FakeService {
         let is_seen = matches!(answer, Answer::Comes | Answer::Other);
         let shown = if is_seen { records(&rows) } else { Vec::new() };
         let run = self.service.borrow().watch.run;
-        self.service.borrow_mut().watch.fence = page.get(delivered.count()).cloned();
-        self.apply(&Mark { run, what: What::Oldest(count), is_known: is_seen }, applied, &shown);
+        // The tap takes the mark for applied if its records are read, by whomever.
+        let is_read = |record| self.service.borrow().marked_by_others.contains(record);
+        let is_known = is_seen || page[..delivered.count()].iter().any(is_read);
+        let is_unfenced = self.is_by_id && !page[0].shown.id();
+        self.apply(&Mark { run, what: What::Oldest(count), is_known, is_unfenced }, applied, &shown);
         self.answers.push(first.to_vec());
         match answer {
             Answer::Comes | Answer::Other => Ok(delivered.parse_marked(text(&rows)).unwrap()),

@@ -151,3 +151,107 @@ fn what_two_look_backs_find_is_written_once() {
     world.run(&script).unwrap();
     assert_eq!(world.duplicates(), 0);
 }
+
+/// A record arrives at this place.
+fn at(place: usize) -> Event {
+    Event::Arrival { place, kind: NEW }
+}
+
+/// A record arrives right before the oldest unread one.
+fn in_front(kind: Kind) -> Event {
+    Event::SlipIn { behind: None, kind }
+}
+
+/// What the properties have found: one run after the other.
+fn assert_holds(mode: &str, by_id: bool, page_size: usize, records: &[Kind], runs: Vec<Script>) {
+    let world = World::new(records, vec![0], mode, page_size);
+    let mut world = if by_id { world.by_id() } else { world };
+    world.run_all(&runs).unwrap();
+}
+
+fn good(before: &[Event]) -> (Vec<Event>, Fate) {
+    (before.to_vec(), Fate::GOOD)
+}
+
+fn lost(before: &[Event], late: usize) -> (Vec<Event>, Fate) {
+    (before.to_vec(), fate(Applied::Late(late), Answer::Lost))
+}
+
+#[test]
+fn a_lost_mark_that_is_applied_while_the_tap_looks_back_is_seen() {
+    let mut twin = vec![NEW; 10];
+    twin[4] = Kind::Twin;
+    let one = vec![
+        good(&[in_front(NEW)]),
+        (vec![at(0)], fate(Applied::Once, Answer::Lost)),
+        good(&[]),
+        good(&[at(0), at(0)]),
+    ];
+    let two = vec![good(&[]), lost(&[slip_in()], 3)];
+    assert_holds("commit", true, 10, &twin, vec![Script::of_calls(one), Script::of_calls(two)]);
+
+    let odd = Event::Arrival { place: 1, kind: Kind::Odd(Shown::Neither) };
+    let one =
+        vec![good(&[at(0), in_front(Kind::Odd(Shown::OnlyId))]), good(&[in_front(NEW), odd]), good(&[at(2), at(0)])];
+    let two = vec![good(&[]), lost(&[at(300)], 4)];
+    let one = Script { follows: true, ..Script::of_calls(one) };
+    assert_holds("commit", false, 6, &[NEW; 15], vec![one, Script::of_calls(two)]);
+}
+
+#[test]
+fn a_stop_while_the_tap_looks_back_is_followed_by_one_more_look() {
+    let one = vec![good(&[at(2)]), good(&[at(0)]), good(&[at(0)]), good(&[at(0)])];
+    let two = vec![good(&[at(502)]), lost(&[at(0)], 3), good(&[at(632)])];
+    let two = Script { stops_at: Some(3), ..Script::of_calls(two) };
+    assert_holds("commit", false, 7, &[NEW; 28], vec![Script::of_calls(vec![]), Script::of_calls(one), two]);
+
+    let mut records = vec![NEW; 11];
+    records[1] = Kind::SameStamp;
+    let one = vec![
+        good(&[slip_in(), at(728)]),
+        good(&[]),
+        good(&[]),
+        good(&[in_front(NEW), at(2)]),
+        good(&[at(34)]),
+        good(&[at(2), at(2)]),
+        good(&[at(2)]),
+    ];
+    let two = vec![
+        (vec![at(2), at(2)], fate(Applied::Once, Answer::Lost)),
+        good(&[at(2)]),
+        good(&[at(0), at(0)]),
+        good(&[at(125)]),
+        good(&[]),
+        good(&[]),
+        good(&[slip_in()]),
+        lost(&[], 3),
+    ];
+    let one = Script { stops_at: Some(4), ..Script::of_calls(one) };
+    let two = Script { stops_at: Some(9), ..Script::of_calls(two) };
+    assert_holds("write", false, 4, &records, vec![one, two]);
+}
+
+#[test]
+fn the_first_page_of_a_run_that_is_not_accepted_is_where_a_look_back_begins() {
+    let two = vec![
+        good(&[at(8)]),
+        good(&[at(0)]),
+        good(&[at(0)]),
+        good(&[Event::ForeignMark(1)]),
+        good(&[at(1)]),
+        good(&[]),
+        (vec![in_front(NEW)], fate(Applied::Once, Answer::Other)),
+    ];
+    assert_holds("write", false, 1, &[NEW; 8], vec![Script::of_calls(vec![good(&[at(0)])]), Script::of_calls(two)]);
+}
+
+#[test]
+fn a_page_that_does_not_reach_what_was_marked_does_not_show_that_it_was_applied() {
+    let one = vec![
+        good(&[Event::SlipIn { behind: Some(0), kind: Kind::Version }]),
+        lost(&[Event::Arrival { place: 415, kind: Kind::SameStamp }], 7),
+        good(&[at(700)]),
+    ];
+    let capacity = Capacity { pace: Duration::from_millis(10), ..Capacity::UNLIMITED };
+    assert_holds("write", true, 1, &[NEW], vec![Script { capacity, ..Script::of_calls(one) }]);
+}

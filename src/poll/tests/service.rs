@@ -6,7 +6,6 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::excused::{Excused, Watch};
-use super::*;
 
 /// How far apart records are that arrive in order, in nanoseconds. Many fit in between.
 const STEP: i64 = 1 << 40;
@@ -14,8 +13,8 @@ const STEP: i64 = 1 << 40;
 /// What others do to the stream before a request is served.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A record arrives at this place among the records there are: the end, or earlier, a late one.
-    Arrival { place: prop::sample::Index, kind: Kind },
+    /// A record arrives at this place among the records that are there, counted round and round.
+    Arrival { place: usize, kind: Kind },
     /// A record arrives this far behind the oldest unread one, or right before it.
     SlipIn { behind: Option<usize>, kind: Kind },
     /// Another consumer marks so many of the oldest unread.
@@ -109,6 +108,8 @@ pub struct Mark {
     pub what: What,
     /// Whether the tap was answered, or takes the mark for applied because its records are read.
     pub is_known: bool,
+    /// Whether the next page need not begin with a fence: of a record without an id, with `markBy` `id`.
+    pub is_unfenced: bool,
 }
 
 /// What a mark hits.
@@ -126,16 +127,18 @@ pub struct Hit {
     pub record: Record,
     /// Why it may be lost without a warning.
     pub excused: Option<Excused>,
-    /// Whether the tap takes the mark for done, and how many pages the run had been shown by then.
+    /// Whether the tap takes the mark for done.
     is_known: bool,
+    /// How many pages the run had been shown by then, and what the next one has to begin with.
     pages: usize,
+    fence: Option<Record>,
 }
 
 impl Hit {
     /// Why it may be lost without a warning by a run that has ended now.
     pub fn excuse_of(&self, watch: &Watch) -> Option<Excused> {
-        let is_unchecked = self.is_known && self.pages == watch.pages;
-        self.excused.or(is_unchecked.then_some(Excused::Again))
+        let is_unseen = self.is_known && watch.shows_nothing(self.pages, self.fence.as_ref());
+        self.excused.or(is_unseen.then_some(Excused::Again))
     }
 }
 
@@ -208,7 +211,7 @@ impl Service {
 
     pub fn happen(&mut self, event: &Event) {
         match event {
-            Event::Arrival { place, kind } => self.arrive(place.index(self.rows.len() + 1), *kind),
+            Event::Arrival { place, kind } => self.arrive(place % (self.rows.len() + 1), *kind),
             Event::SlipIn { behind, kind } => {
                 let Some(first) = self.rows.iter().position(|row| !row.read) else { return };
                 let place = behind.map_or(first, |behind| first + 1 + behind);
@@ -252,6 +255,15 @@ impl Service {
         self.rows.iter().filter(|row| row.record.id == record.id).count() > 1
     }
 
+    /// The tap marks the oldest `count` records of a page. If the answer shows them, and the next page
+    /// begins with the one behind them, nothing shows what was hit since this page was peeked.
+    pub fn begin_mark(&mut self, page: &[Record], count: usize) {
+        self.watch.mark(page.iter());
+        self.watch.fence = page.get(count).cloned();
+        let is_of_page = |hit: &&mut Hit| hit.pages == self.watch.pages.len() && hit.fence.as_ref() == page.first();
+        self.hits.iter_mut().filter(is_of_page).for_each(|hit| hit.fence.clone_from(&self.watch.fence));
+    }
+
     /// Applies a mark of the tap. `shown` is what its answer shows.
     pub fn apply(&mut self, mark: &Mark, shown: &[Record]) {
         let marked = match &mark.what {
@@ -265,15 +277,12 @@ impl Service {
                 unread.map(mark).into_iter().collect()
             }
         };
-        let oldest = self.unread(1).pop().map(|row| row.record);
         for record in marked {
-            let excused = if shown.contains(&record) {
-                None
-            } else {
-                self.watch.excuse(&record, mark, oldest.as_ref(), self.is_shared(&record))
-            };
-            let is_known = mark.is_known && !shown.contains(&record);
-            self.hits.push(Hit { record, excused, is_known, pages: self.watch.pages });
+            let is_shown = shown.contains(&record);
+            let excused = self.watch.excuse(&record, mark, self.is_shared(&record)).filter(|_| !is_shown);
+            let Watch { pages, fence, .. } = &self.watch;
+            let is_known = mark.is_known && !is_shown;
+            self.hits.push(Hit { record, excused, is_known, pages: pages.len(), fence: fence.clone() });
         }
     }
 

@@ -169,7 +169,7 @@ impl World {
     }
 
     /// A run that ends well warns only of what a service does not show: records without a time stamp, and
-    /// more at one time stamp than it may show at once.
+    /// more at one time stamp than it may show at once. Or `commit` ends while a mark may still be applied.
     fn check_warning(
         &self,
         is_good: bool,
@@ -185,7 +185,9 @@ impl World {
             .rows
             .chunk_by(|one, other| one.record.stamp == other.record.stamp)
             .any(|crowd| crowd.len() >= FIRST_PAGE);
-        let has_reason = is_limited || has_odd || has_crowd;
+        let has_lost_mark = self.config.acknowledge == Acknowledge::Commit
+            && script.calls.iter().any(|call| call.fate.answer != Answer::Comes);
+        let has_reason = is_limited || has_odd || has_crowd || has_lost_mark;
         prop_assert!(!warned || !is_good || has_reason, "a warning without a reason: {lines:?}");
         Ok(())
     }
