@@ -1,9 +1,11 @@
 //! The configuration of a run. It is checked as a whole before any request.
 //!
-//! [`settings`] is the table of all settings, with their bounds, defaults and checks. [`source`] reads what the user has set.
+//! [`settings`] is the table of all settings, with their bounds, defaults and checks; `choices` has
+//! the words of those that are one of a few. [`source`] reads what the user has set.
 //! [`Config`] holds the result. [`url`] says where secrets may be sent, [`timestamp`] reads time stamps, and `found` shows a wrong
 //! value in an error.
 
+mod choices;
 mod found;
 pub mod settings;
 pub mod source;
@@ -15,84 +17,14 @@ use std::time::Duration;
 
 use ::url::Url;
 use anyhow::Result;
-use clap::ValueEnum;
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use settings::SETTINGS;
 use source::Given;
 
-/// When a record counts as delivered, and may be marked as read. The words and their meanings in the table of settings are
-/// those of the variants; so it is with the other choices.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Acknowledge {
-    /// once it is written to stdout and flushed
-    #[default]
-    Write,
-    /// once the target has committed it
-    Commit,
-    /// it is not marked, and the stream is read by time, from `startTimestamp` on
-    Never,
-}
-
-/// How delivered records are marked as read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum MarkBy {
-    /// so many of the oldest unread ones
-    #[default]
-    Position,
-    /// exactly those, with a request for each (with `write` and `commit`)
-    Id,
-}
-
-/// What proves that a target that the tap runs has committed what it was given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum TargetProof {
-    /// a STATE that it prints
-    #[default]
-    State,
-    /// that it has read its whole input and ends with exit code 0
-    Exit,
-}
-
-/// How `recordTimeStampISO` is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum TimestampFormat {
-    /// `recordTimeStampISO` as it is sent
-    #[default]
-    Original,
-    /// in UTC with `Z`, and `format: date-time` in the schema
-    Rfc3339,
-}
-
-/// How `dataPayload` is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum PayloadFormat {
-    /// `dataPayload` as it is sent
-    #[default]
-    Json,
-    /// its JSON text as one string, for targets that cannot nest
-    String,
-}
-
-/// Where the schema of `dataPayload` comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum PayloadSchema {
-    /// fits every record
-    #[default]
-    Any,
-    /// from the stream's active JSON schema
-    Registered,
-    /// from its last 100 records
-    Sampled,
-}
+pub use choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
 /// How many failures of one request in a row are forgiven where the settings are only tried: somebody waits for the answer.
 const MAX_TEST_RETRIES: usize = 1;

@@ -4,10 +4,10 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::{Map, Value, json};
 
+use super::choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 use super::found::{found, kind_of, quoted};
 use super::timestamp::instant;
 use super::url::check_url;
-use super::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
 /// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's form).
 pub const ENV_PREFIX: &str = "TAP_STREAMDUO_";
@@ -126,8 +126,13 @@ pub static SETTINGS: [Setting; 23] = [
         "0",
         "with `never`: how much before the bookmark is read again, to find what has arrived late",
     ),
-    optional("timestampFormat", Kind::Choice(words::<TimestampFormat>), "original", ""),
-    optional("payloadFormat", Kind::Choice(words::<PayloadFormat>), "json", ""),
+    optional(
+        "timestampFormat",
+        Kind::Choice(words::<TimestampFormat>),
+        "original",
+        "how `recordTimeStampISO` is written",
+    ),
+    optional("payloadFormat", Kind::Choice(words::<PayloadFormat>), "json", "how `dataPayload` is written"),
     optional("payloadSchema", Kind::Choice(words::<PayloadSchema>), "any", "the schema of `dataPayload`"),
     optional("apiUrl", Kind::Url, "https://api.streamduo.com", "the API; `http://` only towards this machine itself"),
     optional(
@@ -187,8 +192,7 @@ impl Setting {
             Kind::Integer { min, max } => format!("{}, {min} to {}", self.help, with_commas(max)),
             Kind::Choice(words) => {
                 let words: Vec<_> = words().iter().map(|(word, meaning)| format!("`{word}`: {meaning}")).collect();
-                let help = if self.help.is_empty() { String::new() } else { format!("{}: ", self.help) };
-                help + &words.join("; ")
+                format!("{}: {}", self.help, words.join("; "))
             }
             _ => self.help.to_owned(),
         }
@@ -206,14 +210,14 @@ impl Setting {
 
     /// What it means in lines of plain text. A choice has a line for each of its words.
     pub fn lines(&self) -> Vec<String> {
-        let lines = match self.kind {
+        let mut lines = Vec::new();
+        match self.kind {
             Kind::Choice(words) => {
-                let help = (!self.help.is_empty()).then(|| format!("{}:", self.help));
-                let words = words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}"));
-                help.into_iter().chain(words).collect()
+                lines.push(format!("{}:", self.help));
+                lines.extend(words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}")));
             }
-            _ => vec![self.meaning()],
-        };
+            _ => lines.push(self.meaning()),
+        }
         lines.into_iter().map(|line| line.replace('`', "")).collect()
     }
 
