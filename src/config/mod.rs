@@ -1,12 +1,12 @@
 //! The configuration of a run. It is checked as a whole before any request.
 //!
-//! [`settings`] is the table of all settings, with their bounds, defaults and checks; `choices` has
-//! the words of those that are one of a few. [`source`] reads what the user has set.
-//! [`Config`] holds the result. [`url`] says where secrets may be sent, [`timestamp`] reads time stamps, and `found` shows a wrong
-//! value in an error.
+//! [`Config`] holds the result. [`settings`] is the table of all settings, with their bounds and
+//! defaults; `choices` has the words of those that are one of a few. [`source`] reads what the user
+//! has set, and `check` compares it with the table. [`timestamp`] reads time stamps, and [`url`]
+//! says where a URL leads.
 
+mod check;
 mod choices;
-mod found;
 pub mod settings;
 pub mod source;
 pub mod timestamp;

@@ -10,7 +10,7 @@ use log::warn;
 use serde_json::{Map, Value};
 
 use super::Invalid;
-use super::settings::{ENV_PREFIX, Kind, SETTINGS, Setting, named, nearest};
+use super::settings::{ENV_PREFIX, SETTINGS, Setting, nearest};
 
 /// The value of `--config` that stands for the environment.
 const ENV: &str = "ENV";
@@ -85,7 +85,7 @@ impl Given {
                 Err(problem) => Err(format!("{} {problem}", self.name(setting.name))),
             },
             None if setting.is_required => Err(self.missing(setting)),
-            None => Ok(setting.default().unwrap_or_default()),
+            None => Ok(setting.default.map(|default| setting.value(default)).unwrap_or_default()),
         }
     }
 
@@ -228,8 +228,7 @@ fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>, given
         let value = value.to_string_lossy().into_owned();
         match SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name)) {
             Some(setting) => {
-                let number = value.parse::<u64>().ok().filter(|_| matches!(setting.kind, Kind::Integer { .. }));
-                given.settings.insert(setting.name.to_owned(), number.map_or(Value::String(value), Value::from));
+                given.settings.insert(setting.name.to_owned(), setting.value(&value));
                 given.origins.insert(setting.name.to_owned(), Origin::Variable(variable.to_owned()));
             }
             None if OTHER_VARIABLES.contains(&name) => {}
@@ -243,8 +242,11 @@ fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>, given
 
 /// The keys that are not a setting's name, in order.
 fn unknown_keys(given: &Given) -> Vec<Unknown> {
-    let is_unknown =
-        |key: &&String| !key.starts_with('_') && !SINGER_KEYS.contains(&key.as_str()) && named(key).is_none();
+    let is_unknown = |key: &&String| {
+        !key.starts_with('_')
+            && !SINGER_KEYS.contains(&key.as_str())
+            && !SETTINGS.iter().any(|setting| setting.name == *key)
+    };
     let mut keys: Vec<_> = given.settings.keys().filter(is_unknown).collect();
     keys.sort_unstable();
     let unknown = |key: &String| Unknown { name: given.name(key), is_variable: false, near: nearest(key) };

@@ -197,7 +197,7 @@ fn a_mistake_in_the_environment_names_the_variable_and_what_it_holds() {
 #[test]
 fn a_wrong_secret_is_named_and_never_shown() {
     let tap = Tap::with_records(1).set("clientSecret", 12_345);
-    tap.run().assert_refused(&tap, 2, "`clientSecret` must be a string, not a number");
+    tap.run().assert_refused(&tap, 2, "`clientSecret` must be a string: write it in quotes");
     for (secret, problem) in
         [("hunter2\n", "must not begin or end with white space"), (" ", "is empty: give it a value")]
     {
