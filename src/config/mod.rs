@@ -1,10 +1,12 @@
 //! The configuration of a run. It is checked as a whole before any request.
 //!
-//! [`settings`] is the table of all settings, with their bounds, defaults and checks. [`source`] reads what the user has set.
-//! [`Config`] holds the result. [`url`] says where secrets may be sent, [`timestamp`] reads time stamps, and `found` shows a wrong
-//! value in an error.
+//! [`Config`] holds the result. [`settings`] is the table of all settings, with their bounds and
+//! defaults; `choices` has the words of those that are one of a few. `source` reads what the user
+//! has set, and `check` compares it with the table. [`timestamp`] reads time stamps, and [`url`]
+//! says where a URL leads.
 
-mod found;
+mod check;
+mod choices;
 pub mod settings;
 pub mod source;
 pub mod timestamp;
@@ -14,91 +16,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::url::Url;
-use anyhow::Result;
-use clap::ValueEnum;
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use settings::SETTINGS;
-use source::Given;
+use source::UserSettings;
 
-/// When a record counts as delivered, and may be marked as read. The words and their meanings in the table of settings are
-/// those of the variants; so it is with the other choices.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Acknowledge {
-    /// once it is written to stdout and flushed
-    #[default]
-    Write,
-    /// once the target has committed it
-    Commit,
-    /// it is not marked, and the stream is read by time, from `startTimestamp` on
-    Never,
-}
+pub use choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
-/// How delivered records are marked as read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum MarkBy {
-    /// so many of the oldest unread ones
-    #[default]
-    Position,
-    /// exactly those, with a request for each (with `write` and `commit`)
-    Id,
-}
-
-/// What proves that a target that the tap runs has committed what it was given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum TargetProof {
-    /// a STATE that it prints
-    #[default]
-    State,
-    /// that it has read its whole input and ends with exit code 0
-    Exit,
-}
-
-/// How `recordTimeStampISO` is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum TimestampFormat {
-    /// `recordTimeStampISO` as it is sent
-    #[default]
-    Original,
-    /// in UTC with `Z`, and `format: date-time` in the schema
-    Rfc3339,
-}
-
-/// How `dataPayload` is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum PayloadFormat {
-    /// `dataPayload` as it is sent
-    #[default]
-    Json,
-    /// its JSON text as one string, for targets that cannot nest
-    String,
-}
-
-/// Where the schema of `dataPayload` comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum PayloadSchema {
-    /// fits every record
-    #[default]
-    Any,
-    /// from the stream's active JSON schema
-    Registered,
-    /// from its last 100 records
-    Sampled,
-}
-
-/// How many failures of one request in a row are forgiven where the settings are only tried: somebody waits for the answer.
+/// How many failures of one request in a row are forgiven if the settings are only tried: somebody
+/// waits for the answer.
 const MAX_TEST_RETRIES: usize = 1;
 
-/// The settings of a run, all of them valid. Bounds and defaults are in [`settings::SETTINGS`]. `Debug` does not show the
-/// secret.
+/// The settings of a run, all of them valid. Bounds and defaults are in [`settings::SETTINGS`].
+/// `Debug` does not show the secret.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
@@ -116,7 +48,8 @@ pub struct Config {
     pub mark_by: MarkBy,
     /// `pageSize`: in `write` and `never` mode, the maximum number of records in one request.
     pub page_size: usize,
-    /// `maxPending`: in `commit` mode, the maximum number of records that are out at once, and in one request.
+    /// `maxPending`: in `commit` mode, the maximum number of records that are out at once, and in
+    /// one request.
     pub max_pending: usize,
     /// `targetProof`: what proves that a target that the tap runs has committed what it was given.
     pub target_proof: TargetProof,
@@ -125,7 +58,8 @@ pub struct Config {
     /// `pollIntervalSeconds`: with `--follow`, the pause once the stream is drained.
     #[serde(rename = "pollIntervalSeconds", deserialize_with = "seconds")]
     pub poll_interval: Duration,
-    /// `startTimestamp`: in `never` mode, what comes after this time stamp is read, unless a STATE says otherwise.
+    /// `startTimestamp`: in `never` mode, what comes after this time stamp is read, unless a STATE
+    /// says otherwise.
     pub start_timestamp: String,
     /// `replayOverlapSeconds`: in `never` mode, how much before the bookmark is read again.
     #[serde(rename = "replayOverlapSeconds", deserialize_with = "seconds")]
@@ -154,7 +88,8 @@ pub struct Config {
     pub user_agent: String,
 }
 
-/// What is wrong with the configuration, or with a file that the command line names, and how to mend it: exit code 2.
+/// What is wrong with the configuration, or with a file that the command line names, and how to fix
+/// it: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct Invalid(Vec<String>);
@@ -165,89 +100,77 @@ impl Invalid {
         Invalid(vec![text.into()])
     }
 
-    /// All that is wrong.
-    fn all(problems: Vec<String>) -> Invalid {
-        Invalid(problems)
-    }
-
-    /// Everything that is wrong, each with how to mend it.
+    /// Everything that is wrong, each with how to fix it.
     pub fn problems(&self) -> &[String] {
         &self.0
     }
 }
 
-/// What the settings are read for.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Use {
-    /// To read the stream, or its schema.
-    Run,
-    /// To try them.
-    Test,
-    /// To read the stream into a target that the tap runs.
-    Target,
-}
-
 impl Config {
-    /// Reads the settings from the files, or from the environment where the path is `ENV`; later ones win.
+    /// Reads the settings from the files, or from the environment if the path is `ENV`; later ones
+    /// win.
     ///
     /// # Errors
     /// [`Invalid`], with all that is wrong at once.
     pub fn load(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        Config::load_for(Use::Run, source::read(sources)?)
+        let settings = source::read(sources).map_err(Invalid)?;
+        let mistakes = source::report_unknown(&settings, false);
+        Config::check(&settings, sources, mistakes)
     }
 
-    /// Like [`Config::load`], to try the settings: one that does not do what the user has meant is an error, too.
-    ///
-    /// # Errors
-    /// [`Invalid`], also where a setting is misspelt.
+    /// Like [`Config::load`], to try the settings: a misspelt one is an error, too.
     pub fn load_for_test(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let config = Config::load_for(Use::Test, source::read(sources)?)?;
+        let settings = source::read(sources).map_err(Invalid)?;
+        let mistakes = source::report_unknown(&settings, true);
+        let config = Config::check(&settings, sources, mistakes)?;
         Ok(Config { max_retries: config.max_retries.min(MAX_TEST_RETRIES), ..config })
     }
 
-    /// Like [`Config::load`], for a run that starts a target: what it has committed is marked, so `acknowledge` is `commit`, or
-    /// `never` where nothing is to be marked.
-    ///
-    /// # Errors
-    /// [`Invalid`], also where `acknowledge` asks for anything else.
+    /// Like [`Config::load`], for a run that starts a target: what it has committed is marked, so
+    /// `acknowledge` is `commit`, or `never` if nothing is to be marked.
     pub fn load_for_target(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let mut given = source::read(sources)?;
-        given.set_default("acknowledge", "commit");
-        Config::load_for(Use::Target, given)
+        let mut settings = source::read(sources).map_err(Invalid)?;
+        let mut mistakes = source::report_unknown(&settings, false);
+        let commit = || ("`acknowledge`".to_owned(), "commit".into());
+        let (name, acknowledge) = settings.entry("acknowledge".to_owned()).or_insert_with(commit);
+        if acknowledge == "write" {
+            mistakes.push(format!(
+                "{name} `write` does not go with a target: what the target has committed is marked; remove the \
+                 setting, or set it to `never` to mark nothing"
+            ));
+        }
+        Config::check(&settings, sources, mistakes)
     }
 
-    /// Checks what the user has set, and adds the defaults.
-    fn load_for(purpose: Use, given: Given) -> Result<Config, Invalid> {
-        let misspelt = given.report_unknown(purpose == Use::Test);
-        let (mut settings, mut problems) = (Map::new(), Vec::new());
+    /// Checks what the user has set, and adds the defaults. `mistakes` are reported last.
+    fn check(user: &UserSettings, sources: &[impl AsRef<Path>], mistakes: Vec<String>) -> Result<Config, Invalid> {
+        let mut settings = Map::new();
+        let mut problems = Vec::new();
         for setting in &SETTINGS {
-            match given.value(setting) {
-                Ok(value) => drop(settings.insert(setting.name.to_owned(), value)),
-                Err(problem) => problems.push(problem),
+            let value = match user.get(setting.name) {
+                Some((name, value)) => {
+                    problems.extend(setting.check(value).err().map(|problem| format!("{name} {problem}")));
+                    value.clone()
+                }
+                None => setting.default.map(|default| setting.value(default)).unwrap_or_default(),
+            };
+            if setting.is_required && value.is_null() {
+                problems.push(source::missing(setting, sources));
             }
+            settings.insert(setting.name.to_owned(), value);
         }
-        problems.extend(contradiction(purpose, &given, &settings));
-        problems.extend(misspelt);
+        let set = |setting: &str, word: &str| user.get(setting).filter(|(_, value)| value == word);
+        if let (Some((mark_by, _)), Some((acknowledge, _))) = (set("markBy", "id"), set("acknowledge", "never")) {
+            problems.push(format!(
+                "{mark_by} `id` does not go with {acknowledge} `never`, which marks nothing: remove one of them"
+            ));
+        }
+        problems.extend(mistakes);
         if !problems.is_empty() {
-            return Err(Invalid::all(problems));
+            return Err(Invalid(problems));
         }
         Config::deserialize(Value::Object(settings)).map_err(|error| Invalid::new(error.to_string()))
     }
-}
-
-/// What is wrong with settings that are right one by one, and do not go together.
-fn contradiction(purpose: Use, given: &Given, settings: &Map<String, Value>) -> Option<String> {
-    let is = |setting: &str, word: &str| settings.get(setting).is_some_and(|value| value == word);
-    let (acknowledge, mark_by) = (given.name("acknowledge"), given.name("markBy"));
-    if purpose == Use::Target && is("acknowledge", "write") {
-        return Some(format!(
-            "{acknowledge} `write` does not go with a target: what the target has committed is marked; remove the \
-             setting, or set it to `never` to mark nothing"
-        ));
-    }
-    (is("acknowledge", "never") && is("markBy", "id")).then(|| {
-        format!("{mark_by} `id` does not go with {acknowledge} `never`, which marks nothing: remove one of them")
-    })
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -266,11 +189,12 @@ mod tests {
     use serde_json::json;
 
     fn config(settings: Value) -> Result<Config, String> {
-        let Value::Object(mut given) = settings else { panic!("an object") };
+        let Value::Object(mut settings) = settings else { panic!("an object") };
         for name in ["streamId", "clientId", "clientSecret"] {
-            given.entry(name).or_insert_with(|| json!(format!("a-{name}")));
+            settings.entry(name).or_insert_with(|| json!(format!("a-{name}")));
         }
-        Config::load_for(Use::Run, Given::from_object(given)).map_err(|error| error.to_string())
+        let settings = settings.into_iter().map(|(name, value)| (name.clone(), (format!("`{name}`"), value)));
+        Config::check(&settings.collect(), &["config.json"], Vec::new()).map_err(|error| error.to_string())
     }
 
     fn problem(settings: Value) -> String {

@@ -1,22 +1,22 @@
-//! The one table of settings. It checks a configuration, and `--about` prints it; a test compares the README's copy.
+//! The one table of settings. `--about` prints it; a test compares the README's copy.
+
+use std::ops::RangeInclusive;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::{Map, Value, json};
 
-use super::found::{found, kind_of, quoted};
-use super::timestamp::instant;
-use super::url::check_url;
-use super::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
+use super::choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
-/// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's form).
+/// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's
+/// form).
 pub const ENV_PREFIX: &str = "TAP_STREAMDUO_";
 
 /// The maximum number of records that a setting lets a request ask for.
 pub const MAX_RECORDS: usize = 100_000;
 
 /// What a setting holds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Kind {
     /// Any text but an empty one.
     Text,
@@ -26,18 +26,13 @@ pub enum Kind {
     Header,
     /// A text that no log, error or `Debug` shows.
     Secret,
-    /// A whole number between two bounds.
-    Integer {
-        /// The smallest one.
-        min: u64,
-        /// The largest one.
-        max: u64,
-    },
+    /// A whole number from the first to the last of these.
+    Integer(RangeInclusive<u64>),
     /// One of these words, each with its meaning.
     Choice(fn() -> Vec<(String, String)>),
     /// A time stamp with an offset (RFC 3339 or RFC 9557).
     Timestamp,
-    /// An `https://` URL, or an `http://` one towards loopback.
+    /// An `https://` URL, or an `http://` one that leads to this machine.
     Url,
 }
 
@@ -48,9 +43,9 @@ pub struct Setting {
     pub name: &'static str,
     /// What it holds.
     pub kind: Kind,
-    /// Whether it has to be given.
+    /// Whether it has to be set.
     pub is_required: bool,
-    /// The value if none is given, if there is one.
+    /// The value if it is not set.
     pub default: Option<&'static str>,
     /// What it means, in Markdown, without its bounds and words.
     help: &'static str,
@@ -68,10 +63,6 @@ const fn without_default(name: &'static str, kind: Kind, help: &'static str) -> 
     Setting { name, kind, is_required: false, default: None, help }
 }
 
-const fn integer(min: u64, max: u64) -> Kind {
-    Kind::Integer { min, max }
-}
-
 /// The words of a choice, and their meanings.
 fn words<T: ValueEnum>() -> Vec<(String, String)> {
     let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
@@ -79,7 +70,7 @@ fn words<T: ValueEnum>() -> Vec<(String, String)> {
     values.map(|value| (value.get_name().to_owned(), meaning(&value))).collect()
 }
 
-const RECORDS: Kind = integer(1, MAX_RECORDS as u64);
+const RECORDS: Kind = Kind::Integer(1..=MAX_RECORDS as u64);
 
 /// Every setting, in the order in which they are explained.
 pub static SETTINGS: [Setting; 23] = [
@@ -112,7 +103,12 @@ pub static SETTINGS: [Setting; 23] = [
         Kind::Text,
         "a file that takes the records that no target could load; without it such a record ends the run",
     ),
-    optional("pollIntervalSeconds", integer(0, 86_400), "10", "with `--follow`: the pause once the stream is drained"),
+    optional(
+        "pollIntervalSeconds",
+        Kind::Integer(0..=86_400),
+        "10",
+        "with `--follow`: the pause once the stream is drained",
+    ),
     optional(
         "startTimestamp",
         Kind::Timestamp,
@@ -122,12 +118,17 @@ pub static SETTINGS: [Setting; 23] = [
     ),
     optional(
         "replayOverlapSeconds",
-        integer(0, 2_592_000),
+        Kind::Integer(0..=2_592_000),
         "0",
         "with `never`: how much before the bookmark is read again, to find what has arrived late",
     ),
-    optional("timestampFormat", Kind::Choice(words::<TimestampFormat>), "original", ""),
-    optional("payloadFormat", Kind::Choice(words::<PayloadFormat>), "json", ""),
+    optional(
+        "timestampFormat",
+        Kind::Choice(words::<TimestampFormat>),
+        "original",
+        "how `recordTimeStampISO` is written",
+    ),
+    optional("payloadFormat", Kind::Choice(words::<PayloadFormat>), "json", "how `dataPayload` is written"),
     optional("payloadSchema", Kind::Choice(words::<PayloadSchema>), "any", "the schema of `dataPayload`"),
     optional("apiUrl", Kind::Url, "https://api.streamduo.com", "the API; `http://` only towards this machine itself"),
     optional(
@@ -139,17 +140,17 @@ pub static SETTINGS: [Setting; 23] = [
     optional("scope", Kind::Text, "https://api.streamduo.com/read:records", "the OAuth 2.0 scope to ask for"),
     optional(
         "requestTimeoutSeconds",
-        integer(1, 3_600),
+        Kind::Integer(1..=3_600),
         "60",
         "the most that one request may take, from connect to last byte",
     ),
     optional(
         "maxAnswerMegabytes",
-        integer(1, 4_096),
+        Kind::Integer(1..=4_096),
         "32",
         "the most that one answer may hold, decompressed; pages shrink to fit, so only a larger record needs more",
     ),
-    optional("maxRetries", integer(0, 100), "5", "how many failures of one request in a row are forgiven"),
+    optional("maxRetries", Kind::Integer(0..=100), "5", "how many failures of one request in a row are forgiven"),
     optional(
         "userAgent",
         Kind::Header,
@@ -158,21 +159,13 @@ pub static SETTINGS: [Setting; 23] = [
     ),
 ];
 
-/// The setting of this name.
-pub fn named(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.name == name)
-}
-
 /// The setting with the most similar name, if one is similar.
 pub fn nearest(name: &str) -> Option<&'static Setting> {
     const LIKE: f64 = 0.75;
     let plain = |name: &str| name.replace(['_', '-', ' ', '.'], "").to_ascii_lowercase();
-    SETTINGS
-        .iter()
-        .map(|setting| (strsim::normalized_damerau_levenshtein(&plain(name), &plain(setting.name)), setting))
-        .filter(|(likeness, _)| *likeness >= LIKE)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .map(|(_, setting)| setting)
+    let likeness = |setting: &Setting| strsim::normalized_damerau_levenshtein(&plain(name), &plain(setting.name));
+    let nearest = SETTINGS.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+    nearest.filter(|setting| likeness(setting) >= LIKE)
 }
 
 impl Setting {
@@ -183,108 +176,68 @@ impl Setting {
 
     /// What it means, in Markdown.
     pub fn meaning(&self) -> String {
-        match self.kind {
-            Kind::Integer { min, max } => format!("{}, {min} to {}", self.help, with_commas(max)),
+        match &self.kind {
+            Kind::Integer(range) => format!("{}, {} to {}", self.help, range.start(), with_commas(*range.end())),
             Kind::Choice(words) => {
                 let words: Vec<_> = words().iter().map(|(word, meaning)| format!("`{word}`: {meaning}")).collect();
-                let help = if self.help.is_empty() { String::new() } else { format!("{}: ", self.help) };
-                help + &words.join("; ")
+                format!("{}: {}", self.help, words.join("; "))
             }
             _ => self.help.to_owned(),
         }
     }
 
-    /// What to say in place of a default.
-    fn without_default(&self) -> &'static str {
-        if self.is_required { "required" } else { "no default" }
+    /// What it means in lines of plain text. A choice has a line for each of its words.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        match self.kind {
+            Kind::Choice(words) => {
+                lines.push(format!("{}:", self.help));
+                lines.extend(words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}")));
+            }
+            _ => lines.push(self.meaning()),
+        }
+        lines.into_iter().map(|line| line.replace('`', "")).collect()
     }
 
     /// Its default in plain text, or that it has none.
     pub fn default_text(&self) -> String {
-        self.default.map_or_else(|| self.without_default().to_owned(), |default| format!("default: {default}"))
+        match self.default {
+            Some(default) => format!("default: {default}"),
+            None if self.is_required => "required".to_owned(),
+            None => "no default".to_owned(),
+        }
     }
 
-    /// What it means in lines of plain text. A choice has a line for each of its words.
-    pub fn lines(&self) -> Vec<String> {
-        let lines = match self.kind {
-            Kind::Choice(words) => {
-                let help = (!self.help.is_empty()).then(|| format!("{}:", self.help));
-                let words = words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}"));
-                help.into_iter().chain(words).collect()
-            }
-            _ => vec![self.meaning()],
-        };
-        lines.into_iter().map(|line| line.replace('`', "")).collect()
-    }
-
-    /// Its default, if there is one.
-    pub fn default(&self) -> Option<Value> {
-        let number = |text: &str| text.parse::<u64>().ok().filter(|_| matches!(self.kind, Kind::Integer { .. }));
-        self.default.map(|text| number(text).map_or_else(|| json!(text), Value::from))
-    }
-
-    /// Checks a value against the setting's kind.
-    ///
-    /// # Errors
-    /// What is wrong with it, to follow the setting's name. Shows what was found, unless it is a secret.
-    pub fn check(&self, value: &Value) -> Result<(), String> {
-        match (self.kind, value) {
-            (Kind::Integer { min, max }, Value::Number(number)) => match number.as_u64() {
-                Some(number) if (min..=max).contains(&number) => Ok(()),
-                _ => Err(format!("must be a whole number from {min} to {max}, not {number}")),
-            },
-            (Kind::Integer { min, max }, other) => {
-                let is_quoted = other.as_str().is_some_and(|text| text.parse::<u64>().is_ok());
-                let remedy = if is_quoted { ": write it without quotes" } else { "" };
-                Err(format!("must be a whole number from {min} to {max}, not {}{remedy}", found(other)))
-            }
-            (Kind::Choice(words), Value::String(word)) if words().iter().any(|(known, _)| known == word) => Ok(()),
-            (Kind::Choice(_), Value::String(word)) if self.name == "acknowledge" && word == "read" => {
-                Err("`read` is gone, because it lost records: take `write`".to_owned())
-            }
-            (Kind::Choice(words), other) => {
-                let words = words().iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(", ");
-                Err(format!("must be one of {words}, not {}", found(other)))
-            }
-            (_, Value::String(text)) if text.trim().is_empty() => Err(match self.default {
-                Some(default) => format!("is empty: give it a value, or remove it to have {default}"),
-                None if self.is_required => "is empty: give it a value".to_owned(),
-                None => "is empty: give it a value, or remove it".to_owned(),
-            }),
-            (kind, Value::String(text)) => check_text(kind, text),
-            (Kind::Secret, other) => Err(format!("must be a string, not {}", kind_of(other))),
-            (_, other) => Err(format!("must be a string, not {}", found(other))),
+    /// The value that a text stands for, be it a default or what a variable holds.
+    pub fn value(&self, text: &str) -> Value {
+        match self.kind {
+            Kind::Integer(_) => text.parse::<u64>().map_or_else(|_| json!(text), Value::from),
+            _ => json!(text),
         }
     }
 
     /// The setting's JSON schema, as the Singer SDK's `--about` has it.
     fn schema(&self) -> Value {
-        let kind = if matches!(self.kind, Kind::Integer { .. }) { "integer" } else { "string" };
-        let mut schema = Map::new();
+        let kind = if let Kind::Integer(_) = self.kind { "integer" } else { "string" };
         let types = if self.is_required { json!([kind]) } else { json!([kind, "null"]) };
-        schema.insert("type".to_owned(), types);
-        schema.insert("description".to_owned(), json!(self.meaning()));
-        match self.kind {
-            Kind::Integer { min, max } => {
-                schema.insert("minimum".to_owned(), json!(min));
-                schema.insert("maximum".to_owned(), json!(max));
+        let mut schema = json!({"type": types, "description": self.meaning()});
+        match &self.kind {
+            Kind::Integer(range) => {
+                schema["minimum"] = json!(range.start());
+                schema["maximum"] = json!(range.end());
             }
-            Kind::Choice(words) => {
-                schema.insert("enum".to_owned(), json!(words().into_iter().map(|(word, _)| word).collect::<Vec<_>>()));
-            }
+            Kind::Choice(words) => schema["enum"] = words().into_iter().map(|(word, _)| word).collect(),
             Kind::Secret => {
-                schema.insert("secret".to_owned(), json!(true));
-                schema.insert("writeOnly".to_owned(), json!(true));
+                schema["secret"] = json!(true);
+                schema["writeOnly"] = json!(true);
             }
-            Kind::Url => {
-                schema.insert("format".to_owned(), json!("uri"));
-            }
+            Kind::Url => schema["format"] = json!("uri"),
             Kind::Text | Kind::Id | Kind::Header | Kind::Timestamp => {}
         }
-        if let Some(default) = self.default() {
-            schema.insert("default".to_owned(), default);
+        if let Some(default) = self.default {
+            schema["default"] = self.value(default);
         }
-        Value::Object(schema)
+        schema
     }
 }
 
@@ -297,38 +250,15 @@ pub fn schema() -> Value {
 
 /// The settings as a Markdown table.
 pub fn table() -> String {
-    let row = |setting: &Setting| {
-        let default = setting.default.map_or_else(
-            || setting.without_default().to_owned(),
-            |default| format!("`{}`", default.replace(env!("CARGO_PKG_VERSION"), "VERSION")),
-        );
-        format!("| `{}` | {default} | {} |\n", setting.name, setting.meaning())
-    };
-    SETTINGS
-        .iter()
-        .fold("| setting | default | meaning |\n|---|---|---|\n".to_owned(), |table, setting| table + &row(setting))
-}
-
-fn check_text(kind: Kind, text: &str) -> Result<(), String> {
-    let is_stray = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
-    match kind {
-        // A URL may hold a password.
-        Kind::Secret | Kind::Url if text.trim() != text => Err("must not begin or end with white space".to_owned()),
-        _ if text.trim() != text => Err(format!("must not begin or end with white space: {}", quoted(text))),
-        Kind::Id if text.contains(is_stray) || matches!(text, "." | "..") => {
-            Err(format!("must be the id alone, such as 60c49e86-9db3-414a-87a1-f51ccee4ec0c, not {}", quoted(text)))
-        }
-        Kind::Header if text.chars().any(|c| !(c == ' ' || c.is_ascii_graphic())) => {
-            Err(format!("must be plain ASCII text to go into a header, not {}", quoted(text)))
-        }
-        Kind::Url => check_url(text).map(drop),
-        Kind::Timestamp if instant(text).is_err() => Err(format!(
-            "must be a time stamp with an offset, such as 2026-01-31T08:00:00Z or \
-             2026-01-31T08:00:00.5-05:00[America/New_York], not {}",
-            quoted(text)
-        )),
-        _ => Ok(()),
+    let mut table = "| setting | default | meaning |\n|---|---|---|\n".to_owned();
+    for setting in &SETTINGS {
+        let default = match setting.default {
+            Some(default) => format!("`{}`", default.replace(env!("CARGO_PKG_VERSION"), "VERSION")),
+            None => setting.default_text(),
+        };
+        table += &format!("| `{}` | {default} | {} |\n", setting.name, setting.meaning());
     }
+    table
 }
 
 /// 100000 as 100,000.
@@ -341,13 +271,6 @@ fn with_commas(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_default_is_valid() {
-        for setting in SETTINGS.iter().filter(|setting| setting.default.is_some()) {
-            assert_eq!(setting.check(&setting.default().unwrap()), Ok(()), "{}", setting.name);
-        }
-    }
 
     #[test]
     fn the_readme_has_this_table() {

@@ -1,12 +1,15 @@
-//! Time stamps as the service writes them: RFC 9557, which is RFC 3339 and may name the zone in brackets.
+//! Time stamps as the service writes them: RFC 9557, which is RFC 3339 and may name the zone in
+//! brackets.
 //!
-//! It looks like a Java `ZonedDateTime`, whose text has 0, 3, 6 or 9 digits of a second, and no seconds at all where they are zero.
+//! It looks like a Java `ZonedDateTime`, whose text has 0, 3, 6 or 9 digits of a second, and no
+//! seconds at all if they are zero.
 
 use std::time::Duration;
 
 use jiff::civil::DateTime;
 
-/// The instant of a time stamp. The offset tells it; the zone in brackets adds nothing (RFC 9557 section 3.4).
+/// The instant of a time stamp. The offset tells it; the zone in brackets adds nothing (RFC 9557
+/// section 3.4).
 ///
 /// # Errors
 /// What is wrong with the text. One without an offset has no instant.
@@ -18,8 +21,8 @@ pub fn instant(text: &str) -> Result<jiff::Timestamp, String> {
     text.parse().map_err(|error: jiff::Error| error.to_string())
 }
 
-/// The time stamp that is so much earlier, to the second, with the same offset, zone and digits: whether the service compares
-/// instants or texts is not known.
+/// The time stamp that is so much earlier, to the second, with the same offset, zone and digits:
+/// whether the service compares instants or texts is not known.
 ///
 /// # Errors
 /// What is wrong with the text, or that there is no such time stamp.

@@ -7,8 +7,8 @@
 //!
 //! 1. Write `src/poll/<mode>.rs` with a type that implements `Mode`. `write.rs` is the shortest one
 //!    that marks.
-//! 2. Add a variant to [`Acknowledge`] in `src/config/mod.rs`. Its word in a config file follows from
-//!    its name, its meaning in the table of settings from its comment.
+//! 2. Add a variant to [`Acknowledge`] in `src/config/choices.rs`. Its word in a config file follows
+//!    from its name, its meaning in the table of settings from its comment.
 //! 3. Add `mod <mode>;`, a `use` of the type, and an arm of `fn run` below, with the queue that it
 //!    needs: pages, or growing windows.
 //! 4. `cargo test --workspace` then names the documents to change. By hand: `meltano.yml`, the

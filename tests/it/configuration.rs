@@ -16,16 +16,17 @@ fn assert_config_refused(text: &str, fatal: &str) {
     assert!(tap.sandbox.journal().is_empty());
 }
 
-/// Eight mistakes, and two settings that are right.
-const EIGHT_MISTAKES: &str = r#"{
+/// Mistakes of many kinds, and two settings that are right.
+const MISTAKES: &str = r#"{
     "streamId": 7, "clientID": "x", "clientSecret": " ", "streamName": "cars", "acknowledge": "never", "markBy": "id",
     "pageSize": "100", "maxRetries": 1000, "apiUrl": "http://api.example.com", "flavour": "sweet"
 }"#;
 
-const EIGHT_LINES: &str = "\
+const MISTAKES_LOGGED: &str = "\
+WARNING unknown setting `clientID`: did you mean `clientId`?
 WARNING unknown setting `flavour`: it is not used; remove it
 CRITICAL `streamId` must be a string, not 7
-CRITICAL `clientId` is missing: rename `clientID`
+CRITICAL `clientId` is missing: add it to the config file
 CRITICAL `clientSecret` is empty: give it a value
 CRITICAL `pageSize` must be a whole number from 1 to 100000, not \"100\": write it without quotes
 CRITICAL `apiUrl` must begin with https:// unless it leads to this machine itself, not \"http://api.example.com\"
@@ -62,11 +63,11 @@ fn an_empty_setting_that_has_no_default_can_be_removed() {
 }
 
 #[test]
-fn each_mistake_is_reported_on_a_line_of_its_own_that_says_how_to_mend_it() {
+fn each_mistake_is_reported_on_a_line_of_its_own_that_says_how_to_fix_it() {
     let tap = Tap::with_records(1);
-    let config = tap.write_file("wrong.json", EIGHT_MISTAKES);
+    let config = tap.write_file("wrong.json", MISTAKES);
     let run = tap.run_command(bare_command().arg("-c").arg(config));
-    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (2, "", EIGHT_LINES));
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (2, "", MISTAKES_LOGGED));
     assert_eq!(tap.sandbox.requests(), 0);
 }
 
@@ -79,30 +80,37 @@ fn with_test_and_with_a_target_too_each_mistake_is_reported() {
     given(&["--test"]).assert_refused(
         &tap,
         2,
-        "`streamId` is missing: rename `streamid`\n\
+        "`streamId` is missing: add it to the config file\n\
          `clientId` is missing: add it to the config file\n\
          `clientSecret` is missing: add it to the config file\n\
          `scope` must be a string, not 7\n\
-         unknown setting `page_size`: did you mean `pageSize`?",
+         unknown setting `page_size`: did you mean `pageSize`?\n\
+         unknown setting `streamid`: did you mean `streamId`?",
     );
     let run = given(&["--", "cat"]);
     run.assert_refused(
         &tap,
         2,
-        "`streamId` is missing: rename `streamid`\n\
+        "`streamId` is missing: add it to the config file\n\
          `clientId` is missing: add it to the config file\n\
          `clientSecret` is missing: add it to the config file\n\
          `scope` must be a string, not 7\n\
          `acknowledge` `write` does not go with a target: what the target has committed is marked; remove the setting, or set it \
          to `never` to mark nothing",
     );
-    assert_eq!(run.stderr.lines().next(), Some("WARNING unknown setting `page_size`: did you mean `pageSize`?"));
+    assert_eq!(
+        run.stderr.lines().take(2).collect::<Vec<_>>(),
+        [
+            "WARNING unknown setting `page_size`: did you mean `pageSize`?",
+            "WARNING unknown setting `streamid`: did you mean `streamId`?"
+        ]
+    );
 }
 
 #[test]
 fn in_structured_logs_too_each_mistake_is_a_line_of_its_own() {
     let tap = Tap::with_records(1);
-    let config = tap.write_file("wrong.json", EIGHT_MISTAKES);
+    let config = tap.write_file("wrong.json", MISTAKES);
     let logging = tap.write_file("logging.yml", STRUCTURED_LOGS);
     let output = bare_command().arg("-c").arg(config).env("SINGER_SDK_LOG_CONFIG", logging).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -110,7 +118,7 @@ fn in_structured_logs_too_each_mistake_is_a_line_of_its_own() {
         let line: Value = serde_json::from_str(line).unwrap();
         format!("{} {}\n", line["level"].as_str().unwrap().to_uppercase(), line["message"].as_str().unwrap())
     };
-    assert_eq!(stderr.lines().map(line).collect::<String>(), EIGHT_LINES);
+    assert_eq!(stderr.lines().map(line).collect::<String>(), MISTAKES_LOGGED);
 }
 
 #[test]
@@ -176,7 +184,7 @@ fn a_mistake_in_the_environment_names_the_variable_and_what_it_holds() {
         &tap,
         2,
         "TAP_STREAMDUO_STREAMID must be the id alone, such as 60c49e86-9db3-414a-87a1-f51ccee4ec0c, not \"a/b\"\n\
-         TAP_STREAMDUO_CLIENTID is missing: rename TAP_STREAMDUO_CLIENT_ID\n\
+         TAP_STREAMDUO_CLIENTID is missing: set it\n\
          TAP_STREAMDUO_CLIENTSECRET is missing: set it\n\
          TAP_STREAMDUO_STREAMNAME must not begin or end with white space: \" cars\"\n\
          TAP_STREAMDUO_pageSize must be a whole number from 1 to 100000, not \"many\"\n\
@@ -189,15 +197,18 @@ fn a_mistake_in_the_environment_names_the_variable_and_what_it_holds() {
          TAP_STREAMDUO_MARKBY `id` does not go with TAP_STREAMDUO_ACKNOWLEDGE `never`, which marks nothing: remove one of them",
     );
     assert_eq!(
-        run.stderr.lines().next(),
-        Some("WARNING the environment variable TAP_STREAMDUO_FLAVOUR is no setting: unset it")
+        run.stderr.lines().take(2).collect::<Vec<_>>(),
+        [
+            "WARNING unknown setting TAP_STREAMDUO_CLIENT_ID: did you mean TAP_STREAMDUO_CLIENTID?",
+            "WARNING unknown setting TAP_STREAMDUO_FLAVOUR: it is not used; remove it"
+        ]
     );
 }
 
 #[test]
 fn a_wrong_secret_is_named_and_never_shown() {
     let tap = Tap::with_records(1).set("clientSecret", 12_345);
-    tap.run().assert_refused(&tap, 2, "`clientSecret` must be a string, not a number");
+    tap.run().assert_refused(&tap, 2, "`clientSecret` must be a string: write it in quotes");
     for (secret, problem) in
         [("hunter2\n", "must not begin or end with white space"), (" ", "is empty: give it a value")]
     {
@@ -331,8 +342,7 @@ fn settings_can_come_from_the_environment() {
     let run = tap.run_command(&mut command);
     assert_eq!((run.code, run.stdout.as_str()), (0, tap.messages(&tap.records()).as_str()));
     assert_eq!(tap.sandbox.journal()[1].record_count, Some(2), "one more, which is the fence");
-    let warning = "WARNING the environment variable TAP_STREAMDUO_PAGE_SIZE is no setting: did you mean \
-                   TAP_STREAMDUO_PAGESIZE?";
+    let warning = "WARNING unknown setting TAP_STREAMDUO_PAGE_SIZE: did you mean TAP_STREAMDUO_PAGESIZE?";
     assert_eq!(run.stderr.lines().next(), Some(warning));
 }
 
