@@ -16,8 +16,8 @@
 //! - [`singer`]: the format: messages, STATE, catalog, schema, and the way to stdout.
 //! - [`poll`]: the loop, a file for each mode; and the target that the tap runs.
 //! - [`commands`] wires them. All may use [`logging`], [`metrics`] with [`progress`] (the live line),
-//!   and [`shutdown`] (signals). [`cli`], [`help`], [`man`], [`about`] and [`exit`] are the program's
-//!   command line, what it says of itself, and exit codes.
+//!   and [`shutdown`] (signals). [`cli`], [`man`], [`about`] and [`exit`] are the program's command line,
+//!   what it says of itself, and exit codes.
 //!
 //! # The promise
 //!
@@ -32,7 +32,6 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod exit;
-pub mod help;
 pub mod logging;
 pub mod man;
 pub mod metrics;
