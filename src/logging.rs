@@ -1,8 +1,9 @@
-//! Log lines on stderr: the time (RFC 3339, UTC), then level and message as singer-python writes them (`INFO message`). Where the
-//! Singer SDK's log configuration asks for that, its structured JSON instead, so that Meltano keeps levels and metrics apart.
+//! Log lines on stderr: the time (RFC 3339, UTC), then level and message as singer-python writes them
+//! (`INFO message`). If the Singer SDK's log configuration asks for that, its structured JSON instead,
+//! so that Meltano keeps levels and metrics apart.
 //!
-//! An event is one line, whatever its message holds: control characters are replaced by spaces. Where stderr is a terminal, the level
-//! has a colour; anywhere else no escape code is written.
+//! An event is one line, whatever its message holds: control characters are replaced by spaces. If
+//! stderr is a terminal, the level has a colour; anywhere else no escape code is written.
 
 use std::io::Write;
 use std::time::SystemTime;
@@ -81,8 +82,8 @@ fn level(name: &str) -> Option<LevelFilter> {
     }
 }
 
-/// Whether a log configuration of the Singer SDK formats with its `StructuredFormatter`, as Meltano's does. Only this and the
-/// level are read from the file: the rest is Python's.
+/// Whether a log configuration of the Singer SDK formats with its `StructuredFormatter`, as Meltano's
+/// does. Only this and the level are read from the file: the rest is Python's.
 fn asks_for_structure(config: &str) -> bool {
     config.contains("singer_sdk.logging.StructuredFormatter")
 }
@@ -103,7 +104,8 @@ fn level_name(record: &Record<'_>) -> &'static str {
 }
 
 fn line(record: &Record<'_>, style: Style) -> String {
-    let (now, level) = (Timestamp::now(), level_name(record));
+    let now = Timestamp::now();
+    let level = level_name(record);
     format!("{now:.0} {style}{level}{style:#} {}", without_control_characters(&record.args().to_string()))
 }
 
@@ -135,7 +137,8 @@ pub fn without_control_characters(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Writes the line of the error that ends the run. Of a configuration, each thing that is wrong gets a line of its own.
+/// Writes the line of the error that ends the run. Of a configuration, each thing that is wrong gets a
+/// line of its own.
 pub fn fatal(error: &anyhow::Error) {
     match error.downcast_ref::<Invalid>() {
         Some(invalid) if invalid.problems().len() > 1 => {
