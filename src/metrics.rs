@@ -12,9 +12,14 @@ use crate::progress::{self, LiveLine};
 /// How often a long run logs its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The word for one thing, or the word for another number of them.
+pub fn plural(count: usize, one: &'static str, other: &'static str) -> &'static str {
+    if count == 1 { one } else { other }
+}
+
 /// A number of records, with its noun.
 pub fn records(count: usize) -> String {
-    if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
+    format!("{count} {}", plural(count, "record", "records"))
 }
 
 /// A point in singer-python's form: `METRIC: {"type": ..., "metric": ..., "value": ..., "tags": {...}}`.
@@ -28,6 +33,10 @@ fn timer(name: &str, elapsed: Duration, tags: Value) -> String {
     metric("timer", name, elapsed.as_secs_f64(), tags)
 }
 
+fn outcome(succeeded: bool) -> &'static str {
+    if succeeded { "succeeded" } else { "failed" }
+}
+
 /// The level of a run's METRIC lines. They are for programs: at a terminal, only DEBUG shows them.
 fn level() -> Level {
     if progress::is_watched() { Level::Debug } else { Level::Info }
@@ -35,10 +44,7 @@ fn level() -> Level {
 
 /// Logs the duration of one HTTP request, at DEBUG.
 pub fn http_request(endpoint: &str, status: Option<u16>, elapsed: Duration) {
-    let status = match status {
-        Some(code) if (200..300).contains(&code) => "succeeded",
-        _ => "failed",
-    };
+    let status = outcome(status.is_some_and(|code| (200..300).contains(&code)));
     debug!("{}", timer("http_request_duration", elapsed, json!({"endpoint": endpoint, "status": status})));
 }
 
@@ -167,8 +173,7 @@ impl RunMetrics {
         }
         info!("{}", self.summary());
         self.log_record_count();
-        let status = if succeeded { "succeeded" } else { "failed" };
-        let tags = json!({"job_type": self.stream, "status": status});
+        let tags = json!({"job_type": self.stream, "status": outcome(succeeded)});
         log!(level(), "{}", timer("job_duration", self.started.elapsed(), tags));
     }
 }
