@@ -1,5 +1,5 @@
-//! What `--about` prints: name, version, capabilities and settings, in the form of taps built with the
-//! Singer SDK.
+//! What `--about` prints: name, version, capabilities and settings, in the form of taps built with
+//! the Singer SDK.
 
 use serde_json::json;
 
@@ -55,25 +55,19 @@ pub fn text(format: Format) -> String {
     }
 }
 
-/// The text in lines of no more than [`WIDTH`] characters. The first one begins with `head`, the others
-/// with as much space.
+/// The text in lines of no more than [`WIDTH`] characters, if its words allow it. The first one
+/// begins with `head`, the others with as much space.
 fn wrapped(head: &str, text: &str) -> String {
-    let indent = head.chars().count();
-    let mut lines = head.to_owned();
-    let mut used = indent;
+    let mut lines = String::new();
+    let mut line = head.to_owned();
     for word in text.split(' ') {
-        let length = word.chars().count();
-        if used > indent && used + 1 + length > WIDTH {
-            lines += &format!("\n{:indent$}", "");
-            used = indent;
-        } else if used > indent {
-            lines.push(' ');
-            used += 1;
+        if line.chars().count() + word.chars().count() > WIDTH {
+            lines += &format!("{}\n", line.trim_end());
+            line = " ".repeat(head.chars().count());
         }
-        lines.push_str(word);
-        used += length;
+        line += &format!("{word} ");
     }
-    lines
+    lines + line.trim_end()
 }
 
 #[cfg(test)]

@@ -10,21 +10,21 @@ use clap_complete::Shell;
 
 use crate::config::settings::MAX_RECORDS;
 
-/// What help and the man page say below the options: narrow enough for a man page of 80 columns.
+/// What help and the man page say below the options: narrow enough for a man page in 80 columns.
 const AFTER_HELP: &str = "\
 Exit codes:
   0        the stream is drained, or what was asked for is printed
   1        the run failed; what was not delivered is not marked as read
-  2        the command line, the configuration, a file named there, or a
-           variable for proxy or certificates is wrong, or the target
+  2        the command line, the configuration, a file named there, or
+           a variable for proxy or certificates is wrong, or the target
            cannot be started
   3        the target failed, or did not commit everything; what it has
            committed is marked as read
   128 + n  stopped by signal n (143: SIGTERM, 130: SIGINT)
 
 Environment:
-  TAP_STREAMDUO_<SETTING>      with --config ENV: a setting, its name in
-                               capitals
+  TAP_STREAMDUO_<SETTING>      with --config ENV: a setting, its name
+                               in capitals
   TAP_STREAMDUO_LOGLEVEL       DEBUG, INFO, WARNING, ERROR or CRITICAL;
                                else LOGLEVEL, else RUST_LOG, else INFO
   NO_COLOR                     no colours in the log at a terminal
@@ -46,12 +46,13 @@ Examples:
 
 /// Singer tap for StreamDuo
 ///
-/// Writes the unread records of a stream to stdout, or into a target that it runs, and marks them as
-/// read once they are delivered. Where stdout is a terminal, it shows them and marks nothing.
+/// Writes the unread records of a stream to stdout, or into a target that it runs, and marks them
+/// as read once they are delivered. If stdout is a terminal, it shows them and marks nothing.
 #[derive(Debug, Parser)]
 #[command(name = "tap-streamduo", version, after_help = AFTER_HELP)]
 pub struct Args {
-    /// The settings, a JSON file; ENV reads them from the environment. May be repeated: later ones win
+    /// The settings, a JSON file; ENV reads them from the environment. May be repeated: later ones
+    /// win
     #[arg(short, long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
 
@@ -72,8 +73,8 @@ pub struct Args {
     #[arg(short, long)]
     pub discover: bool,
 
-    /// Try the settings: fail on a misspelt one, fetch a token and peek at one record, mark nothing,
-    /// print no record
+    /// Try the settings: fail on a misspelt one, fetch a token and peek at one record, mark
+    /// nothing, print no record
     #[arg(long, conflicts_with = "discover")]
     pub test: bool,
 
@@ -97,8 +98,8 @@ pub struct Args {
     #[arg(long)]
     pub follow: bool,
 
-    /// Show the N oldest unread records (1 to 100,000) as SCHEMA and RECORDs, mark nothing, write no
-    /// STATE
+    /// Show the N oldest unread records (1 to 100,000) as SCHEMA and RECORDs, mark nothing, write
+    /// no STATE
     #[arg(long, value_name = "N", value_parser = peek_count(), conflicts_with_all = ["discover", "test", "about", "follow"])]
     pub peek: Option<usize>,
 
@@ -155,5 +156,10 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_stands_below_the_options_fits_into_a_man_page_in_80_columns() {
+        assert!(AFTER_HELP.lines().all(|line| line.len() <= 71));
     }
 }

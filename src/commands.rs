@@ -126,8 +126,8 @@ fn state_for_target(args: &Args, config: &Config) -> Result<State> {
     Ok(State::load(args.state.as_deref())?)
 }
 
-/// Reads the stream, or only looks at it. `open` makes what its messages go to; and the target behind
-/// that, if the tap runs it.
+/// Reads the stream, or only looks at it. `open` makes what its messages go to; and the target
+/// behind that, if the tap runs it.
 fn read(
     args: &Args,
     config: &Config,

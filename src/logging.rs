@@ -1,6 +1,6 @@
-//! Log lines on stderr: the time (RFC 3339, UTC), then level and message as singer-python writes them
-//! (`INFO message`). If the Singer SDK's log configuration asks for that, its structured JSON instead,
-//! so that Meltano keeps levels and metrics apart.
+//! Log lines on stderr: the time (RFC 3339, UTC), then level and message as singer-python writes
+//! them (`INFO message`). If the Singer SDK's log configuration asks for that, its structured JSON
+//! instead, so that Meltano keeps levels and metrics apart.
 //!
 //! An event is one line, whatever its message holds: control characters are replaced by spaces. If
 //! stderr is a terminal, the level has a colour; anywhere else no escape code is written.
@@ -28,12 +28,12 @@ const FATAL: &str = "fatal";
 /// The environment variables that choose the level, the first one that is set counts.
 const LEVEL_VARIABLES: [&str; 3] = ["TAP_STREAMDUO_LOGLEVEL", "LOGLEVEL", "RUST_LOG"];
 
-/// What a log configuration names that asks for structured lines, as Meltano's does. Only this and the
-/// level are read from the file: the rest is Python's.
+/// What a log configuration names that asks for structured lines, as Meltano's does. Only this and
+/// the level are read from the file: the rest is Python's.
 const STRUCTURED: &str = "singer_sdk.logging.StructuredFormatter";
 
-/// Starts logging at the level that the environment asks for, or the Singer SDK's log configuration;
-/// INFO by default.
+/// Starts logging at the level that the environment asks for, or the Singer SDK's log
+/// configuration; INFO by default.
 pub fn init() {
     let value = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let chosen = LEVEL_VARIABLES.into_iter().find_map(|name| Some((name, value(name)?)));
@@ -117,13 +117,14 @@ fn structured(record: &Record<'_>, message: &str) -> Value {
     line
 }
 
-/// The text with every control character replaced by a space, so that it cannot break out of its line.
+/// The text with every control character replaced by a space, so that it cannot break out of its
+/// line.
 pub fn without_control_characters(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Writes the line of the error that ends the run. Of a configuration, each thing that is wrong gets a
-/// line of its own.
+/// Writes the line of the error that ends the run. Of a configuration, each thing that is wrong
+/// gets a line of its own.
 pub fn fatal(error: &anyhow::Error) {
     match error.downcast_ref::<Invalid>() {
         Some(invalid) if invalid.problems().len() > 1 => {

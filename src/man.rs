@@ -11,7 +11,7 @@ use crate::config::settings::SETTINGS;
 
 /// The man page, in roff.
 pub fn page() -> Result<String> {
-    // A date that is empty: roff drops an argument without quotes, and takes the version for the date.
+    // An empty date: without quotes, roff drops the argument, and takes the version for the date.
     let man = Man::new(Args::command()).date("\"\"").manual("User Commands");
     let mut page = Vec::new();
     man.render(&mut page)?;

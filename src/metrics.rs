@@ -22,8 +22,7 @@ pub fn records(count: usize) -> String {
     format!("{count} {}", plural(count, "record", "records"))
 }
 
-/// A point in singer-python's form: `METRIC: {"type": ..., "metric": ..., "value": ..., "tags": {...}}`.
-/// Source: `singer/metrics.py` of singer-python 6.
+/// A point as `singer/metrics.py` of singer-python 6 writes it.
 fn metric(kind: &str, metric: &str, value: impl Into<Value>, tags: Value) -> String {
     let value = value.into();
     format!("{METRIC}{}", json!({"type": kind, "metric": metric, "value": value, "tags": tags}))
@@ -164,8 +163,8 @@ impl RunMetrics {
         log!(level(), "{}", metric("counter", "record_count", count, tags));
     }
 
-    /// Logs the summary of a run that has ended, in place of the live line. Says nothing of a run that
-    /// has failed before it came to anything.
+    /// Logs the summary of a run that has ended, in place of the live line. Says nothing of a run
+    /// that has failed before it came to anything.
     pub fn finish(mut self, succeeded: bool) {
         self.live = None;
         if !succeeded && self.written + self.put_aside + self.marked == 0 {

@@ -1,14 +1,14 @@
-//! The live line: one line below the log that shows what a run has done so far. It is for somebody who
-//! watches a terminal, in place of lines that scroll by.
+//! The live line: one line below the log that shows what a run has done so far. It is for somebody
+//! who watches a terminal, in place of lines that scroll by.
 //!
-//! It is drawn if stderr is a terminal that can move its cursor, at the level INFO: at a higher level
-//! nobody wants to hear of progress, at DEBUG somebody reads the lines. A thread draws the line a few
-//! times a second while the run works. While a run that follows waits, there is no such thread: nothing
-//! wakes up.
+//! It is drawn if stderr is a terminal that can move its cursor, at the level INFO: at a higher
+//! level nobody wants to hear of progress, at DEBUG somebody reads the lines. A thread draws the
+//! line a few times a second while the run works. While a run that follows waits, there is no such
+//! thread: nothing wakes up.
 //!
-//! Log lines go above it, through [`Screen`]. A target that shares the terminal knows nothing of it:
-//! what it prints starts on a line of its own, and leaves a copy of the live line above. Only if it has
-//! not ended a line may the live line be drawn over that.
+//! Log lines go above it, through [`Screen`]. A target that shares the terminal knows nothing of
+//! it: what it prints starts on a line of its own, and leaves a copy of the live line above. Only
+//! if it has not ended a line may the live line be drawn over that.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -22,8 +22,8 @@ use log::{Level, LevelFilter, log_enabled};
 /// The time between two drawings of the line, while the run works.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// How many times a second the line is drawn at the most. A log line, a pause and the end draw it in
-/// any case.
+/// How many times a second the line is drawn at the most. A log line, a pause and the end draw it
+/// in any case.
 const MAX_RATE: u8 = 10;
 
 /// Whether there is a [`Screen`].
