@@ -1,10 +1,10 @@
-//! What `--about` prints: name, version, capabilities and settings, in the form of taps built with the Singer SDK.
+//! What `--about` prints: name, version, capabilities and settings, in the form of taps built with
+//! the Singer SDK.
 
 use serde_json::json;
 
 use crate::cli::Format;
 use crate::config::settings::{self, Setting};
-use crate::help::wrapped;
 
 /// What Meltano may rely on.
 const CAPABILITIES: [&str; 7] = ["about", "catalog", "discover", "properties", "state", "structured-logging", "test"];
@@ -12,6 +12,9 @@ const CAPABILITIES: [&str; 7] = ["about", "catalog", "discover", "properties", "
 const DESCRIPTION: &str = env!("CARGO_PKG_DESCRIPTION");
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The most characters that a line of text has.
+const WIDTH: usize = 100;
 
 /// A setting for reading: its name and its default, its environment variable, and what it means.
 fn block(setting: &Setting) -> String {
@@ -49,5 +52,34 @@ pub fn text(format: Format) -> String {
             CAPABILITIES.map(|capability| format!("* `{capability}`")).join("\n"),
             settings::table().trim_end()
         ),
+    }
+}
+
+/// The text in lines of no more than [`WIDTH`] characters, if its words allow it. The first one
+/// begins with `head`, the others with as much space.
+fn wrapped(head: &str, text: &str) -> String {
+    let mut lines = String::new();
+    let mut line = head.to_owned();
+    for word in text.split(' ') {
+        if line.chars().count() + word.chars().count() > WIDTH {
+            lines += &format!("{}\n", line.trim_end());
+            line = " ".repeat(head.chars().count());
+        }
+        line += &format!("{word} ");
+    }
+    lines + line.trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_wrapped_under_its_beginning() {
+        let text = wrapped("  2  ", &["wrong"; 40].join(" "));
+        assert_eq!(text.replace("wrong", "").replace([' ', '\n'], ""), "2");
+        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.starts_with("     wrong")), "{text}");
+        assert_eq!(text.lines().count(), 3);
     }
 }

@@ -9,20 +9,55 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::settings::MAX_RECORDS;
-use crate::help;
+
+/// What help and the man page say below the options: narrow enough for a man page in 80 columns.
+const AFTER_HELP: &str = "\
+Exit codes:
+  0        the stream is drained, or what was asked for is printed
+  1        the run failed; what was not delivered is not marked as read
+  2        the command line, the configuration, a file named there, or
+           a variable for proxy or certificates is wrong, or the target
+           cannot be started
+  3        the target failed, or did not commit everything; what it has
+           committed is marked as read
+  128 + n  stopped by signal n (143: SIGTERM, 130: SIGINT)
+
+Environment:
+  TAP_STREAMDUO_<SETTING>      with --config ENV: a setting, its name
+                               in capitals
+  TAP_STREAMDUO_LOGLEVEL       DEBUG, INFO, WARNING, ERROR or CRITICAL;
+                               else LOGLEVEL, else RUST_LOG, else INFO
+  NO_COLOR                     no colours in the log at a terminal
+  HTTPS_PROXY, NO_PROXY        the proxy, as other programs read it
+  SSL_CERT_FILE, SSL_CERT_DIR  on Linux: the CAs to trust, in place of
+                               the system's
+
+Examples:
+  tap-streamduo -c config.json --test
+      Check the settings and peek. Nothing is marked as read.
+  tap-streamduo -c config.json --peek 3
+      Show the 3 oldest unread records. Nothing is marked as read.
+  tap-streamduo -c config.json -- target-jsonl
+      Load, and mark as read what the target has committed.
+  tap-streamduo -c config.json --follow -- target-jsonl
+      Go on polling, until SIGTERM or Ctrl-C.
+  tap-streamduo -c config.json | target-jsonl
+      Write into a pipe, and mark as read what is written.";
 
 /// Singer tap for StreamDuo
 ///
-/// Writes the unread records of a stream to stdout, or into a target that it runs, and marks them as read once they are
-/// delivered. Where stdout is a terminal, it shows them and marks nothing.
+/// Writes the unread records of a stream to stdout, or into a target that it runs, and marks them
+/// as read once they are delivered. If stdout is a terminal, it shows them and marks nothing.
 #[derive(Debug, Parser)]
-#[command(name = "tap-streamduo", version, after_help = help::after_help(), max_term_width = help::WIDTH)]
+#[command(name = "tap-streamduo", version, after_help = AFTER_HELP)]
 pub struct Args {
-    /// The settings, a JSON file; ENV reads them from the environment. May be repeated: later ones win
+    /// The settings, a JSON file; ENV reads them from the environment. May be repeated: later ones
+    /// win
     #[arg(short, long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
 
-    /// The STATE of an earlier run, a JSON file. With a target and acknowledge `never`, what it has committed is kept there
+    /// The STATE of an earlier run, a JSON file. With a target and acknowledge `never`, what it has
+    /// committed is kept there
     #[arg(short, long, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
@@ -38,7 +73,8 @@ pub struct Args {
     #[arg(short, long)]
     pub discover: bool,
 
-    /// Try the settings: fail on a misspelt one, fetch a token and peek at one record, mark nothing, print no record
+    /// Try the settings: fail on a misspelt one, fetch a token and peek at one record, mark
+    /// nothing, print no record
     #[arg(long, conflicts_with = "discover")]
     pub test: bool,
 
@@ -62,7 +98,8 @@ pub struct Args {
     #[arg(long)]
     pub follow: bool,
 
-    /// Show the N oldest unread records (1 to 100,000) as SCHEMA and RECORDs, mark nothing, write no STATE
+    /// Show the N oldest unread records (1 to 100,000) as SCHEMA and RECORDs, mark nothing, write
+    /// no STATE
     #[arg(long, value_name = "N", value_parser = peek_count(), conflicts_with_all = ["discover", "test", "about", "follow"])]
     pub peek: Option<usize>,
 
@@ -89,7 +126,7 @@ pub enum Format {
 }
 
 impl Args {
-    /// Reads the command line, and ends the program where it is wrong.
+    /// Reads the command line, and ends the program if it is wrong.
     pub fn read() -> Args {
         let args = Args::parse();
         // clap takes `--` with nothing behind it for no target.
@@ -119,5 +156,10 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_stands_below_the_options_fits_into_a_man_page_in_80_columns() {
+        assert!(AFTER_HELP.lines().all(|line| line.len() <= 71));
     }
 }

@@ -1,8 +1,6 @@
 //! What the tap can be asked to do. Each command wires the parts that it needs.
 
-use std::fs::File;
 use std::io::IsTerminal;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -11,8 +9,9 @@ use serde_json::Value;
 
 use crate::cli::Args;
 use crate::config::{Acknowledge, Config, Invalid, PayloadFormat, PayloadSchema};
-use crate::poll::target::{self, TargetCommand};
+use crate::poll::target::{self, Target, TargetCommand};
 use crate::poll::{Endpoints, Look};
+use crate::record::MessageWriter;
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::dead_letters::{self, DeadLetters};
 use crate::singer::state::State;
@@ -26,10 +25,7 @@ use crate::{about, man, poll};
 /// How many of the last records `payloadSchema` `sampled` looks at.
 const SAMPLE: usize = 100;
 
-/// Does what the command line asks for.
-///
-/// # Errors
-/// The failure, with what to do about it.
+/// Does what the command line asks for. An error says what to do about it.
 pub fn run(args: &Args) -> Result<()> {
     match args {
         Args { completions: Some(shell), .. } => stdout::print(&Args::completions_for(*shell)),
@@ -44,16 +40,14 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Prints the catalog. Only a schema that is registered or sampled needs the service.
 fn discover(args: &Args) -> Result<()> {
-    if args.config.is_empty() {
-        return stdout::print(&format!(
-            "{:#}",
-            catalog::discover("records", &schema::record(&schema::any()), Acknowledge::default())
-        ));
-    }
-    let config = Config::load(&args.config)?;
-    let mut api = connect(&config, &Shutdown::install()?)?;
-    let schema = own_schema(&config, &mut api)?;
-    stdout::print(&format!("{:#}", catalog::discover(&config.stream_name, &schema, config.acknowledge)))
+    let catalog = if args.config.is_empty() {
+        catalog::discover("records", &schema::record(&schema::any()), Acknowledge::default())
+    } else {
+        let config = Config::load(&args.config)?;
+        let mut api = connect(&config, &Shutdown::install()?)?;
+        catalog::discover(&config.stream_name, &own_schema(&config, &mut api)?, config.acknowledge)
+    };
+    stdout::print(&format!("{catalog:#}"))
 }
 
 /// Says whether the stream can be read with these settings.
@@ -62,8 +56,10 @@ fn test(args: &Args) -> Result<()> {
     dead_letters::check(&config)?;
     info!("{}", in_use(&config));
     let stop = Shutdown::install()?;
-    let mut queue = streamduo::pages(&config, Tuning::new(retries(&config)), connect(&config, &stop)?, false, &stop);
-    let unread = if queue.peek(Count::AtOnce(1))?.is_empty() { "no unread record" } else { "unread records" };
+    let tuning = Tuning::new(retries(&config));
+    let mut queue = streamduo::pages(&config, tuning, connect(&config, &stop)?, false, &stop);
+    let is_drained = queue.peek(Count::AtOnce(1))?.is_empty();
+    let unread = if is_drained { "no unread record" } else { "unread records" };
     info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
     Ok(())
 }
@@ -71,7 +67,8 @@ fn test(args: &Args) -> Result<()> {
 /// The settings that decide what a run reads, and when it marks.
 fn in_use(config: &Config) -> String {
     let Config { stream_id, stream_name, acknowledge, page_size, max_pending, .. } = config;
-    let word = acknowledge.to_possible_value().map_or_else(String::new, |word| word.get_name().to_owned());
+    let word = acknowledge.to_possible_value();
+    let word = word.as_ref().map_or("", |word| word.get_name());
     let size = match acknowledge {
         Acknowledge::Commit => format!("`maxPending` {max_pending}"),
         _ => format!("`pageSize` {page_size}"),
@@ -83,10 +80,13 @@ fn in_use(config: &Config) -> String {
 fn sync(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
     let out = stdout::open()?;
-    let consumes = config.acknowledge != Acknowledge::Never;
-    let terminal = (out.is_terminal() && consumes).then_some(Look::terminal(config.max_pending));
-    if let Some(what) = args.peek.map(Look::peek).or(terminal) {
-        return look(args, &config, what, out);
+    let would_mark = out.is_terminal() && config.acknowledge != Acknowledge::Never;
+    let terminal = would_mark.then_some(Look::terminal(config.max_pending));
+    let look = args.peek.map(Look::peek).or(terminal);
+    let write = |stream| Ok((Box::new(Writer::new(out, stream)?) as Box<dyn MessageWriter>, None));
+    if look.is_some() {
+        // Nothing is marked, so what the state of an earlier run proves is kept for the next one.
+        return read(args, &config, State::default(), look, write);
     }
     if args.follow && config.acknowledge == Acknowledge::Commit {
         return Err(Invalid::new(
@@ -97,27 +97,7 @@ fn sync(args: &Args) -> Result<()> {
     }
     let state = State::load(args.state.as_deref())?;
     dead_letters::check(&config)?;
-    let stop = Shutdown::install()?;
-    let mut api = connect(&config, &stop)?;
-    let Some(stream) = selected_stream(args, &config, &mut api)? else {
-        return stdout::print(&state_message(&state.unchanged()?));
-    };
-    let name = stream.name.clone();
-    let writer = DeadLetters::around(Box::new(Writer::new(out, stream)?), &config);
-    let endpoints = Endpoints { service: api, writer, stream: name, state, target: None };
-    poll(args, &config, Tuning::new(retries(&config)), endpoints, stop)
-}
-
-/// Shows unread records. Nothing is marked, so the state of an earlier run is not read: what it proves stays for the next one.
-fn look(args: &Args, config: &Config, what: Look, out: File) -> Result<()> {
-    let stop = Shutdown::install()?;
-    let mut api = connect(config, &stop)?;
-    let Some(stream) = selected_stream(args, config, &mut api)? else { return Ok(()) };
-    let name = stream.name.clone();
-    let writer = DeadLetters::left_out(Box::new(Writer::new(out, stream)?), config);
-    let endpoints = Endpoints { service: api, writer, stream: name, state: State::default(), target: None };
-    log_start(config);
-    poll::look(what, config, Tuning::new(retries(config)), endpoints, pause(args, config), stop)
+    read(args, &config, state, None, write)
 }
 
 /// Reads the stream into a target that the tap runs.
@@ -126,60 +106,66 @@ fn load(args: &Args) -> Result<()> {
     let state = state_for_target(args, &config)?;
     let command = TargetCommand::find(&args.target)?;
     dead_letters::check(&config)?;
-    let stop = Shutdown::install()?;
-    let mut api = connect(&config, &stop)?;
-    let Some(stream) = selected_stream(args, &config, &mut api)? else { return Ok(()) };
-    let name = stream.name.clone();
-    let (writer, target) = target::connect(command, stream);
-    let writer = DeadLetters::around(Box::new(writer), &config);
-    let endpoints = Endpoints { service: api, writer, stream: name, state, target: Some(Box::new(target)) };
-    poll(args, &config, Tuning::for_target(retries(&config)), endpoints, stop)
+    read(args, &config, state, None, |stream| {
+        let (writer, target) = target::connect(command, stream);
+        Ok((Box::new(writer), Some(Box::new(target))))
+    })
 }
 
 /// The state for a run that starts a target. Without marks, only a file can keep the position.
 fn state_for_target(args: &Args, config: &Config) -> Result<State> {
-    match (&args.state, config.acknowledge) {
-        (Some(_), Acknowledge::Never) => Ok(State::load(args.state.as_deref())?),
-        (Some(_), _) => Err(Invalid::new(
+    if config.acknowledge != Acknowledge::Never && args.state.is_some() {
+        return Err(Invalid::new(
             "--state does not go with a target, unless `acknowledge` is `never`: the read status at the service is the state",
         )
-        .into()),
-        (None, Acknowledge::Never) => {
-            info!("no --state: the next run begins at `startTimestamp` again");
-            Ok(State::default())
-        }
-        (None, _) => Ok(State::default()),
+        .into());
     }
+    if config.acknowledge == Acknowledge::Never && args.state.is_none() {
+        info!("no --state: the next run begins at `startTimestamp` again");
+    }
+    Ok(State::load(args.state.as_deref())?)
 }
 
-/// The stream as the catalog has it; `None` if it is not selected.
-fn selected_stream(args: &Args, config: &Config, api: &mut Api) -> Result<Option<Stream>> {
-    let stream = match args.catalog() {
-        None => Some(catalog::whole_stream(config, &own_schema(config, api)?)?),
-        Some(path) => catalog::load(path, config, || own_schema(config, api))?,
-    };
-    if stream.is_none() {
+/// Reads the stream, or only looks at it. `open` makes what its messages go to; and the target
+/// behind that, if the tap runs it.
+fn read(
+    args: &Args,
+    config: &Config,
+    state: State,
+    look: Option<Look>,
+    open: impl FnOnce(Stream) -> Result<(Box<dyn MessageWriter>, Option<Box<dyn Target>>)>,
+) -> Result<()> {
+    let stop = Shutdown::install()?;
+    let mut service = connect(config, &stop)?;
+    let Some(selected) = selected_stream(args, config, &mut service)? else {
         info!("the stream is not selected: nothing is read");
-    }
-    Ok(stream)
-}
-
-fn poll(args: &Args, config: &Config, tuning: Tuning, endpoints: Endpoints<Api>, stop: Shutdown) -> Result<()> {
-    log_start(config);
-    poll::run(config, tuning, endpoints, pause(args, config), stop)
-}
-
-fn log_start(config: &Config) {
+        let writes_state = look.is_none() && args.target.is_empty();
+        return if writes_state { stdout::print(&state_message(&state.unchanged()?)) } else { Ok(()) };
+    };
+    let stream = selected.name.clone();
+    let (writer, target) = open(selected)?;
+    let pause = args.follow.then_some(config.poll_interval);
     let Config { stream_id, api_url, .. } = config;
     match config.acknowledge {
         Acknowledge::Never => info!("reading stream {stream_id} by time from {api_url}, and marking nothing"),
         _ => info!("reading the unread records of stream {stream_id} from {api_url}"),
     }
+    let put_aside = if look.is_some() { DeadLetters::left_out } else { DeadLetters::around };
+    let tuning = if target.is_some() { Tuning::for_target } else { Tuning::new };
+    let tuning = tuning(retries(config));
+    let endpoints = Endpoints { service, writer: put_aside(writer, config), stream, state, target };
+    match look {
+        Some(look) => poll::look(look, config, tuning, endpoints, pause, stop),
+        None => poll::run(config, tuning, endpoints, pause, stop),
+    }
 }
 
-/// The pause between two polls, if there is a second one.
-fn pause(args: &Args, config: &Config) -> Option<Duration> {
-    args.follow.then_some(config.poll_interval)
+/// The stream as the catalog has it; `None` if it is not selected.
+fn selected_stream(args: &Args, config: &Config, api: &mut Api) -> Result<Option<Stream>> {
+    match args.catalog() {
+        None => Ok(Some(catalog::whole_stream(config, &own_schema(config, api)?)?)),
+        Some(path) => catalog::load(path, config, || own_schema(config, api)),
+    }
 }
 
 /// How often and how soon a request is repeated.
@@ -198,8 +184,8 @@ fn own_schema(config: &Config, api: &mut Api) -> Result<Value> {
     Ok(schema)
 }
 
-/// The schema of the stream's payloads that the settings ask for. What cannot be had falls back to [`schema::any`], with a
-/// warning.
+/// The schema of the stream's payloads that the settings ask for. What cannot be had falls back to
+/// [`schema::any`], with a warning.
 fn payload_schema(config: &Config, api: &mut Api) -> Result<Value> {
     match config.payload_schema {
         _ if config.payload_format == PayloadFormat::String => Ok(schema::any()),
@@ -215,7 +201,8 @@ fn registered_schema(api: &mut Api) -> Result<Value> {
             Ok(schema) => return Ok(schema),
             Err(error) => format!("it is not JSON ({error})"),
         },
-        Ok(Some(schema)) => format!("it is an {} schema", schema.kind),
+        // Its kind is not quoted: what a gateway puts there may be a secret.
+        Ok(Some(_)) => "it is not a JSON schema".to_owned(),
         Ok(None) => "the stream has none".to_owned(),
         Err(error) if error.is::<Stopped>() => return Err(error),
         Err(error) => format!("{error:#}"),

@@ -4,18 +4,18 @@ use crate::config::Invalid;
 use crate::poll::target::TargetFailed;
 use crate::shutdown::Stopped;
 
-/// The exit code of a run. The numbers are listed in `--help` and in the README.
+/// The exit code of a run that has not done what it was asked for; 0 is success. `--help` and the
+/// README list the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: the stream was drained, or what was asked for was printed.
-    Success,
     /// 1: the run failed; no undelivered record was marked as read.
     Failure,
-    /// 2: the command line, the configuration, a file named there, or a variable for proxy or certificates is wrong, or the target
-    /// cannot be started; the stream is untouched.
-    /// clap ends a wrong command line with the same number.
+    /// 2: the command line, the configuration, a file named there, or a variable for proxy or
+    /// certificates is wrong, or the target cannot be started; the stream is untouched. clap ends a
+    /// wrong command line with the same number.
     Usage,
-    /// 3: a target that the tap ran failed, or did not commit everything; what it has committed was marked.
+    /// 3: a target that the tap ran failed, or did not commit everything; what it has committed was
+    /// marked.
     Target,
     /// 128 + n: stopped by signal n (143 for SIGTERM, 130 for SIGINT), as shells report it.
     Signal(u8),
@@ -39,7 +39,6 @@ impl Exit {
     /// The number handed to the operating system.
     pub fn code(self) -> u8 {
         match self {
-            Exit::Success => 0,
             Exit::Failure => 1,
             Exit::Usage => 2,
             Exit::Target => 3,
@@ -69,10 +68,5 @@ mod tests {
         let error = anyhow::Error::new(Stopped { signal: 15 }).context("peek");
         assert_eq!(Exit::of(&error).code(), 143);
         assert_eq!(Exit::of(&Stopped { signal: 2 }.into()).code(), 130);
-    }
-
-    #[test]
-    fn success_is_zero() {
-        assert_eq!(Exit::Success.code(), 0);
     }
 }

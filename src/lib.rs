@@ -1,5 +1,5 @@
-//! Singer tap for StreamDuo: reads the unread records of a stream and writes them to stdout as Singer
-//! messages. The library is the program's inside, and makes no promise to other programs.
+//! Singer tap for StreamDuo: reads the unread records of a stream and writes them to stdout as
+//! Singer messages. The library is the program's inside, and makes no promise to other programs.
 //!
 //! # The map
 //!
@@ -15,15 +15,15 @@
 //! - [`streamduo`]: the service: HTTP, tokens, retries, page sizes, prefetch.
 //! - [`singer`]: the format: messages, STATE, catalog, schema, and the way to stdout.
 //! - [`poll`]: the loop, a file for each mode; and the target that the tap runs.
-//! - [`commands`] wires them. All may use [`logging`], [`metrics`] with [`progress`] (the live line),
-//!   and [`shutdown`] (signals). [`cli`], [`help`], [`man`], [`about`] and [`exit`] are the program's
+//! - [`commands`] wires them. All may use [`logging`], [`metrics`] with [`progress`] (the live
+//!   line), and [`shutdown`] (signals). [`cli`], [`man`], [`about`] and [`exit`] are the program's
 //!   command line, what it says of itself, and exit codes.
 //!
 //! # The promise
 //!
-//! **A record is marked as read only after it has been delivered**: written to stdout and flushed, or
-//! committed by the target. A crash, a `kill -9` or a lost answer costs duplicates of a page or so.
-//! The README lists the cases that the service's own way of marking leaves open.
+//! **A record is marked as read only after it has been delivered**: written to stdout and flushed,
+//! or committed by the target. A crash, a `kill -9` or a lost answer costs duplicates of a page or
+//! so. The README lists the cases that the service's own way of marking leaves open.
 //!
 //! The wrong order does not compile: [`promise`] proves it.
 
@@ -32,7 +32,6 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod exit;
-pub mod help;
 pub mod logging;
 pub mod man;
 pub mod metrics;

@@ -1,14 +1,13 @@
-//! Log lines on stderr: the time (RFC 3339, UTC), then level and message as singer-python writes them (`INFO message`). Where the
-//! Singer SDK's log configuration asks for that, its structured JSON instead, so that Meltano keeps levels and metrics apart.
+//! Log lines on stderr: the time (RFC 3339, UTC), then level and message as singer-python writes
+//! them (`INFO message`). If the Singer SDK's log configuration asks for that, its structured JSON
+//! instead, so that Meltano keeps levels and metrics apart.
 //!
-//! An event is one line, whatever its message holds: control characters are replaced by spaces. Where stderr is a terminal, the level
-//! has a colour; anywhere else no escape code is written.
+//! An event is one line, whatever its message holds: control characters are replaced by spaces. If
+//! stderr is a terminal, the level has a colour; anywhere else no escape code is written.
 
 use std::io::Write;
-use std::time::SystemTime;
 use std::{env, fs, process};
 
-use env_logger::fmt::style::Style;
 use env_logger::{Target, WriteStyle};
 use jiff::Timestamp;
 use log::{Level, LevelFilter, Record, warn};
@@ -29,46 +28,47 @@ const FATAL: &str = "fatal";
 /// The environment variables that choose the level, the first one that is set counts.
 const LEVEL_VARIABLES: [&str; 3] = ["TAP_STREAMDUO_LOGLEVEL", "LOGLEVEL", "RUST_LOG"];
 
-/// Starts logging at the level that the environment asks for, or the Singer SDK's log configuration; INFO by default.
+/// What a log configuration names that asks for structured lines, as Meltano's does. Only this and
+/// the level are read from the file: the rest is Python's.
+const STRUCTURED: &str = "singer_sdk.logging.StructuredFormatter";
+
+/// Starts logging at the level that the environment asks for, or the Singer SDK's log
+/// configuration; INFO by default.
 pub fn init() {
-    let chosen = LEVEL_VARIABLES
-        .iter()
-        .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (*name, value)));
-    let mut builder = env_logger::Builder::new();
+    let value = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let chosen = LEVEL_VARIABLES.into_iter().find_map(|name| Some((name, value(name)?)));
     let sdk = env::var_os("SINGER_SDK_LOG_CONFIG").and_then(|path| fs::read_to_string(path).ok());
-    let structured = sdk.as_deref().is_some_and(asks_for_structure);
-    let screen = if structured { None } else { Screen::open() };
-    builder.write_style(match &screen {
-        Some(screen) if screen.has_colors() => WriteStyle::Always,
-        _ => WriteStyle::Never,
-    });
+    let is_structured = sdk.as_ref().is_some_and(|sdk| sdk.contains(STRUCTURED));
+    let screen = if is_structured { None } else { Screen::open() };
+    let has_colors = screen.as_ref().is_some_and(Screen::has_colors);
+    let mut builder = env_logger::Builder::new();
+    builder.write_style(if has_colors { WriteStyle::Always } else { WriteStyle::Never });
     if let Some(screen) = screen {
         builder.target(Target::Pipe(Box::new(screen)));
     }
     builder.format(move |out, record| {
-        let line =
-            if structured { structured_line(record) } else { line(record, out.default_level_style(record.level())) };
-        writeln!(out, "{line}")
+        let message = without_control_characters(&record.args().to_string());
+        if is_structured {
+            return writeln!(out, "{}", structured(record, &message));
+        }
+        let style = out.default_level_style(record.level());
+        writeln!(out, "{:.0} {style}{}{style:#} {message}", Timestamp::now(), level_name(record))
     });
-    let mut unknown = None;
+    let asked = match &chosen {
+        Some((_, value)) => level(value),
+        None => sdk.as_deref().and_then(root_level),
+    };
     match &chosen {
-        // RUST_LOG may name modules, as in `RUST_LOG=tap_streamduo=debug,hyper=info`.
-        Some((name, value)) if *name == "RUST_LOG" => {
-            builder.parse_filters(value);
-        }
-        Some((name, value)) => {
-            let level = level(value);
-            unknown = level.is_none().then(|| format!("{name}: no level {value:?}; INFO it is"));
-            builder.filter_module(env!("CARGO_CRATE_NAME"), level.unwrap_or(LevelFilter::Info));
-        }
-        None => {
-            let level = sdk.as_deref().and_then(root_level).unwrap_or(LevelFilter::Info);
-            builder.filter_module(env!("CARGO_CRATE_NAME"), level);
-        }
-    }
+        // It may name modules, as in `RUST_LOG=tap_streamduo=debug,hyper=info`.
+        Some(("RUST_LOG", filters)) => builder.parse_filters(filters),
+        _ => builder.filter_module(env!("CARGO_CRATE_NAME"), asked.unwrap_or(LevelFilter::Info)),
+    };
     builder.filter_module(FATAL, LevelFilter::Error).init();
-    if let Some(unknown) = unknown {
-        warn!("{unknown}");
+    match chosen {
+        Some((name, value)) if name != "RUST_LOG" && asked.is_none() => {
+            warn!("{name}: no level {value:?}; INFO it is");
+        }
+        _ => {}
     }
 }
 
@@ -79,12 +79,6 @@ fn level(name: &str) -> Option<LevelFilter> {
         "WARNING" => Some(LevelFilter::Warn),
         other => other.parse().ok(),
     }
-}
-
-/// Whether a log configuration of the Singer SDK formats with its `StructuredFormatter`, as Meltano's does. Only this and the
-/// level are read from the file: the rest is Python's.
-fn asks_for_structure(config: &str) -> bool {
-    config.contains("singer_sdk.logging.StructuredFormatter")
 }
 
 /// The root logger's level in a log configuration that is JSON, as Meltano's is.
@@ -102,21 +96,14 @@ fn level_name(record: &Record<'_>) -> &'static str {
     }
 }
 
-fn line(record: &Record<'_>, style: Style) -> String {
-    let (now, level) = (Timestamp::now(), level_name(record));
-    format!("{now:.0} {style}{level}{style:#} {}", without_control_characters(&record.args().to_string()))
-}
-
-/// The line as `singer_sdk.logging.StructuredFormatter` writes it.
-fn structured_line(record: &Record<'_>) -> String {
-    let message = without_control_characters(&record.args().to_string());
+/// The line as the Singer SDK's `StructuredFormatter` writes it.
+fn structured(record: &Record<'_>, message: &str) -> Value {
     let metric: Option<Value> = message.strip_prefix(METRIC).and_then(|metric| serde_json::from_str(metric).ok());
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut line = json!({
         "level": level_name(record).to_ascii_lowercase(),
         "pid": process::id(),
         "logger_name": NAME,
-        "ts": since_1970.as_secs_f64(),
+        "ts": Timestamp::now().as_duration().as_secs_f64(),
         "thread_name": "MainThread",
         "app_name": NAME,
         "stream_name": null,
@@ -127,15 +114,17 @@ fn structured_line(record: &Record<'_>) -> String {
         line["message"] = json!("METRIC");
         line["metric_info"] = metric;
     }
-    line.to_string()
+    line
 }
 
-/// The text with every control character replaced by a space, so that it cannot break out of its line.
+/// The text with every control character replaced by a space, so that it cannot break out of its
+/// line.
 pub fn without_control_characters(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Writes the line of the error that ends the run. Of a configuration, each thing that is wrong gets a line of its own.
+/// Writes the line of the error that ends the run. Of a configuration, each thing that is wrong
+/// gets a line of its own.
 pub fn fatal(error: &anyhow::Error) {
     match error.downcast_ref::<Invalid>() {
         Some(invalid) if invalid.problems().len() > 1 => {

@@ -12,18 +12,11 @@ use tap_streamduo::{commands, logging};
 fn main() -> ExitCode {
     let args = Args::read();
     logging::init();
-    let exit = match commands::run(&args) {
-        Ok(()) => Exit::Success,
-        Err(error) => {
-            match error.downcast_ref::<Stopped>() {
-                Some(stopped) => match error.downcast_ref::<LeftByStop>() {
-                    Some(left) => warn!("{stopped}: {left}"),
-                    None => warn!("{stopped}"),
-                },
-                None => logging::fatal(&error),
-            }
-            Exit::of(&error)
-        }
-    };
-    ExitCode::from(exit.code())
+    let Err(error) = commands::run(&args) else { return ExitCode::SUCCESS };
+    match (error.downcast_ref::<Stopped>(), error.downcast_ref::<LeftByStop>()) {
+        (Some(stopped), Some(left)) => warn!("{stopped}: {left}"),
+        (Some(stopped), None) => warn!("{stopped}"),
+        (None, _) => logging::fatal(&error),
+    }
+    ExitCode::from(Exit::of(&error).code())
 }

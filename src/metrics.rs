@@ -1,47 +1,39 @@
-//! METRIC lines as singer-python writes them, and the counts of a run: as lines of the log, or at a terminal as a live line.
+//! METRIC lines as singer-python writes them, and the counts of a run: as lines of the log, or at a
+//! terminal as a live line.
 
 use std::time::{Duration, Instant};
 
 use log::{Level, debug, info, log};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::logging::METRIC;
-use crate::progress::{self, Counts, LiveLine};
+use crate::progress::{self, LiveLine};
 
 /// How often a long run logs its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The word for one thing, or the word for another number of them.
+pub fn plural(count: usize, one: &'static str, other: &'static str) -> &'static str {
+    if count == 1 { one } else { other }
+}
+
 /// A number of records, with its noun.
 pub fn records(count: usize) -> String {
-    if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
+    format!("{count} {}", plural(count, "record", "records"))
 }
 
-/// What a run has done.
-fn describe(Counts { written, put_aside, marked }: Counts, put: &str) -> String {
-    let put_aside = if put_aside > 0 { format!(", {put_aside} {put}") } else { String::new() };
-    format!("{} written{put_aside}, {marked} marked as read", records(written))
+/// A point as `singer/metrics.py` of singer-python 6 writes it.
+fn metric(kind: &str, metric: &str, value: impl Into<Value>, tags: Value) -> String {
+    let value = value.into();
+    format!("{METRIC}{}", json!({"type": kind, "metric": metric, "value": value, "tags": tags}))
 }
 
-/// A point in singer-python's form: `METRIC: {"type": ..., "metric": ..., "value": ..., "tags": {...}}`.
-/// Source: `singer/metrics.py` of singer-python 6.
-#[derive(Serialize)]
-struct Metric<'a> {
-    r#type: &'a str,
-    metric: &'a str,
-    value: Value,
-    tags: Value,
+fn timer(name: &str, elapsed: Duration, tags: Value) -> String {
+    metric("timer", name, elapsed.as_secs_f64(), tags)
 }
 
-impl Metric<'_> {
-    fn text(&self) -> String {
-        // A metric is made of plain strings and numbers: it always serializes.
-        format!("{METRIC}{}", serde_json::to_string(self).unwrap_or_default())
-    }
-}
-
-fn timer(metric: &'static str, elapsed: Duration, tags: Value) -> String {
-    Metric { r#type: "timer", metric, value: json!(elapsed.as_secs_f64()), tags }.text()
+fn outcome(succeeded: bool) -> &'static str {
+    if succeeded { "succeeded" } else { "failed" }
 }
 
 /// The level of a run's METRIC lines. They are for programs: at a terminal, only DEBUG shows them.
@@ -51,10 +43,7 @@ fn level() -> Level {
 
 /// Logs the duration of one HTTP request, at DEBUG.
 pub fn http_request(endpoint: &str, status: Option<u16>, elapsed: Duration) {
-    let status = match status {
-        Some(code) if (200..300).contains(&code) => "succeeded",
-        _ => "failed",
-    };
+    let status = outcome(status.is_some_and(|code| (200..300).contains(&code)));
     debug!("{}", timer("http_request_duration", elapsed, json!({"endpoint": endpoint, "status": status})));
 }
 
@@ -68,7 +57,9 @@ pub struct RunMetrics {
     reported: Instant,
     /// Records written since the last METRIC line.
     unreported: usize,
-    counts: Counts,
+    written: usize,
+    put_aside: usize,
+    marked: usize,
     /// What became of the records that no target could load.
     put: &'static str,
 }
@@ -76,9 +67,18 @@ pub struct RunMetrics {
 impl RunMetrics {
     /// Starts to count for the Singer stream of this name. Logs the progress.
     pub fn start(stream: &str) -> RunMetrics {
-        let (stream, now) = (stream.to_owned(), Instant::now());
-        let (live, counts, put) = (None, Counts::default(), "put aside");
-        RunMetrics { stream, live, started: now, reported: now, unreported: 0, counts, put }
+        let now = Instant::now();
+        RunMetrics {
+            stream: stream.to_owned(),
+            live: None,
+            started: now,
+            reported: now,
+            unreported: 0,
+            written: 0,
+            put_aside: 0,
+            marked: 0,
+            put: "put aside",
+        }
     }
 
     /// Says of records that no target could load that they are left out.
@@ -86,46 +86,50 @@ impl RunMetrics {
         RunMetrics { put: "left out", ..self }
     }
 
-    /// Shows the progress in a live line where somebody watches.
+    /// Shows the progress in a live line if somebody watches.
     pub fn live(self) -> RunMetrics {
-        RunMetrics { live: LiveLine::start(|counts| describe(counts, "put aside")), ..self }
+        let mut metrics = RunMetrics { live: LiveLine::start(), ..self };
+        metrics.show();
+        metrics
+    }
+
+    /// How many records this run has written: to stdout, or to the target that the tap runs.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// How many it has put aside in the file that `deadLetterFile` names, or left out.
+    pub fn put_aside(&self) -> usize {
+        self.put_aside
+    }
+
+    /// How many the service has marked as read.
+    pub fn marked(&self) -> usize {
+        self.marked
     }
 
     /// Counts records that are written.
     pub fn count_written(&mut self, count: usize) {
-        self.counts.written += count;
+        self.written += count;
         self.unreported += count;
         if self.live.is_some() {
             self.show();
         } else if self.unreported > 0 && self.reported.elapsed() >= PROGRESS_INTERVAL {
-            self.report();
+            info!("{} so far", self.summary());
+            self.log_record_count();
+            self.reported = Instant::now();
         }
     }
 
-    /// How many records this run has written.
-    pub fn written(&self) -> usize {
-        self.counts.written
-    }
-
-    /// Counts records that were put aside in the file that `deadLetterFile` names.
+    /// Counts records that are put aside or left out.
     pub fn count_put_aside(&mut self, count: usize) {
-        self.counts.put_aside += count;
+        self.put_aside += count;
         self.show();
     }
 
-    /// How many records this run has put aside.
-    pub fn marked(&self) -> usize {
-        self.counts.marked
-    }
-
-    /// How many records were put aside.
-    pub fn put_aside(&self) -> usize {
-        self.counts.put_aside
-    }
-
-    /// Counts records that the service has marked as read.
+    /// Counts records that are marked as read.
     pub fn count_marked(&mut self, count: usize) {
-        self.counts.marked += count;
+        self.marked += count;
         self.show();
     }
 
@@ -135,38 +139,40 @@ impl RunMetrics {
     }
 
     fn show(&mut self) {
+        let counts = self.counts();
         if let Some(live) = &mut self.live {
-            live.show(self.counts);
+            live.show(counts, self.written);
         }
     }
 
-    fn report(&mut self) {
-        info!("{} so far", self.summary());
-        self.log_record_count();
-        self.reported = Instant::now();
+    fn counts(&self) -> String {
+        let put_aside = match self.put_aside {
+            0 => String::new(),
+            count => format!(", {count} {}", self.put),
+        };
+        format!("{} written{put_aside}, {} marked as read", records(self.written), self.marked)
     }
 
     fn summary(&self) -> String {
-        format!("{}: {} in {:.1} s", self.stream, describe(self.counts, self.put), self.started.elapsed().as_secs_f64())
+        format!("{}: {} in {:.1} s", self.stream, self.counts(), self.started.elapsed().as_secs_f64())
     }
 
     fn log_record_count(&mut self) {
-        let value = json!(std::mem::take(&mut self.unreported));
+        let count = std::mem::take(&mut self.unreported);
         let tags = json!({"endpoint": self.stream});
-        log!(level(), "{}", Metric { r#type: "counter", metric: "record_count", value, tags }.text());
+        log!(level(), "{}", metric("counter", "record_count", count, tags));
     }
 
-    /// Logs the summary of a run that has ended, with a remark on records that are written, in place of the live line. Says nothing of a
-    /// run that has failed before it came to anything.
+    /// Logs the summary of a run that has ended, in place of the live line. Says nothing of a run
+    /// that has failed before it came to anything.
     pub fn finish(mut self, succeeded: bool) {
         self.live = None;
-        if !succeeded && self.counts == Counts::default() {
+        if !succeeded && self.written + self.put_aside + self.marked == 0 {
             return;
         }
         info!("{}", self.summary());
         self.log_record_count();
-        let status = if succeeded { "succeeded" } else { "failed" };
-        let tags = json!({"job_type": self.stream, "status": status});
+        let tags = json!({"job_type": self.stream, "status": outcome(succeeded)});
         log!(level(), "{}", timer("job_duration", self.started.elapsed(), tags));
     }
 }

@@ -1,37 +1,28 @@
-//! Signals: the first SIGTERM or SIGINT asks the run to end after the page that is being written, a second one ends it at once.
+//! Signals: the first SIGTERM or SIGINT asks the run to end after the page that is being written, a
+//! second one ends it at once.
 //!
-//! A stop wakes every wait. On Unix nothing polls for it, so that a run that waits takes no CPU time.
+//! A stop wakes every wait. On Unix nothing polls for it, so that a run that waits takes no CPU
+//! time.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
-use std::{fmt, thread};
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+use signal_hook::low_level::signal_name;
 
 /// The run ended because a signal asked for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("stopped by {}", signal_name((*.signal).into()).unwrap_or("a signal"))]
 pub struct Stopped {
     /// The number of the signal.
     pub signal: u8,
 }
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match i32::from(self.signal) {
-            SIGTERM => "SIGTERM",
-            SIGINT => "SIGINT",
-            _ => return write!(f, "stopped by signal {}", self.signal),
-        };
-        write!(f, "stopped by {name}")
-    }
-}
-
-impl std::error::Error for Stopped {}
 
 /// Whether a stop was asked for. Clones share the answer. The default one never stops.
 #[derive(Debug, Clone)]
@@ -52,18 +43,17 @@ impl Default for Shutdown {
 
 impl Shutdown {
     /// Catches SIGTERM and SIGINT from now on.
-    ///
-    /// # Errors
-    /// When the operating system refuses a handler or a thread.
     pub fn install() -> Result<Shutdown> {
         let (sender, requested) = bounded(0);
         let shutdown = Shutdown { signal: Arc::default(), requested, deferred: Arc::default() };
-        let (terminated, interrupted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let terminated = Arc::new(AtomicBool::new(false));
+        let interrupted = Arc::new(AtomicBool::new(false));
         for (signal, this, other) in [(SIGTERM, &terminated, &interrupted), (SIGINT, &interrupted, &terminated)] {
             let number = usize::try_from(signal)?;
-            // In this order: a signal that comes again, or after the other one, ends the process from within its handler, so
-            // that not even a blocked write holds it up. Of two that come at one moment, to two threads, each is noted
-            // before the other is looked for, so that at least one finds the other.
+            // In this order: a signal that comes again, or after the other one, ends the process
+            // from within its handler, so that not even a blocked write holds it up. Of two that
+            // come at one moment, to two threads, each is noted before the other is looked for, so
+            // that at least one finds the other.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(this))
                 .and_then(|_| flag::register(signal, Arc::clone(this)))
                 .and_then(|_| flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(other)))
@@ -74,10 +64,7 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Goes on, or ends the run when a stop was asked for.
-    ///
-    /// # Errors
-    /// [`Stopped`] once a signal has come.
+    /// Goes on, or ends the run if a stop was asked for.
     pub fn check(&self) -> Result<(), Stopped> {
         match self.signal.load(Ordering::SeqCst) {
             _ if self.is_deferred() => Ok(()),
@@ -87,9 +74,6 @@ impl Shutdown {
     }
 
     /// Sleeps, but no longer than until a stop is asked for.
-    ///
-    /// # Errors
-    /// [`Stopped`] once a signal has come.
     pub fn sleep(&self, duration: Duration) -> Result<(), Stopped> {
         self.check()?;
         // Nothing is ever sent: the wait ends with the time or with a stop.
@@ -97,8 +81,9 @@ impl Shutdown {
         self.check()
     }
 
-    /// A channel on which nothing is ever sent, and which is disconnected once a stop is asked for. To be selected beside the
-    /// channel of what is waited for; [`Shutdown::check`] then says which signal it was.
+    /// A channel on which nothing is ever sent, and which is disconnected once a stop is asked for.
+    /// To be selected beside the channel of what is waited for; [`Shutdown::check`] then says which
+    /// signal it was.
     pub fn requested(&self) -> Receiver<Infallible> {
         if self.is_deferred() { never() } else { self.requested.clone() }
     }
@@ -108,7 +93,8 @@ impl Shutdown {
         self.deferred.load(Ordering::SeqCst)
     }
 
-    /// Lets what is left be done: from now on a stop ends no wait and no request. A second signal still ends the process at once.
+    /// Lets what is left be done: from now on a stop ends no wait and no request. A second signal
+    /// still ends the process at once.
     pub fn defer(&self) {
         self.deferred.store(true, Ordering::SeqCst);
     }
@@ -122,8 +108,9 @@ impl Shutdown {
     }
 }
 
-/// Starts the thread that drops `sender` at the first signal. To be called after the flags are registered: handlers run in
-/// the order of registration, so the number is set before the thread wakes.
+/// Starts the thread that drops `sender` at the first signal. To be called after the flags are
+/// registered: handlers run in the order of registration, so the number is set before the thread
+/// wakes.
 #[cfg(unix)]
 fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).context("catch signals")?;
@@ -136,7 +123,8 @@ fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Resul
     })
 }
 
-/// Starts the thread that drops `sender` soon after the first signal. There is nothing to wait on here, so it polls.
+/// Starts the thread that drops `sender` soon after the first signal. There is nothing to wait on
+/// here, so it polls.
 #[cfg(not(unix))]
 fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
     start_thread(move || {

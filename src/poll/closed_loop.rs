@@ -17,7 +17,7 @@ use super::run::{Mode, Run};
 use super::session::{TargetSession, final_error, log_failure};
 use super::target::{Target, TargetFailed};
 use crate::config::Config;
-use crate::metrics::records;
+use crate::metrics::{plural, records};
 use crate::record::{Batch, Committed, Fingerprints, Peeked};
 use crate::shutdown::Stopped;
 use crate::streamduo::queue::Count;
@@ -190,7 +190,7 @@ impl ClosedLoop {
         let unread: usize = others.iter().map(|batch| batch.records.len()).sum();
         let mut text = String::new();
         if unread > 0 && self.are_unread(&others, run) {
-            let stay = if unread == 1 { "stays" } else { "stay" };
+            let stay = plural(unread, "stays", "stay");
             text += &format!("; {} that it has not committed {stay} unread", records(unread));
         } else if unread > 0 {
             text += &format!(
@@ -201,7 +201,7 @@ impl ClosedLoop {
             );
         }
         if !marked.is_empty() {
-            let are = if marked.len() == 1 { "is" } else { "are" };
+            let are = plural(marked.len(), "is", "are");
             text += &format!(
                 "; {} that slipped in before a mark {are} marked as read and not committed: recordId {}",
                 records(marked.len()),

@@ -17,7 +17,7 @@ use super::look_back::{Found, look_back};
 use super::run::Run;
 use crate::config::Config;
 use crate::config::timestamp::instant;
-use crate::metrics::records;
+use crate::metrics::{plural, records};
 use crate::record::{Delivered, Fingerprint, Fingerprints, Page, Peeked};
 use crate::streamduo::Tuning;
 use crate::streamduo::queue::{Count, Marked};
@@ -215,7 +215,7 @@ impl Marker {
         if !ids.is_empty() {
             // It has had an effect, although the next page may begin as this one did.
             self.last.iter_mut().for_each(|last| last.oldest = None);
-            let were = if ids.len() == 1 { "was" } else { "were" };
+            let were = plural(ids.len(), "was", "were");
             info!("{} slipped in between peek and mark, and {were} written at once", records(ids.len()));
         }
         self.found.add(Found { read: answer.fingerprints().collect(), delivered, ids });

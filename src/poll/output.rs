@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 
 use super::target::TargetFailed;
 use crate::config::Invalid;
-use crate::metrics::{RunMetrics, records};
+use crate::metrics::{RunMetrics, plural, records};
 use crate::record::{Bookmark, Checkpoint, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
 use crate::shutdown::Shutdown;
 use crate::singer::dead_letters::CannotPutAside;
@@ -169,7 +169,8 @@ impl Output {
         let error = match error.downcast::<CannotPutAside>() {
             // The others are written.
             Ok(error) => {
-                let (are, records) = (if error.count == 1 { "is" } else { "are" }, records(error.count));
+                let are = plural(error.count, "is", "are");
+                let records = records(error.count);
                 return anyhow!("{records} {are} marked as read and could not be written: {error}");
             }
             Err(error) => error,
@@ -179,7 +180,8 @@ impl Output {
             return self.failure(error);
         }
         self.count_put_aside();
-        let (are, records) = (if count == 1 { "is" } else { "are" }, records(count));
+        let are = plural(count, "is", "are");
+        let records = records(count);
         let named = named(ids, count);
         anyhow!("{records} {are} marked as read and could not be written to stdout ({error}): recordId {named}")
     }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::transform::Unwritable;
 use crate::config::{Config, Invalid};
-use crate::metrics::records;
+use crate::metrics::{plural, records};
 use crate::record::MessageWriter;
 
 /// The file that `deadLetterFile` names cannot be written.
@@ -78,8 +78,8 @@ impl DeadLetters {
         }
         let lines = take(&mut self.lines);
         let reason = take(&mut self.reason);
-        let is = if count == 1 { "is" } else { "are" };
-        let first = if count == 1 { "" } else { "the first one: " };
+        let is = plural(count, "is", "are");
+        let first = plural(count, "", "the first one: ");
         let records = records(count);
         if let Some(path) = &self.path {
             append(path, lines)

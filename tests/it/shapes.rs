@@ -204,7 +204,7 @@ fn a_registered_schema_that_cannot_be_used_is_a_warning_with_the_reason() {
     assert_eq!(first_log_line(&tap), warning("the stream has none"));
     register(&tap, "AVRO", &json!({"type": "record", "name": "car", "fields": []}));
     assert_eq!(payload_schema(&tap), default_payload_schema());
-    assert_eq!(first_log_line(&tap), warning("it is an AVRO schema"));
+    assert_eq!(first_log_line(&tap), warning("it is not a JSON schema"));
 }
 
 #[test]
