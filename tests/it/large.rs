@@ -1,6 +1,7 @@
 //! Slow links, large records, and a service that refuses what is too much: pages shrink until they get across.
 
 use std::collections::BTreeSet;
+use std::thread;
 
 use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Rule};
@@ -55,23 +56,25 @@ const LIMITS: [(usize, usize); 4] = [(usize::MAX, 30_000), (150, usize::MAX), (7
 
 #[test]
 fn a_stream_is_drained_although_the_service_limits_reads() {
-    for status in [400, 413, 422, 500, 503] {
-        for (records, bytes) in LIMITS {
-            let tap = Tap::with_records(250).set("maxRetries", 1);
-            limit(&tap, records, bytes, status);
-            tap.run()
-                .assert_all_delivered_when(&tap, &format!("{status} for more than {records} records, {bytes} bytes"));
-        }
-    }
+    let drain = |status, (records, bytes)| {
+        let tap = Tap::with_records(250).set("maxRetries", 1);
+        limit(&tap, records, bytes, status);
+        tap.run().assert_all_delivered_when(&tap, &format!("{status} for more than {records} records, {bytes} bytes"));
+    };
+    let limits = [400, 413, 422, 500, 503].into_iter().flat_map(|status| LIMITS.map(|limit| (status, limit)));
+    // A run that meets an outage spends its time in pauses.
+    thread::scope(|scope| limits.for_each(|(status, limit)| drop(scope.spawn(move || drain(status, limit)))));
 }
 
 #[test]
 fn a_stream_is_drained_with_commit_although_the_service_limits_reads() {
-    for (status, (records, bytes)) in [400, 413, 500, 503].into_iter().zip(LIMITS) {
-        let tap = Tap::with_records(20 * records.min(10)).set("acknowledge", "commit").set("maxRetries", 1);
+    let drain = |status, (records, bytes): (usize, usize)| {
+        let tap = Tap::with_records(4 * records.min(30)).set("acknowledge", "commit").set("maxRetries", 1);
         limit(&tap, records, bytes, status);
         drain_with_commit(&tap);
-    }
+    };
+    let limits = [400, 413, 500, 503].into_iter().zip(LIMITS);
+    thread::scope(|scope| limits.for_each(|(status, limit)| drop(scope.spawn(move || drain(status, limit)))));
 }
 
 /// Runs the tap with the last STATE until the stream is drained. Nothing is marked that a STATE does not cover.
