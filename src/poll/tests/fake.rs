@@ -175,11 +175,15 @@ impl Queue for FakeService {
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
         self.check_delivered(&delivered);
         let page: Vec<_> = delivered.page().records().map(|record| Record::parse(record.text)).collect();
-        self.service.borrow_mut().begin_mark(&page, delivered.count());
+        self.service.borrow_mut().watch.mark(page.iter());
+        self.service.borrow_mut().expect(page.get(delivered.count()).cloned());
         let Fate { applied, mut answer } = self.next();
         match answer {
             Answer::KilledBefore => return Err(killed()),
-            Answer::Status(status) if status < 500 => return Err(failure(status)),
+            Answer::Status(status) if status < 500 => {
+                self.service.borrow_mut().expect(page.first().cloned());
+                return Err(failure(status));
+            }
             _ => {}
         }
         let count = delivered.count().min(self.script.cap);
@@ -188,6 +192,7 @@ impl Queue for FakeService {
         // A mark shares the line with others, so its answer takes longer than that of the peek.
         match self.script.capacity.serve(count, text(first), self.timeout / 19 * 10) {
             Err(_) if self.script.capacity.serve(count, text(first), Duration::MAX).is_err() => {
+                self.service.borrow_mut().expect(page.first().cloned());
                 return Err(failure(self.script.capacity.refusal));
             }
             Err(_) if answer != Answer::Killed => answer = Answer::Lost,

@@ -255,13 +255,13 @@ impl Service {
         self.rows.iter().filter(|row| row.record.id == record.id).count() > 1
     }
 
-    /// The tap marks the oldest `count` records of a page. If the answer shows them, and the next page
-    /// begins with the one behind them, nothing shows what was hit since this page was peeked.
-    pub fn begin_mark(&mut self, page: &[Record], count: usize) {
-        self.watch.mark(page.iter());
-        self.watch.fence = page.get(count).cloned();
-        let is_of_page = |hit: &&mut Hit| hit.pages == self.watch.pages.len() && hit.fence.as_ref() == page.first();
-        self.hits.iter_mut().filter(is_of_page).for_each(|hit| hit.fence.clone_from(&self.watch.fence));
+    /// From now on the next page has to begin with this record. If it does, nothing shows what was hit
+    /// since the page before was peeked.
+    pub fn expect(&mut self, fence: Option<Record>) {
+        let Watch { pages, fence: before, .. } = &self.watch;
+        let is_unseen = |hit: &&mut Hit| hit.pages == pages.len() && hit.fence == *before;
+        self.hits.iter_mut().filter(is_unseen).for_each(|hit| hit.fence.clone_from(&fence));
+        self.watch.fence = fence;
     }
 
     /// Applies a mark of the tap. `shown` is what its answer shows.
