@@ -199,7 +199,8 @@ fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {
     Api::new(config, Http::new(config)?, retries(config), stop)
 }
 
-/// Looks for columns in what the service has besides unread records. What cannot be had is a warning.
+/// Looks for columns in what the service has besides unread records. What cannot be had is a
+/// warning.
 fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> {
     if config.payload_schema == PayloadSchema::Sampled {
         return sample(splitter, api.last(SAMPLE));

@@ -73,8 +73,8 @@ impl Selection {
         }
     }
 
-    /// Where a field of an object in this field is not selected, leaves out the fields that the catalog
-    /// does not know, too. `known` are the ways to those that it does.
+    /// Where a field of an object in this field is not selected, leaves out the fields that the
+    /// catalog does not know, too. `known` are the ways to those that it does.
     pub fn select_by_name<'a>(&mut self, name: &str, known: impl Iterator<Item = &'a [String]>) {
         if let Some(field) = self.properties.get_mut(name) {
             field.mark_by_name();

@@ -1,4 +1,5 @@
-//! `payloadSchema` `sampled` and `registered`: every value arrives in a target that flattens, and no record stops the queue.
+//! `payloadSchema` `sampled` and `registered`: every value arrives in a target that flattens, and
+//! no record stops the queue.
 
 use std::fs;
 use std::thread;

@@ -1,5 +1,5 @@
-//! Whatever partners send, in whatever order of runs: a target that flattens never fails, and every leaf of every record can be
-//! read back exactly from its columns and the rest.
+//! Whatever partners send, in whatever order of runs: a target that flattens never fails, and every
+//! leaf of every record can be read back exactly from its columns and the rest.
 
 use std::cell::RefCell;
 use std::fs;

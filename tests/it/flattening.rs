@@ -1,5 +1,6 @@
-//! A model of a target that flattens: it drops what its SCHEMA does not declare, and panics at what does not fit a column, at a
-//! column that changes, and at names that a database refuses. It stores what such a database stores: a number is a double.
+//! A model of a target that flattens: it drops what its SCHEMA does not declare, and panics at what
+//! does not fit a column, at a column that changes, and at names that a database refuses. It stores
+//! what such a database stores: a number is a double.
 
 use std::collections::BTreeMap;
 
@@ -168,7 +169,8 @@ fn add_leaves(json: &str, path: &mut Vec<String>, leaves: &mut Vec<Leaf>) {
 }
 
 impl Row {
-    /// The leaves of the payload as they are read back. `columns` is the text of the columns file, which tells JSON text from text.
+    /// The leaves of the payload as they are read back. `columns` is the text of the columns file,
+    /// which tells JSON text from text.
     pub fn leaves(&self, columns: &str) -> Vec<Leaf> {
         let schema: Value = serde_json::from_str(columns).unwrap_or_default();
         let mut leaves = Vec::new();
@@ -190,7 +192,8 @@ impl Row {
     }
 }
 
-/// One text for each value: of a string its characters, of a number its digits, of an array its text.
+/// One text for each value: of a string its characters, of a number its digits, of an array its
+/// text.
 fn canonical(json: &str) -> String {
     match json.as_bytes()[0] {
         b'"' => serde_json::from_str::<String>(json).map_or(json.to_owned(), |text| format!("text {text}")),

@@ -21,7 +21,8 @@ use crate::singer::dead_letters::{check_directory, directory};
 /// An object without columns.
 const EMPTY: &str = r#"{"type": ["null", "object"], "properties": {}}"#;
 
-/// The columns that a file holds. There are none in an empty one, and in one that can still be made.
+/// The columns that a file holds. There are none in an empty one, and in one that can still be
+/// made.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -120,7 +121,8 @@ fn lock(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Puts a new text in the place of a file, at once and on the disk. Links, owner and permissions stay.
+/// Puts a new text in the place of a file, at once and on the disk. Links, owner and permissions
+/// stay.
 fn replace(path: &Path, old: &File, text: &str) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
     let metadata = old.metadata()?;

@@ -1,15 +1,15 @@
 //! From a partner's JSON to columns: what `payloadSchema` `registered` and `sampled` do.
 //!
-//! Each field of the payload that has a column is written under its own name, with its value or null.
-//! What has no column, or does not fit it, is in one more field, [`REST`], as JSON text under its
-//! path. So every value arrives, and no target sees a type that it was not told of.
+//! Each field of the payload that has a column is written under its own name, with its value or
+//! null. What has no column, or does not fit it, is in one more field, [`REST`], as JSON text under
+//! its path. So every value arrives, and no target sees a type that it was not told of.
 //!
 //! A column never changes and never goes: `columnsFile` remembers it. New ones are added each time
 //! that a target starts, before its SCHEMA goes out.
 //!
 //! `kind` says what fits a column, `names` what it may be called, `tree` how columns nest. `seen`
-//! finds them in payloads, `schema` in a JSON schema. `file` keeps them, and `split` takes a payload
-//! apart.
+//! finds them in payloads, `schema` in a JSON schema. `file` keeps them, and `split` takes a
+//! payload apart.
 
 mod file;
 mod kind;
@@ -110,8 +110,8 @@ impl Splitter {
         }
     }
 
-    /// Adds what should become columns, for a target that starts, and describes them in the schema of
-    /// its records. If the file cannot be written, nothing is added.
+    /// Adds what should become columns, for a target that starts, and describes them in the schema
+    /// of its records. If the file cannot be written, nothing is added.
     pub fn start(&mut self, record_schema: &mut Value) {
         let seen = std::mem::take(&mut self.seen).columns(Seen::most);
         self.fields = 0;

@@ -38,8 +38,8 @@ fn is_good(name: &str) -> bool {
     !name.is_empty() && !name.contains(is_bad)
 }
 
-/// What targets make of a name: they fold its case, and replace what is neither a letter nor a digit,
-/// or leave it away.
+/// What targets make of a name: they fold its case, and replace what is neither a letter nor a
+/// digit, or leave it away.
 fn spellings(name: &str) -> [String; 2] {
     let is_odd = |c: char| c != '_' && !c.is_alphanumeric();
     let is_left_away = |c: char| is_odd(c) && !matches!(c, '-' | '.' | ' ');

@@ -1,5 +1,5 @@
-//! The columns that a JSON schema describes: one that a partner has registered, or one that somebody
-//! has written by hand.
+//! The columns that a JSON schema describes: one that a partner has registered, or one that
+//! somebody has written by hand.
 
 use std::slice;
 
@@ -15,8 +15,8 @@ const MAX_SCHEMAS: usize = 10_000;
 /// How many references may lead from one to the next.
 const MAX_REFERENCES: usize = 16;
 
-/// The columns that a schema of payloads describes, and what is wrong with it. What no column can be
-/// typed for is JSON text.
+/// The columns that a schema of payloads describes, and what is wrong with it. What no column can
+/// be typed for is JSON text.
 pub fn columns(schema: &Value) -> (Columns, Vec<String>) {
     let mut reader =
         Reader { root: schema, resolving: Vec::new(), looked_at: 0, problems: Vec::new(), path: Vec::new() };

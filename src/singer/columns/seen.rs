@@ -20,8 +20,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Notes a value at this level below the payload, given as JSON text. `fields` counts all that are
-    /// known.
+    /// Notes a value at this level below the payload, given as JSON text. `fields` counts all that
+    /// are known.
     pub fn note(&mut self, json: &str, level: usize, fields: &mut usize) {
         if json == "null" {
             return;
