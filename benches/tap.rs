@@ -29,11 +29,12 @@ use harness::target::{TARGET, acknowledge};
 
 type Scenario = fn(&mut Benchmark) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 13] = [
+const SCENARIOS: [(&str, Scenario); 14] = [
     ("size", size),
     ("sandbox", sandbox),
     ("start", start),
     ("loopback", loopback),
+    ("columns", columns),
     ("latency", latency),
     ("jitter", jitter),
     ("large", large),
@@ -158,6 +159,20 @@ fn loopback(benchmark: &mut Benchmark) -> Result<()> {
     targets.check("50,000 on loopback: CPU, times curl's", AtMost(2.0), tap.cpu_to(&curl));
     targets.check("50,000 on loopback: times faster than the vendor's", AtLeast(15.0), vendor.wall_to(&tap));
     targets.check("50,000 on loopback: times less CPU than the vendor's", AtLeast(25.0), vendor.cpu_to(&tap));
+    Ok(())
+}
+
+/// The payload as columns, beside the payload as it is.
+fn columns(benchmark: &mut Benchmark) -> Result<()> {
+    let workload = Workload { records: 50_000, ..Workload::default() };
+    let mut any = Series::new("`any`");
+    let mut columns = Series::new("`sampled`");
+    for _ in 0..benchmark.runs {
+        any.push(benchmark.tap.run(&Fixture::start(&workload)?)?);
+        columns.push(benchmark.tap.run_with_columns(&Fixture::start(&workload)?)?);
+    }
+    print_table("50,000 records on loopback: `payloadSchema`", &[&any, &columns]);
+    benchmark.targets.check("50,000 on loopback, `sampled`: wall, times `any`", AtMost(2.0), columns.wall_to(&any));
     Ok(())
 }
 

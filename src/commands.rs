@@ -1,20 +1,23 @@
 //! What the tap can be asked to do. Each command wires the parts that it needs.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::rc::Rc;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use log::{info, warn};
-use serde_json::Value;
 
 use crate::cli::Args;
-use crate::config::{Acknowledge, Config, Invalid, PayloadFormat, PayloadSchema};
+use crate::config::{Acknowledge, Config, Invalid, PayloadSchema};
 use crate::poll::target::{self, Target, TargetCommand};
 use crate::poll::{Endpoints, Look};
-use crate::record::MessageWriter;
+use crate::record::{MessageWriter, Page};
 use crate::shutdown::{Shutdown, Stopped};
+use crate::singer::columns::Splitter;
 use crate::singer::dead_letters::{self, DeadLetters};
 use crate::singer::state::State;
+use crate::singer::transform::PAYLOAD;
 use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
 use crate::streamduo::api::Api;
 use crate::streamduo::http::Http;
@@ -38,14 +41,22 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Prints the catalog. Only a schema that is registered or sampled needs the service.
+/// Prints the catalog. Only columns need the service.
 fn discover(args: &Args) -> Result<()> {
     let catalog = if args.config.is_empty() {
-        catalog::discover("records", &schema::record(&schema::any()), Acknowledge::default())
+        catalog::discover("records", &schema::record(), Acknowledge::default())
     } else {
         let config = Config::load(&args.config)?;
-        let mut api = connect(&config, &Shutdown::install()?)?;
-        catalog::discover(&config.stream_name, &own_schema(&config, &mut api)?, config.acknowledge)
+        let mut schema = catalog::whole_stream(&config).schema;
+        if let Some(mut splitter) = Splitter::load(&config, false)? {
+            let mut api = connect(&config, &Shutdown::install()?)?;
+            learn(&mut splitter, &config, &mut api)?;
+            if config.payload_schema == PayloadSchema::Sampled && config.acknowledge != Acknowledge::Never {
+                sample(&mut splitter, api.oldest_unread(SAMPLE))?;
+            }
+            splitter.start(&mut schema);
+        }
+        catalog::discover(&config.stream_name, &schema, config.acknowledge)
     };
     stdout::print(&format!("{catalog:#}"))
 }
@@ -54,6 +65,7 @@ fn discover(args: &Args) -> Result<()> {
 fn test(args: &Args) -> Result<()> {
     let config = Config::load_for_test(&args.config)?;
     dead_letters::check(&config)?;
+    Splitter::load(&config, false)?;
     info!("{}", in_use(&config));
     let stop = Shutdown::install()?;
     let tuning = Tuning::new(retries(&config));
@@ -137,7 +149,7 @@ fn read(
 ) -> Result<()> {
     let stop = Shutdown::install()?;
     let mut service = connect(config, &stop)?;
-    let Some(selected) = selected_stream(args, config, &mut service)? else {
+    let Some(selected) = selected_stream(args, config, &mut service, look.is_none())? else {
         info!("the stream is not selected: nothing is read");
         let writes_state = look.is_none() && args.target.is_empty();
         return if writes_state { stdout::print(&state_message(&state.unchanged()?)) } else { Ok(()) };
@@ -160,12 +172,22 @@ fn read(
     }
 }
 
-/// The stream as the catalog has it; `None` if it is not selected.
-fn selected_stream(args: &Args, config: &Config, api: &mut Api) -> Result<Option<Stream>> {
-    match args.catalog() {
-        None => Ok(Some(catalog::whole_stream(config, &own_schema(config, api)?)?)),
-        Some(path) => catalog::load(path, config, || own_schema(config, api)),
+/// The stream as the catalog has it; `None` if it is not selected. With `writes`, new columns are
+/// added to `columnsFile`.
+fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) -> Result<Option<Stream>> {
+    let splitter = Splitter::load(config, writes)?;
+    let stream = match args.catalog() {
+        None => Some(catalog::whole_stream(config)),
+        Some(path) => catalog::load(path, config)?,
+    };
+    let Some(mut stream) = stream else { return Ok(None) };
+    let is_selected = |_: &Splitter| !stream.transform.selection.leaves_out(PAYLOAD);
+    if let Some(mut splitter) = splitter.filter(is_selected) {
+        splitter.select(&stream.transform.selection);
+        learn(&mut splitter, config, api)?;
+        stream.transform.splitter = Some(Rc::new(RefCell::new(splitter)));
     }
+    Ok(Some(stream))
 }
 
 /// How often and how soon a request is repeated.
@@ -177,28 +199,15 @@ fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {
     Api::new(config, Http::new(config)?, retries(config), stop)
 }
 
-/// The schema of the stream's records, with the settings applied.
-fn own_schema(config: &Config, api: &mut Api) -> Result<Value> {
-    let mut schema = schema::record(&payload_schema(config, api)?);
-    schema::apply_settings(&mut schema, config);
-    Ok(schema)
-}
-
-/// The schema of the stream's payloads that the settings ask for. What cannot be had falls back to
-/// [`schema::any`], with a warning.
-fn payload_schema(config: &Config, api: &mut Api) -> Result<Value> {
-    match config.payload_schema {
-        _ if config.payload_format == PayloadFormat::String => Ok(schema::any()),
-        PayloadSchema::Any => Ok(schema::any()),
-        PayloadSchema::Registered => registered_schema(api),
-        PayloadSchema::Sampled => sampled_schema(api),
+/// Looks for columns in what the service has besides unread records. What cannot be had is a
+/// warning.
+fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> {
+    if config.payload_schema == PayloadSchema::Sampled {
+        return sample(splitter, api.last(SAMPLE));
     }
-}
-
-fn registered_schema(api: &mut Api) -> Result<Value> {
     let problem = match api.active_schema() {
-        Ok(Some(schema)) if schema.kind == "JSON" => match schema::registered(&schema.text) {
-            Ok(schema) => return Ok(schema),
+        Ok(Some(schema)) if schema.kind == "JSON" => match splitter.register(&schema.text) {
+            Ok(()) => return Ok(()),
             Err(error) => format!("it is not JSON ({error})"),
         },
         // Its kind is not quoted: what a gateway puts there may be a secret.
@@ -207,24 +216,16 @@ fn registered_schema(api: &mut Api) -> Result<Value> {
         Err(error) if error.is::<Stopped>() => return Err(error),
         Err(error) => format!("{error:#}"),
     };
-    warn!("no registered schema to use, so that the payload may be anything: {problem}");
-    Ok(schema::any())
+    warn!("no registered schema to use: {problem}");
+    Ok(())
 }
 
-fn sampled_schema(api: &mut Api) -> Result<Value> {
-    let page = match api.last(SAMPLE) {
-        Ok(page) => page,
-        Err(error) if error.is::<NoSample>() => {
-            warn!("no record can be had as a sample, so that the payload may be anything: {error:#}");
-            return Ok(schema::any());
-        }
+/// Looks for columns in a sample of records.
+fn sample(splitter: &mut Splitter, page: Result<Page>) -> Result<()> {
+    match page {
+        Ok(page) => splitter.sample(&page),
+        Err(error) if error.is::<NoSample>() => warn!("no record can be had as a sample: {error:#}"),
         Err(error) => return Err(error),
-    };
-    let (schema, seen) = schema::sampled(&page);
-    match seen {
-        0 => warn!("no records to sample, so that the payload may be anything"),
-        1 => info!("the payload's schema is that of the last record"),
-        _ => info!("the payload's schema is that of the last {seen} records"),
     }
-    Ok(schema)
+    Ok(())
 }

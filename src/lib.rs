@@ -13,7 +13,7 @@
 //! - [`config`]: the settings, checked before the first request.
 //! - [`record`]: what a record is, and the proof that it was delivered.
 //! - [`streamduo`]: the service: HTTP, tokens, retries, page sizes, prefetch.
-//! - [`singer`]: the format: messages, STATE, catalog, schema, and the way to stdout.
+//! - [`singer`]: the format: messages, STATE, catalog, schema, columns, and the way to stdout.
 //! - [`poll`]: the loop, a file for each mode; and the target that the tap runs.
 //! - [`commands`] wires them. All may use [`logging`], [`metrics`] with [`progress`] (the live
 //!   line), and [`shutdown`] (signals). [`cli`], [`man`], [`about`] and [`exit`] are the program's

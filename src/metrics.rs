@@ -58,6 +58,7 @@ pub struct RunMetrics {
     /// Records written since the last METRIC line.
     unreported: usize,
     written: usize,
+    with_rest: usize,
     put_aside: usize,
     marked: usize,
     /// What became of the records that no target could load.
@@ -75,6 +76,7 @@ impl RunMetrics {
             reported: now,
             unreported: 0,
             written: 0,
+            with_rest: 0,
             put_aside: 0,
             marked: 0,
             put: "put aside",
@@ -121,6 +123,11 @@ impl RunMetrics {
         }
     }
 
+    /// Notes how many of the records that are written have something in `dataPayloadRest`.
+    pub fn count_with_rest(&mut self, count: usize) {
+        self.with_rest = count;
+    }
+
     /// Counts records that are put aside or left out.
     pub fn count_put_aside(&mut self, count: usize) {
         self.put_aside += count;
@@ -150,7 +157,11 @@ impl RunMetrics {
             0 => String::new(),
             count => format!(", {count} {}", self.put),
         };
-        format!("{} written{put_aside}, {} marked as read", records(self.written), self.marked)
+        let with_rest = match self.with_rest {
+            0 => String::new(),
+            count => format!(" ({count} with `dataPayloadRest`)"),
+        };
+        format!("{} written{with_rest}{put_aside}, {} marked as read", records(self.written), self.marked)
     }
 
     fn summary(&self) -> String {

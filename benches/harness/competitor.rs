@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use streamduo_sandbox::Call;
 
 use super::client::{Client, Request};
@@ -28,6 +28,15 @@ impl Tap {
     pub fn run_by_id(&self, fixture: &Fixture) -> Result<Sample> {
         let mut config = fixture.config();
         config["markBy"] = "id".into();
+        self.run_to_the_end(fixture, &config)
+    }
+
+    /// Reads the stream with `payloadSchema: sampled`.
+    pub fn run_with_columns(&self, fixture: &Fixture) -> Result<Sample> {
+        let mut config = fixture.config();
+        config["payloadSchema"] = "sampled".into();
+        // An empty file has no columns yet.
+        config["columnsFile"] = json!(fixture.write("columns.json", "")?);
         self.run_to_the_end(fixture, &config)
     }
 

@@ -65,8 +65,8 @@ pub enum PayloadFormat {
 pub enum PayloadSchema {
     /// fits every record
     Any,
-    /// from the stream's active JSON schema
+    /// columns for what the stream's active JSON schema describes
     Registered,
-    /// from its last 100 records
+    /// columns for what its last 100 records and the unread ones hold
     Sampled,
 }

@@ -70,6 +70,8 @@ pub struct Config {
     pub payload_format: PayloadFormat,
     /// `payloadSchema`: where the schema of `dataPayload` comes from.
     pub payload_schema: PayloadSchema,
+    /// `columnsFile`: where the columns of `dataPayload` are kept.
+    pub columns_file: Option<PathBuf>,
     /// `apiUrl`: the base of the API.
     pub api_url: Url,
     /// `authUrl`: the OAuth 2.0 token endpoint (RFC 6749 section 3.2).
@@ -142,6 +144,11 @@ impl Config {
         Config::check(&settings, sources, mistakes)
     }
 
+    /// Whether the payload is written as columns, and the rest as JSON text.
+    pub fn has_columns(&self) -> bool {
+        self.payload_schema != PayloadSchema::Any && self.payload_format == PayloadFormat::Json
+    }
+
     /// Checks what the user has set, and adds the defaults. `mistakes` are reported last.
     fn check(user: &UserSettings, sources: &[impl AsRef<Path>], mistakes: Vec<String>) -> Result<Config, Invalid> {
         let mut settings = Map::new();
@@ -164,6 +171,18 @@ impl Config {
             problems.push(format!(
                 "{mark_by} `id` does not go with {acknowledge} `never`, which marks nothing: remove one of them"
             ));
+        }
+        let is = |setting: &str, word: &str| settings[setting] == word;
+        match (user.get("columnsFile"), user.get("payloadSchema")) {
+            (None, Some((schema, _))) if is("payloadSchema", "sampled") && is("payloadFormat", "json") => {
+                problems.push(format!(
+                    "{schema} `sampled` needs `columnsFile`, in which the tap keeps the columns that it has made, so \
+                     that none ever changes its type: name a file, such as columns.json, and keep it"
+                ));
+            }
+            (Some((file, _)), _) if is("payloadSchema", "any") => problems
+                .push(format!("{file} does nothing without `payloadSchema` `sampled` or `registered`: set that")),
+            _ => {}
         }
         problems.extend(mistakes);
         if !problems.is_empty() {
@@ -227,7 +246,11 @@ mod tests {
         for setting in &SETTINGS {
             let Kind::Choice(words) = setting.kind else { continue };
             for (word, _) in words() {
-                assert!(config(json!({setting.name: word})).is_ok(), "{} {word}", setting.name);
+                let mut settings = json!({setting.name: word});
+                if word == "sampled" {
+                    settings["columnsFile"] = json!("columns.json");
+                }
+                assert!(config(settings).is_ok(), "{} {word}", setting.name);
             }
         }
     }

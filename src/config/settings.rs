@@ -73,7 +73,7 @@ fn words<T: ValueEnum>() -> Vec<(String, String)> {
 const RECORDS: Kind = Kind::Integer(1..=MAX_RECORDS as u64);
 
 /// Every setting, in the order in which they are explained.
-pub static SETTINGS: [Setting; 23] = [
+pub static SETTINGS: [Setting; 24] = [
     required("streamId", Kind::Id, "the stream to read"),
     required("clientId", Kind::Text, "the machine client's id"),
     required("clientSecret", Kind::Secret, "the machine client's secret"),
@@ -130,6 +130,12 @@ pub static SETTINGS: [Setting; 23] = [
     ),
     optional("payloadFormat", Kind::Choice(words::<PayloadFormat>), "json", "how `dataPayload` is written"),
     optional("payloadSchema", Kind::Choice(words::<PayloadSchema>), "any", "the schema of `dataPayload`"),
+    without_default(
+        "columnsFile",
+        Kind::Text,
+        "with `sampled`, and if wanted with `registered`: the file in which the tap keeps the columns of `dataPayload`, a JSON \
+         schema; the tap adds to it, and no column ever changes",
+    ),
     optional("apiUrl", Kind::Url, "https://api.streamduo.com", "the API; `http://` only towards this machine itself"),
     optional(
         "authUrl",

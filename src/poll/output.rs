@@ -94,6 +94,7 @@ impl Output {
     /// Counts records that the writer has taken.
     fn count(&mut self, taken: usize) {
         let put_aside = self.count_put_aside();
+        self.metrics.count_with_rest(self.writer.with_rest());
         self.metrics.count_written(taken - put_aside);
         self.state_is_written &= taken == 0;
     }

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 
 use crate::config::Invalid;
 use crate::config::settings::ENV_PREFIX;
-use crate::record::{MessageWriter, ReturnedCheckpoint};
+use crate::record::{MessageWriter, Page, ReturnedCheckpoint};
 use crate::shutdown::Shutdown;
 use crate::singer::state::returned_checkpoint;
 use crate::singer::{Stream, Writer};
@@ -162,6 +162,16 @@ impl TargetWriter {
 }
 
 impl MessageWriter for TargetWriter {
+    fn look_ahead(&mut self, page: &Page) {
+        if self.input.is_none() {
+            self.stream.transform.look_ahead(page);
+        }
+    }
+
+    fn with_rest(&self) -> usize {
+        self.stream.transform.with_rest()
+    }
+
     fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
         self.input()?.record(json, time_extracted)
     }

@@ -1,13 +1,16 @@
 //! The members of a JSON object. A name may be there twice, and need not be Unicode text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::text::decode_string;
+
 /// The members in their order: each name, the name as it is written, and the value.
-pub struct Members<'a>(pub Vec<(String, &'a RawValue, &'a RawValue)>);
+pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -21,10 +24,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
+                // As many as an object has as a rule.
+                let mut members = Vec::with_capacity(8);
                 while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                     // A name that is not Unicode text (a lone surrogate) stays as it is written: it matches no field's.
-                    let name = serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_owned());
+                    let name = decode_string(key.get()).unwrap_or(Cow::Borrowed(key.get()));
                     members.push((name, key, value));
                 }
                 Ok(Members(members))

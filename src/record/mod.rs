@@ -49,6 +49,14 @@ pub trait MessageWriter {
         0
     }
 
+    /// Shows a page before the first of its records is written.
+    fn look_ahead(&mut self, _page: &Page) {}
+
+    /// How many of the records that it has written have something in `dataPayloadRest`.
+    fn with_rest(&self) -> usize {
+        0
+    }
+
     /// Hands over everything written so far.
     ///
     /// # Errors

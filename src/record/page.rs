@@ -239,6 +239,7 @@ impl Page {
         is_known: impl Fn(Fingerprint) -> bool,
         out: &mut dyn MessageWriter,
     ) -> io::Result<usize> {
+        out.look_ahead(self);
         let mut written = 0;
         let time_extracted = format!("{:.6}", self.arrived);
         // One search for the whole page: a record alone is too short for one to pay.

@@ -3,16 +3,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use log::warn;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::config::source::read_text;
 use crate::config::{Acknowledge, Config, Invalid};
 use crate::singer::selection::{self, Metadata, Selection};
-use crate::singer::transform::{TIMESTAMP, Transform};
+use crate::singer::transform::{PAYLOAD, TIMESTAMP, Transform};
 use crate::singer::{Stream, schema};
 
 /// The fields that make a record's identity.
@@ -51,25 +49,23 @@ fn describe<'a>(schema: &'a Value, breadcrumb: &mut Vec<&'a str>, metadata: &mut
         describe(property, breadcrumb, metadata);
         breadcrumb.truncate(breadcrumb.len() - 2);
     }
-    if let Some(items) = schema.get("items") {
-        breadcrumb.push("items");
-        describe(items, breadcrumb, metadata);
-        breadcrumb.pop();
-    }
 }
 
-/// The stream of the configuration, with all its fields. `schema` is that of its records.
-pub fn whole_stream(config: &Config, schema: &Value) -> Result<Stream> {
-    Ok(Stream {
+/// The stream of the configuration, with all its fields.
+pub fn whole_stream(config: &Config) -> Stream {
+    let mut schema = schema::record();
+    schema::apply_settings(&mut schema, config);
+    Stream {
         name: config.stream_name.clone(),
-        schema: RawValue::from_string(schema.to_string()).context("write the schema")?,
+        schema,
         key_properties: KEY_PROPERTIES.map(str::to_owned).to_vec(),
         transform: Transform {
             selection: Selection::default(),
             timestamp: config.timestamp_format,
             payload: config.payload_format,
+            splitter: None,
         },
-    })
+    }
 }
 
 #[derive(Deserialize)]
@@ -122,36 +118,47 @@ impl Entry {
     }
 }
 
-/// Reads a catalog: the stream to read, or `None` where it is not selected. `own_schema` is asked for where the catalog's
-/// schema does not fit this tap's records.
+/// Reads a catalog: the stream to read, or `None` where it is not selected.
 ///
 /// # Errors
 /// [`Invalid`] when the file is not a catalog, has no stream, or selects several: a run reads one.
-pub fn load(path: &Path, config: &Config, own_schema: impl FnOnce() -> Result<Value>) -> Result<Option<Stream>> {
+pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
     let invalid = |problem| Invalid::new(format!("catalog {}: {problem}", path.display()));
     let Some(mut entry) = selected(path).map_err(invalid)? else { return Ok(None) };
     let key_properties = entry.key_properties();
-    let mut schema = if entry.has(&KEY_PROPERTIES) {
-        entry.schema.take()
-    } else {
-        if !entry.schema.is_null() {
-            let missing = KEY_PROPERTIES.join(" and ");
-            let path = path.display();
-            warn!("catalog {path}: its schema lacks the key properties {missing}, so the tap's own is used");
-        }
-        own_schema()?
-    };
     let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
-    let selection = Selection::new(&entry.metadata, &keys);
-    selection.cut_schema(&mut schema);
-    schema::apply_settings(&mut schema, config);
-    let mut stream = whole_stream(config, &schema)?;
+    let mut selection = Selection::new(&entry.metadata, &keys);
+    if config.has_columns() {
+        select_columns(&mut selection, &entry);
+    }
+    let mut stream = whole_stream(config);
+    if entry.has(&KEY_PROPERTIES) {
+        stream.schema = entry.schema.take();
+        schema::apply_settings(&mut stream.schema, config);
+    } else if !entry.schema.is_null() {
+        let missing = KEY_PROPERTIES.join(" and ");
+        let path = path.display();
+        warn!("catalog {path}: its schema lacks the key properties {missing}, so the tap's own is used");
+    }
+    selection.cut_schema(&mut stream.schema);
     if let Some(name) = entry.name() {
         name.clone_into(&mut stream.name);
     }
     stream.key_properties = key_properties;
     stream.transform.selection = selection;
     Ok(Some(stream))
+}
+
+/// Selects by name where the payload has columns.
+fn select_columns(selection: &mut Selection, entry: &Entry) {
+    let mut described = Vec::new();
+    describe(&entry.schema, &mut Vec::new(), &mut described);
+    let described: Vec<Metadata> = serde_json::from_value(json!(described)).unwrap_or_default();
+    let known = described.iter().chain(&entry.metadata).filter_map(|field| match field.breadcrumb.as_slice() {
+        [_, name, rest @ ..] if name == PAYLOAD => Some(rest),
+        _ => None,
+    });
+    selection.select_by_name(PAYLOAD, known);
 }
 
 /// The one entry that is selected, if any is.

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::transform::Unwritable;
 use crate::config::{Config, Invalid};
 use crate::metrics::{plural, records};
-use crate::record::MessageWriter;
+use crate::record::{MessageWriter, Page};
 
 /// The file that `deadLetterFile` names cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +129,14 @@ impl MessageWriter for DeadLetters {
         self.put_aside
     }
 
+    fn look_ahead(&mut self, page: &Page) {
+        self.writer.look_ahead(page);
+    }
+
+    fn with_rest(&self) -> usize {
+        self.writer.with_rest()
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         let appended = self.append();
         // Also where that has failed: the other records of the page may be marked already.
@@ -208,12 +216,12 @@ fn is_written_otherwise(file: &fs::Metadata) -> bool {
 }
 
 /// The directory that a file is in.
-fn directory(path: &Path) -> &Path {
+pub fn directory(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Checks that a file can be made in a directory.
-fn check_directory(directory: &Path) -> io::Result<()> {
+pub fn check_directory(directory: &Path) -> io::Result<()> {
     fs::metadata(directory)?;
     #[cfg(unix)]
     rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;

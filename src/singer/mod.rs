@@ -1,6 +1,7 @@
 //! The Singer format: messages, and what they are made of.
 
 pub mod catalog;
+pub mod columns;
 pub mod dead_letters;
 pub mod schema;
 pub mod selection;

@@ -36,12 +36,14 @@ pub fn selected(metadata: &Value) -> Option<bool> {
 pub struct Selection {
     /// The value itself is not selected; then nothing in it is.
     dropped: bool,
+    /// Of its fields, only those are selected that the catalog knows.
+    by_name: bool,
     properties: BTreeMap<String, Selection>,
     items: Option<Box<Selection>>,
 }
 
 /// Everything is selected.
-static ALL: Selection = Selection { dropped: false, properties: BTreeMap::new(), items: None };
+static ALL: Selection = Selection { dropped: false, by_name: false, properties: BTreeMap::new(), items: None };
 
 impl Selection {
     /// What the metadata deselects; the fields at the top named in `always` stay whatever it says.
@@ -71,6 +73,27 @@ impl Selection {
         }
     }
 
+    /// Where a field of an object in this field is not selected, leaves out the fields that the
+    /// catalog does not know, too. `known` are the ways to those that it does.
+    pub fn select_by_name<'a>(&mut self, name: &str, known: impl Iterator<Item = &'a [String]>) {
+        if let Some(field) = self.properties.get_mut(name) {
+            field.mark_by_name();
+            known.for_each(|breadcrumb| field.know(breadcrumb));
+        }
+    }
+
+    fn mark_by_name(&mut self) {
+        self.by_name = self.properties.values().any(|field| field.dropped);
+        self.properties.values_mut().for_each(Selection::mark_by_name);
+    }
+
+    fn know(&mut self, breadcrumb: &[String]) {
+        let [step, name, rest @ ..] = breadcrumb else { return };
+        if step == "properties" && (self.by_name || self.properties.contains_key(name)) {
+            self.properties.entry(name.clone()).or_default().know(rest);
+        }
+    }
+
     /// Whether everything is selected.
     pub fn is_all(&self) -> bool {
         !self.dropped
@@ -78,21 +101,31 @@ impl Selection {
             && self.items.as_ref().is_none_or(|items| items.is_all())
     }
 
+    /// Whether a field is not selected.
+    pub fn leaves_out(&self, name: &str) -> bool {
+        self.properties.get(name).map_or(self.by_name, |field| field.dropped)
+    }
+
+    /// Whether a field is not selected because the catalog does not know it.
+    pub fn is_unknown(&self, name: &str) -> bool {
+        self.by_name && !self.properties.contains_key(name)
+    }
+
     /// What is selected of a field.
-    fn of(&self, name: &str) -> &Selection {
+    pub fn of(&self, name: &str) -> &Selection {
         self.properties.get(name).unwrap_or(&ALL)
     }
 
     /// Takes the fields that are not selected out of a JSON schema.
     pub fn cut_schema(&self, schema: &mut Value) {
         if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-            properties.retain(|name, _| !self.of(name).dropped);
+            properties.retain(|name, _| !self.leaves_out(name));
             for (name, property) in properties {
                 self.of(name).cut_schema(property);
             }
         }
         if let Some(Value::Array(required)) = schema.get_mut("required") {
-            required.retain(|name| !name.as_str().is_some_and(|name| self.of(name).dropped));
+            required.retain(|name| !name.as_str().is_some_and(|name| self.leaves_out(name)));
         }
         if let (Some(items), Some(schema)) = (&self.items, schema.get_mut("items")) {
             items.cut_schema(schema);
@@ -133,13 +166,12 @@ impl Selection {
     ) -> io::Result<()> {
         let mut before = b'{';
         for (name, key, value) in fields {
-            let selection = self.of(&name);
-            if !selection.dropped {
+            if !self.leaves_out(&name) {
                 out.push(before);
                 before = b',';
                 out.extend(key.get().bytes());
                 out.push(b':');
-                write(&name, selection, value, out)?;
+                write(&name, self.of(&name), value, out)?;
             }
         }
         if before == b'{' {

@@ -2,11 +2,15 @@
 //! something else.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 
 use serde_json::value::RawValue;
 
 use crate::config::{PayloadFormat, TimestampFormat};
+use crate::record::{Members, Page};
+use crate::singer::columns::Splitter;
 use crate::singer::selection::Selection;
 
 /// The field with a record's time stamp.
@@ -14,6 +18,9 @@ pub const TIMESTAMP: &str = "recordTimeStampISO";
 
 /// The field with what the producer wrote.
 pub const PAYLOAD: &str = "dataPayload";
+
+/// The field with what has no column, as JSON text, where the payload is written as columns.
+pub const REST: &str = "dataPayloadRest";
 
 /// The most characters that the reason holds why a record cannot be written.
 const MAX_REASON: usize = 300;
@@ -35,9 +42,23 @@ pub struct Transform {
     pub timestamp: TimestampFormat,
     /// How the payload is written.
     pub payload: PayloadFormat,
+    /// What writes it as columns, if the settings ask for that. The targets of a run share it.
+    pub splitter: Option<Rc<RefCell<Splitter>>>,
 }
 
 impl Transform {
+    /// Looks at the records that come next, for columns that a target is told of when it starts.
+    pub fn look_ahead(&self, page: &Page) {
+        if let Some(splitter) = &self.splitter {
+            splitter.borrow_mut().sample(page);
+        }
+    }
+
+    /// How many records had something in [`REST`].
+    pub fn with_rest(&self) -> usize {
+        self.splitter.as_ref().map_or(0, |splitter| splitter.borrow().with_rest)
+    }
+
     /// The record as it is to be written.
     ///
     /// # Errors
@@ -45,15 +66,19 @@ impl Transform {
     /// written in that form.
     pub fn apply<'a>(&self, record: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
         let as_it_is = self.timestamp == TimestampFormat::Original && self.payload == PayloadFormat::Json;
-        if as_it_is && self.selection.is_all() {
+        if as_it_is && self.splitter.is_none() && self.selection.is_all() {
             return Ok(Cow::Borrowed(record));
         }
-        let Ok(fields) = serde_json::from_slice(record) else {
+        let Some(Members(mut fields)) = str::from_utf8(record).ok().and_then(|text| serde_json::from_str(text).ok())
+        else {
             // It is no object, so there is no field to change.
             return Ok(Cow::Borrowed(record));
         };
+        // Of several payloads, the last one counts, as in any reader of JSON.
+        let is_payload = |field: &mut (Cow<str>, _, _)| self.splitter.is_some() && field.0 == PAYLOAD;
+        let payload = fields.extract_if(.., is_payload).map(|(.., payload)| payload).last();
         let mut out = Vec::with_capacity(record.len() + record.len() / 4);
-        self.selection.cut_fields(fields, &mut out, |name, selection, value, out| match name {
+        self.selection.cut_fields(Members(fields), &mut out, |name, selection, value, out| match name {
             TIMESTAMP if self.timestamp == TimestampFormat::Rfc3339 => {
                 Ok(serde_json::to_writer(out, &rfc3339(value)?)?)
             }
@@ -65,6 +90,12 @@ impl Transform {
             }
             _ => selection.cut(value, out),
         })?;
+        if let Some(splitter) = &self.splitter {
+            // Behind the other fields.
+            out.pop();
+            splitter.borrow_mut().write(payload, &mut out)?;
+            out.push(b'}');
+        }
         Ok(Cow::Owned(out))
     }
 }
@@ -82,7 +113,7 @@ fn rfc3339(timestamp: &RawValue) -> io::Result<String> {
 }
 
 /// The beginning of a text that may hold a whole record.
-fn shortened(mut text: String) -> String {
+pub fn shortened(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(MAX_REASON) {
         text.truncate(end);
         text.push('…');
@@ -170,6 +201,7 @@ mod tests {
             selection: Selection::new(&metadata, &[]),
             payload: PayloadFormat::String,
             timestamp: TimestampFormat::Rfc3339,
+            splitter: None,
         };
         assert_eq!(transformed(&transform, RECORD), r#"{"recordId":"a","dataPayload":"{\"n\":10.00}"}"#);
     }

@@ -4,10 +4,11 @@
 use std::io::{self, BufWriter, Write};
 
 use anyhow::Result;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::transform::Transform;
-use crate::record::{MessageWriter, on_one_line};
+use crate::record::{MessageWriter, Page};
 
 /// How much is gathered before it is written: what a pipe holds (Linux, pipe(7)).
 const BUFFER: usize = 64 * 1024;
@@ -17,8 +18,8 @@ const BUFFER: usize = 64 * 1024;
 pub struct Stream {
     /// The stream's name.
     pub name: String,
-    /// Its JSON schema, passed on as it was written, on one line.
-    pub schema: Box<RawValue>,
+    /// The JSON schema of its records; the columns of their payload are added when a target starts.
+    pub schema: Value,
     /// The fields that tell its records apart.
     pub key_properties: Vec<String>,
     /// What is done to its records.
@@ -34,42 +35,63 @@ pub fn state_message(value: &RawValue) -> String {
 #[derive(Debug)]
 pub struct Writer<W: Write> {
     out: BufWriter<W>,
-    /// The SCHEMA message, until it is written.
-    schema: Option<Vec<u8>>,
+    stream: Stream,
+    /// Whether the SCHEMA message is complete, and what of it is still to be written.
+    has_schema: bool,
+    schema: Vec<u8>,
     /// A RECORD message up to its record.
     record_start: Vec<u8>,
-    transform: Transform,
 }
 
 impl<W: Write> Writer<W> {
     /// Gets ready to write the stream's messages to `out`.
     pub fn new(out: W, stream: Stream) -> Result<Writer<W>> {
-        let Stream { schema, transform, .. } = stream;
         let name = serde_json::to_string(&stream.name)?;
-        let keys = serde_json::to_string(&stream.key_properties)?;
-        let schema = format!(r#"{{"type":"SCHEMA","stream":{name},"schema":{schema},"key_properties":{keys}}}"#);
-        let mut schema = on_one_line(schema.as_bytes()).into_owned();
-        schema.push(b'\n');
         Ok(Writer {
             out: BufWriter::with_capacity(BUFFER, out),
-            schema: Some(schema),
+            stream,
+            has_schema: false,
+            schema: Vec::new(),
             record_start: format!(r#"{{"type":"RECORD","stream":{name},"record":"#).into_bytes(),
-            transform,
         })
     }
 
-    fn begin(&mut self) -> io::Result<()> {
-        match self.schema.take() {
-            Some(schema) => self.out.write_all(&schema),
-            None => Ok(()),
+    /// Completes the SCHEMA, before the first record is transformed: it adds columns.
+    fn make_schema(&mut self) -> io::Result<()> {
+        if !std::mem::replace(&mut self.has_schema, true) {
+            let Stream { name, schema, key_properties, transform } = &mut self.stream;
+            if let Some(splitter) = &transform.splitter {
+                splitter.borrow_mut().start(schema);
+            }
+            let name = serde_json::to_string(name)?;
+            let keys = serde_json::to_string(key_properties)?;
+            writeln!(self.schema, r#"{{"type":"SCHEMA","stream":{name},"schema":{schema},"key_properties":{keys}}}"#)?;
         }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        self.make_schema()?;
+        self.out.write_all(&std::mem::take(&mut self.schema))
     }
 }
 
 impl<W: Write> MessageWriter for Writer<W> {
+    fn look_ahead(&mut self, page: &Page) {
+        if !self.has_schema {
+            self.stream.transform.look_ahead(page);
+        }
+    }
+
+    fn with_rest(&self) -> usize {
+        self.stream.transform.with_rest()
+    }
+
     fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
-        let json = self.transform.apply(json)?;
-        self.begin()?;
+        self.make_schema()?;
+        let json = self.stream.transform.apply(json)?;
+        // The SCHEMA goes out with the first record that can be written.
+        self.out.write_all(&std::mem::take(&mut self.schema))?;
         self.out.write_all(&self.record_start)?;
         self.out.write_all(&json)?;
         self.out.write_all(br#","time_extracted":""#)?;
@@ -94,7 +116,7 @@ mod tests {
     use super::*;
 
     fn written(write: impl FnOnce(&mut Writer<&mut Vec<u8>>)) -> String {
-        let schema = RawValue::from_string(r#"{"type": "object", "n": 1.0}"#.to_owned()).unwrap();
+        let schema = serde_json::json!({"type": "object", "n": 1.0});
         let stream = Stream {
             name: "a \"b\"".to_owned(),
             schema,
@@ -109,7 +131,7 @@ mod tests {
     }
 
     const SCHEMA: &str =
-        r#"{"type":"SCHEMA","stream":"a \"b\"","schema":{"type": "object", "n": 1.0},"key_properties":["id"]}"#;
+        r#"{"type":"SCHEMA","stream":"a \"b\"","schema":{"type":"object","n":1.0},"key_properties":["id"]}"#;
 
     #[test]
     fn nothing_is_written_before_the_first_message() {

@@ -40,10 +40,22 @@ impl Api {
     /// # Errors
     /// [`NoSample`] when not even the last record gets across.
     pub fn last(&mut self, count: usize) -> Result<Page> {
+        self.sample(count, RecordRequest::last)
+    }
+
+    /// The oldest unread records, in the same way.
+    ///
+    /// # Errors
+    /// [`NoSample`] when not even the first one gets across.
+    pub fn oldest_unread(&mut self, count: usize) -> Result<Page> {
+        self.sample(count, |count| RecordRequest::unread(count, false))
+    }
+
+    fn sample(&mut self, count: usize, request: fn(usize) -> RecordRequest<'static>) -> Result<Page> {
         let mut growth = Growth::new(count);
         Ok(retrying(self.policy, "sample", &self.stop, || {
             let asked = growth.asked(Count::UpTo(count));
-            self.page(RecordRequest::last(asked)).map_err(|failure| match growth.read_failed(asked, failure) {
+            self.page(request(asked)).map_err(|failure| match growth.read_failed(asked, failure) {
                 Failure::Http(error, remedy) if error.is_about_size() => {
                     let failure = Failure::Http(error, remedy);
                     Failure::Final(NoSample(failure.to_string()).into())

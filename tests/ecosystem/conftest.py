@@ -76,7 +76,8 @@ def read_duckdb(duckdb_programs):
             # It loads the text `false` as a boolean, and JSON reads back as text.
             assert row["readStatus"] is False
             row["readStatus"] = "false"
-            row["dataPayload"] = None if row["dataPayload"] is None else parse(row["dataPayload"])
+            if row.get("dataPayload") is not None:
+                row["dataPayload"] = parse(row["dataPayload"])
         return found["rows"], found["types"]
 
     return read

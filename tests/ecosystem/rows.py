@@ -39,6 +39,47 @@ CARS = [
 ]
 
 
+# Payloads for runs one after the other, whose columns no target can take as they come.
+ODD_RUNS = [
+    ['{"price": 1, "seller": {"name": "Ann"}, "km (old)": "6", "sold": null}', '{"seller": "gone", "price": "N/A"}'],
+    ['{"price": 1.5, "sold": true, "id": 18446744073709551616, "text": "a\\u0000b"}', '{"Price": 1, "seller": {"cars": 2.50}}'],
+    ['{"price": 2, "it\'s": 1, "sold": "yes", "text": "\\ud800", "seller": {"name": 7}}', '{"text": "ok", "new": {"er": -0.5}}'],
+    ['"text"', "[1, 2.50]", '{"price": 123456789012345678901234567890, "text": "x", "new": {"er": 1e400}}'],
+]
+
+
+def whole(row):
+    """A row whose payload is put together again from its columns, nested or flattened, and the rest. Fields that are null are gone."""
+    row = dict(row)
+    columns, rest = row.pop("dataPayload", {}), row.pop("dataPayloadRest")
+    for name in [name for name in row if name.startswith("dataPayload__")]:
+        *path, leaf = name.split("__")[1:]
+        inner = columns
+        for step in path:
+            inner = inner.setdefault(step, {})
+        inner[leaf] = row.pop(name)
+    # Those that hold JSON text: an array, and a number that no typed column holds.
+    columns |= {name: parse(columns[name]) for name in ["extras", "id"] if columns.get(name) is not None}
+    rest = parse(rest) if rest else {}
+    return row | {"dataPayload": joined(columns, rest) if isinstance(rest, dict) else rest}
+
+
+def without_nulls(record):
+    payload = record["dataPayload"]
+    return record | {"dataPayload": joined(payload, {}) if isinstance(payload, dict) else payload}
+
+
+def joined(columns, rest):
+    """Two nested objects in one, without what is null."""
+    both = {}
+    for name in columns | rest:
+        one, other = columns.get(name), rest.get(name)
+        value = joined(one or {}, other or {}) if isinstance(one, dict) or isinstance(other, dict) else one if other is None else other
+        if value not in (None, {}):
+            both[name] = value
+    return both
+
+
 def parse(text):
     """The value of a JSON text, without rounding its numbers."""
     return json.loads(text, parse_float=decimal.Decimal)

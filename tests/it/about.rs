@@ -21,7 +21,7 @@ fn about_as_json_has_the_fields_of_the_sdks() {
     );
     let settings = &about["settings"];
     assert_eq!(settings["required"], json!(["streamId", "clientId", "clientSecret"]));
-    assert_eq!(settings["properties"].as_object().unwrap().len(), 23);
+    assert_eq!(settings["properties"].as_object().unwrap().len(), 24);
     assert_eq!(settings["properties"]["clientSecret"]["secret"], true);
     assert_eq!(settings["properties"]["pageSize"]["default"], 1000);
     assert_eq!(settings["properties"]["acknowledge"]["enum"], json!(["write", "commit", "never"]));
@@ -31,7 +31,7 @@ fn about_as_json_has_the_fields_of_the_sdks() {
 fn about_prints_text_and_markdown_too() {
     let text = about("text");
     assert!(text.starts_with("Name: tap-streamduo\nDescription: Singer tap for StreamDuo: "));
-    assert_eq!(text.matches("      TAP_STREAMDUO_").count(), 23);
+    assert_eq!(text.matches("      TAP_STREAMDUO_").count(), 24);
     assert!(text.contains(
         "\n\n  clientSecret (required)\n      TAP_STREAMDUO_CLIENTSECRET\n      the machine client's secret\n\n"
     ));

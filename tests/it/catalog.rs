@@ -153,32 +153,6 @@ fn a_deselected_field_is_gone_from_schema_and_record_and_the_rest_is_untouched()
 }
 
 #[test]
-fn nested_fields_of_the_payload_are_discovered_and_can_be_deselected() {
-    let tap = Tap::with_records(3).set("payloadSchema", "sampled");
-    let mut catalog: Value = serde_json::from_str(&tap.run_command(tap.command().arg("--discover")).stdout).unwrap();
-    let breadcrumb =
-        |names: &[&str]| -> Value { names.iter().flat_map(|name| ["properties", *name]).collect::<Vec<_>>().into() };
-    let price = breadcrumb(&["dataPayload", "carData", "Price"]);
-    let metadata = catalog["streams"][0]["metadata"].as_array_mut().unwrap();
-    let breadcrumbs: Vec<_> = metadata.iter().map(|entry| entry["breadcrumb"].clone()).collect();
-    assert!(
-        breadcrumbs.contains(&price) && breadcrumbs.contains(&breadcrumb(&["dataPayload", "carData"])),
-        "{breadcrumbs:?}"
-    );
-    let entry = metadata.iter_mut().find(|entry| entry["breadcrumb"] == price).unwrap();
-    assert_eq!(entry["metadata"], json!({"inclusion": "available", "selected-by-default": true}));
-    entry["metadata"]["selected"] = json!(false);
-
-    let run = tap.run_with("--catalog", tap.write_file("catalog.json", &catalog.to_string()));
-    let messages: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(messages.len(), 5);
-    assert!(!run.stdout.contains("Price"), "{}", run.stdout);
-    let makes: Vec<_> =
-        messages[1..4].iter().map(|message| &message["record"]["dataPayload"]["carData"]["Make"]).collect();
-    assert!(makes.iter().all(|make| make.is_string()), "{makes:?}");
-}
-
-#[test]
 fn deselecting_the_payload_deselects_its_fields() {
     let tap = with_catalog(Tap::with_records(1), "--catalog", &catalog_without(&["dataPayload"]).to_string());
     let run = tap.run();

@@ -5,12 +5,15 @@
 mod about;
 mod catalog;
 mod closed_loop;
+mod columns;
+mod columns_property;
 mod commit;
 mod configuration;
 mod connect_proxy;
 mod dead_letters;
 mod documents;
 mod extracted;
+mod flattening;
 mod following;
 mod http;
 mod large;

@@ -1,0 +1,235 @@
+//! The file that `columnsFile` names: a JSON schema of the payload, made by the tap, by hand or by
+//! both. The tap adds properties to it, and changes nothing else.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use indexmap::IndexMap;
+use same_file::Handle;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::kind::Kind;
+use super::names::MAX_COLUMNS;
+use super::schema;
+use super::tree::{Column, Columns};
+use crate::config::source::read_text;
+use crate::singer::dead_letters::{check_directory, directory};
+
+/// An object without columns.
+const EMPTY: &str = r#"{"type": ["null", "object"], "properties": {}}"#;
+
+/// The columns that a file holds. There are none in an empty one, and in one that can still be
+/// made.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(path: &Path) -> Result<Columns> {
+    match read_text(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            check_directory(directory(path))?;
+            Ok(Columns::default())
+        }
+        text => parse(&text?),
+    }
+}
+
+/// Adds the columns that are wanted to a file, as far as they are new, and returns all that it then
+/// holds. They are on the disk by then. Taps that share the file take turns.
+///
+/// # Errors
+/// Why they cannot be added. The file is as it was.
+pub fn add(path: &Path, wanted: &Columns) -> Result<Columns> {
+    let columns = read(path)?;
+    if columns.with(wanted) == columns {
+        return Ok(columns);
+    }
+    let locked = lock(path)?;
+    let text = read_text(path)?;
+    let columns = parse(&text)?;
+    let all = columns.with(wanted);
+    let old = if text.trim().is_empty() { EMPTY } else { &text };
+    let new = serde_json::to_string_pretty(&added_to(old, &all.without(&columns))?)? + "\n";
+    ensure!(parse(&new)? == all, "it is written in a way that the tap cannot add to");
+    replace(path, &locked, &new)?;
+    Ok(all)
+}
+
+fn parse(text: &str) -> Result<Columns> {
+    if text.trim().is_empty() {
+        return Ok(Columns::default());
+    }
+    let (described, problems) = schema::columns(&serde_json::from_str(text).context("it is not JSON")?);
+    ensure!(problems.is_empty(), "{}", problems.join("; "));
+    let columns = Columns::default().with(&described);
+    let refused = described.without(&columns).paths().join(", ");
+    ensure!(
+        refused.is_empty(),
+        "a database would refuse these names or confuse them with others, or they are more than {MAX_COLUMNS}: {refused}; \
+         remove them, and their values go to `dataPayloadRest`"
+    );
+    Ok(columns)
+}
+
+/// A JSON value. What is not changed stays as it was written.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Node {
+    Text(Box<RawValue>),
+    Object(IndexMap<String, Node>),
+}
+
+/// The schema of an object, with these columns more.
+fn added_to(schema: &str, columns: &Columns) -> serde_json::Result<Node> {
+    let mut members = members(schema)?;
+    let mut properties = match members.get("properties") {
+        Some(Node::Text(properties)) => self::members(properties.get())?,
+        _ => IndexMap::new(),
+    };
+    for (name, column) in &columns.0 {
+        let schema = match (properties.get(name), column) {
+            (Some(Node::Text(schema)), Column::Object(columns)) => added_to(schema.get(), columns)?,
+            (_, Column::Object(columns)) => added_to(EMPTY, columns)?,
+            (_, Column::Leaf(kind)) => {
+                let media_type = if *kind == Kind::Json { r#", "contentMediaType": "application/json""# } else { "" };
+                let schema = format!(r#"{{"type": ["null", "{}"]{media_type}}}"#, kind.name());
+                Node::Text(RawValue::from_string(schema)?)
+            }
+        };
+        properties.insert(name.clone(), schema);
+    }
+    members.insert("properties".to_owned(), Node::Object(properties));
+    Ok(Node::Object(members))
+}
+
+fn members(object: &str) -> serde_json::Result<IndexMap<String, Node>> {
+    let members: IndexMap<String, Box<RawValue>> = serde_json::from_str(object)?;
+    Ok(members.into_iter().map(|(name, value)| (name, Node::Text(value))).collect())
+}
+
+/// Opens the file, or makes an empty one, and waits until no other tap holds it.
+fn lock(path: &Path) -> io::Result<File> {
+    loop {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        file.lock()?;
+        // Another tap may have put a new one in its place meanwhile.
+        if Handle::from_file(file.try_clone()?)? == Handle::from_path(path)? {
+            return Ok(file);
+        }
+    }
+}
+
+/// Puts a new text in the place of a file, at once and on the disk. Links, owner and permissions
+/// stay.
+fn replace(path: &Path, old: &File, text: &str) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let metadata = old.metadata()?;
+    let mut new = tempfile::Builder::new().prefix(".columns-").tempfile_in(directory(&path))?;
+    new.write_all(text.as_bytes())?;
+    new.as_file().set_permissions(metadata.permissions())?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        // Ignore the error: only root can give a file away, and for others it is their own.
+        let _ = fchown(new.as_file(), Some(metadata.uid()), Some(metadata.gid()));
+    }
+    new.as_file().sync_all()?;
+    new.persist(&path)?;
+    if cfg!(unix) {
+        // The name, too. Elsewhere no directory can be opened.
+        File::open(directory(&path))?.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use tempfile::TempDir;
+
+    fn wanted(schema: Value) -> Columns {
+        schema::columns(&json!({"properties": schema})).0
+    }
+
+    /// The text of a file after these columns were added to this one.
+    fn added(text: &str, columns: Value) -> Result<String> {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("columns.json");
+        fs::write(&path, text).unwrap();
+        add(&path, &wanted(columns))?;
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "nothing is left beside it");
+        Ok(fs::read_to_string(path).unwrap())
+    }
+
+    #[test]
+    fn a_file_is_made_with_a_line_for_each_column() {
+        let columns = json!({
+            "make": {"type": "string"}, "tags": {"type": "array"},
+            "owner": {"properties": {"age": {"type": "integer"}, "at": {"properties": {"lat": {"type": "number"}}}}},
+        });
+        let text = r#"{
+  "type": ["null", "object"],
+  "properties": {
+    "make": {"type": ["null", "string"]},
+    "tags": {"type": ["null", "string"], "contentMediaType": "application/json"},
+    "owner": {
+      "type": ["null", "object"],
+      "properties": {
+        "age": {"type": ["null", "integer"]},
+        "at": {
+          "type": ["null", "object"],
+          "properties": {
+            "lat": {"type": ["null", "number"]}
+          }
+        }
+      }
+    }
+  }
+}
+"#;
+        assert_eq!(added("", columns.clone()).unwrap(), text);
+        assert_eq!(added(text, columns).unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_there_stays_as_it_is_written() {
+        let text = r##"{"title": "Cars", "$comment": 1.10,
+  "type": "object", "required": ["make"],
+  "properties": {
+    "make": {"type":"string",   "description":"who made it"},
+    "state": { "$ref": "#/definitions/state" },
+    "owner": {"description": "whose it is", "properties": {"name": {"type": "string"}}}
+  },
+  "definitions": {"state": {"type": "string"}}}"##;
+        // What is there does not change its type either.
+        let columns = json!({
+            "make": {"type": "integer"}, "state": {"type": "boolean"}, "price": {"type": "number"},
+            "owner": {"properties": {"name": {"type": "integer"}, "age": {"type": "integer"}}}
+        });
+        let new = r##"{
+  "title": "Cars",
+  "$comment": 1.10,
+  "type": "object",
+  "required": ["make"],
+  "properties": {
+    "make": {"type":"string",   "description":"who made it"},
+    "state": { "$ref": "#/definitions/state" },
+    "owner": {
+      "description": "whose it is",
+      "properties": {
+        "name": {"type": "string"},
+        "age": {"type": ["null", "integer"]}
+      }
+    },
+    "price": {"type": ["null", "number"]}
+  },
+  "definitions": {"state": {"type": "string"}}
+}
+"##;
+        assert_eq!(added(text, columns).unwrap(), new);
+        assert_eq!(added(text, json!({"make": {"type": "boolean"}})).unwrap(), text, "nothing is new");
+    }
+}

@@ -1,0 +1,175 @@
+//! From a partner's JSON to columns: what `payloadSchema` `registered` and `sampled` do.
+//!
+//! Each field of the payload that has a column is written under its own name, with its value or
+//! null. What has no column, or does not fit it, is in one more field, [`REST`], as JSON text under
+//! its path. So every value arrives, and no target sees a type that it was not told of.
+//!
+//! A column never changes and never goes: `columnsFile` remembers it. New ones are added each time
+//! that a target starts, before its SCHEMA goes out.
+//!
+//! `kind` says what fits a column, `names` what it may be called, `tree` how columns nest. `seen`
+//! finds them in payloads, `schema` in a JSON schema. `file` keeps them, and `split` takes a
+//! payload apart.
+
+mod file;
+mod kind;
+mod names;
+mod schema;
+mod seen;
+mod split;
+mod tree;
+
+use std::borrow::Cow;
+use std::io;
+use std::path::PathBuf;
+
+use log::info;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::selection::Selection;
+use super::transform::{PAYLOAD, REST};
+use crate::config::{Config, Invalid, PayloadSchema};
+use crate::record::{Members, Page};
+
+use seen::Seen;
+use split::{Split, begin, kept};
+use tree::Columns;
+
+/// Takes payloads apart into columns and the rest.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    /// `columnsFile`
+    path: Option<PathBuf>,
+    /// Whether new columns are added to the file.
+    writes: bool,
+    /// Whether fields that are seen become columns.
+    samples: bool,
+    columns: Columns,
+    /// What should become columns.
+    wanted: Columns,
+    /// What was seen since the last start, and how many fields that are.
+    seen: Seen,
+    fields: usize,
+    /// What is selected of the payload, and whether the rest is not.
+    selection: Selection,
+    drops_rest: bool,
+    /// The columns that are selected.
+    selected: Columns,
+    split: Split,
+    /// How many records have something in the rest.
+    pub with_rest: usize,
+}
+
+impl Splitter {
+    /// Reads `columnsFile`; `None` if the settings ask for no columns. Without `writes` nothing is
+    /// added to the file.
+    ///
+    /// # Errors
+    /// [`Invalid`] when the file cannot be used.
+    pub fn load(config: &Config, writes: bool) -> Result<Option<Splitter>, Invalid> {
+        if !config.has_columns() {
+            return Ok(None);
+        }
+        let mut splitter = Splitter {
+            path: config.columns_file.clone(),
+            writes,
+            samples: config.payload_schema == PayloadSchema::Sampled,
+            ..Splitter::default()
+        };
+        if let Some(path) = &splitter.path {
+            splitter.columns = file::read(path)
+                .map_err(|problem| Invalid::new(format!("`columnsFile` {}: {problem:#}", path.display())))?;
+        }
+        Ok(Some(splitter))
+    }
+
+    /// Writes only what is selected of a record.
+    pub fn select(&mut self, record: &Selection) {
+        self.selection = record.of(PAYLOAD).clone();
+        self.drops_rest = record.leaves_out(REST);
+        if self.drops_rest {
+            self.split.tell(format!("the catalog deselects `{REST}`: what has no column is not written"));
+        }
+    }
+
+    /// Makes columns of the fields that a registered schema describes.
+    ///
+    /// # Errors
+    /// When it is not JSON.
+    pub fn register(&mut self, schema: &str) -> serde_json::Result<()> {
+        self.wanted = schema::columns(&serde_json::from_str(schema)?).0;
+        Ok(())
+    }
+
+    /// Looks at payloads for new columns.
+    pub fn sample(&mut self, page: &Page) {
+        let payloads = page.records().filter_map(|record| str::from_utf8(record.payload?).ok());
+        for payload in payloads.filter(|_| self.samples) {
+            self.seen.note(payload, 0, &mut self.fields);
+        }
+    }
+
+    /// Adds what should become columns, for a target that starts, and describes them in the schema
+    /// of its records. If the file cannot be written, nothing is added.
+    pub fn start(&mut self, record_schema: &mut Value) {
+        let seen = std::mem::take(&mut self.seen).columns(Seen::most);
+        self.fields = 0;
+        self.wanted = self.wanted.with(&seen).selected(&self.selection);
+        match self.path.as_ref().filter(|_| self.writes).map(|path| (path, file::add(path, &self.wanted))) {
+            None => self.columns = self.columns.with(&self.wanted),
+            Some((path, Ok(all))) => {
+                let new = all.without(&self.columns).paths();
+                if !new.is_empty() {
+                    info!("{} new columns in `columnsFile` {}: {}", new.len(), path.display(), new.join(", "));
+                }
+                self.columns = all;
+            }
+            Some((path, Err(problem))) => {
+                let path = path.display();
+                self.split.tell(format!("no column is added to `columnsFile` {path}: {problem:#}"));
+            }
+        }
+        self.selected = self.columns.selected(&self.selection);
+        let Some(Value::Object(fields)) = record_schema.get_mut("properties") else { return };
+        // At the end, as in the records.
+        fields.shift_remove(PAYLOAD);
+        if self.selected.0.is_empty() {
+            self.split.tell(format!("no field of `{PAYLOAD}` has a column: see `{REST}`"));
+        } else {
+            fields.insert(PAYLOAD.to_owned(), self.selected.schema());
+        }
+        if !self.drops_rest {
+            fields.insert(REST.to_owned(), json!({"type": ["null", "string"]}));
+        }
+    }
+
+    /// Appends the fields that a payload becomes to those of its record.
+    pub fn write(&mut self, payload: Option<&RawValue>, out: &mut Vec<u8>) -> io::Result<()> {
+        let text = payload.map_or("null", RawValue::get);
+        let is_object = text.starts_with('{');
+        let members = if is_object { serde_json::from_str(text)? } else { Members(Vec::new()) };
+        let before = out.len();
+        begin(PAYLOAD, out)?;
+        let mut rest = self.split.payload(&self.selected, &self.selection, members, out)?.map(Cow::Borrowed);
+        if self.selected.0.is_empty() {
+            out.truncate(before);
+        }
+        if self.drops_rest {
+            return Ok(());
+        }
+        if let Some(payload) = payload.filter(|_| !is_object && text != "null") {
+            self.split.tell(format!("`{PAYLOAD}` is not always an object: see `{REST}`"));
+            rest = Some(kept(&self.selection, payload)?);
+        }
+        begin(REST, out)?;
+        serde_json::to_writer(out, &rest)?;
+        if let Some(rest) = rest {
+            self.with_rest += 1;
+            if self.samples {
+                self.seen.note(&rest, 0, &mut self.fields);
+            }
+        }
+        Ok(())
+    }
+}

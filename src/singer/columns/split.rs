@@ -1,0 +1,177 @@
+//! One payload: its columns, and the rest.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::io::{Error, Result};
+
+use log::warn;
+use serde_json::value::RawValue;
+
+use super::kind::Kind;
+use super::tree::{Column, Columns};
+use crate::record::Members;
+use crate::singer::selection::Selection;
+use crate::singer::transform::{PAYLOAD, shortened};
+
+/// The most lines of the log that name fields.
+const MAX_TOLD: usize = 100;
+
+/// Tells what fits a column from what does not.
+#[derive(Debug, Default)]
+pub struct Split {
+    /// The members of a JSON object, from its brace on, that have no column or do not fit it.
+    rest: String,
+    /// The way to the object at hand.
+    path: String,
+    /// What the log has said.
+    told: HashSet<String>,
+}
+
+/// A member's key and its value, as they are written.
+type Member<'a> = (&'a RawValue, &'a RawValue);
+
+impl Split {
+    /// Writes the columns of a payload that is an object, each with its value or null. Returns the
+    /// rest, if there is one.
+    pub fn payload(
+        &mut self,
+        columns: &Columns,
+        selection: &Selection,
+        members: Members,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<&str>> {
+        PAYLOAD.clone_into(&mut self.path);
+        "{".clone_into(&mut self.rest);
+        self.write(columns, selection, members, out)?;
+        self.rest.push('}');
+        Ok((self.rest != "{}").then_some(&*self.rest))
+    }
+
+    /// Writes the columns of an object, and gathers the rest.
+    fn write(&mut self, columns: &Columns, selection: &Selection, object: Members, out: &mut Vec<u8>) -> Result<()> {
+        // For each column its member; `Some(None)` if there are several.
+        let mut of_columns: Vec<Option<Option<Member>>> = vec![None; columns.0.len()];
+        for (name, key, value) in object.0.iter().filter(|(.., value)| value.get() != "null") {
+            match columns.0.get_index_of(&**name).map(|place| &mut of_columns[place]) {
+                None => self.put_aside(selection, name, (key, value), "has no column")?,
+                Some(place @ None) => *place = Some(Some((key, value))),
+                Some(Some(first)) => {
+                    for member in first.take().into_iter().chain([(*key, *value)]) {
+                        self.put_aside(selection, name, member, "is there several times in one object")?;
+                    }
+                }
+            }
+        }
+        out.push(b'{');
+        for ((name, column), member) in columns.0.iter().zip(of_columns) {
+            begin(name, out)?;
+            let selected = selection.of(name);
+            match (column, member.flatten()) {
+                (Column::Leaf(Kind::Json), Some((_, value))) => {
+                    serde_json::to_writer(&mut *out, &kept(selected, value)?)?;
+                }
+                (Column::Leaf(kind), Some((_, value))) if kind.fits(value.get()) => out.extend(value.get().bytes()),
+                (Column::Object(columns), Some(member)) if member.1.get().starts_with('{') => {
+                    self.write_object(columns, selected, name, member, out)?;
+                }
+                (column, misfit) => {
+                    if let Some(member) = misfit {
+                        self.put_aside(selection, name, member, "has values that do not fit its column")?;
+                    }
+                    match column {
+                        Column::Leaf(_) => out.extend(b"null"),
+                        Column::Object(columns) => self.write(columns, selected, Members(Vec::new()), out)?,
+                    }
+                }
+            }
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    /// The same for an object in an object. Its rest is an object in the rest.
+    fn write_object(
+        &mut self,
+        columns: &Columns,
+        selection: &Selection,
+        name: &str,
+        (key, value): Member,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let rest = self.rest.len();
+        let path = self.path.len();
+        self.begin_rest(key);
+        self.rest.push('{');
+        let begun = self.rest.len();
+        self.path.extend([".", name]);
+        self.write(columns, selection, serde_json::from_str(value.get())?, out)?;
+        self.path.truncate(path);
+        if self.rest.len() > begun {
+            self.rest.push('}');
+        } else {
+            self.rest.truncate(rest);
+        }
+        Ok(())
+    }
+
+    /// Puts a member into the rest, as far as it is selected.
+    fn put_aside(&mut self, selection: &Selection, name: &str, member: Member, why: &str) -> Result<()> {
+        let selected = selection.of(name);
+        if selection.leaves_out(name) {
+            if selection.is_unknown(name) {
+                self.tell_field(name, "is left out: the catalog selects by name, and does not know it", "");
+            }
+        } else if !selected.is_all() && member.1.get().starts_with('{') {
+            self.write_object(&Columns::default(), selected, name, member, &mut Vec::new())?;
+        } else {
+            self.tell_field(name, why, ": see `dataPayloadRest`");
+            self.begin_rest(member.0);
+            self.rest.push_str(&kept(selected, member.1)?);
+        }
+        Ok(())
+    }
+
+    fn begin_rest(&mut self, key: &RawValue) {
+        if !self.rest.ends_with('{') {
+            self.rest.push(',');
+        }
+        self.rest.push_str(key.get());
+        self.rest.push(':');
+    }
+
+    fn tell_field(&mut self, name: &str, what: &str, see: &str) {
+        if self.told.len() < MAX_TOLD {
+            self.tell(format!("{:?} {what}{see}", shortened(format!("{}.{name}", self.path))));
+        } else {
+            self.tell("more fields like these are not named".to_owned());
+        }
+    }
+
+    /// Says something in the log, once.
+    pub fn tell(&mut self, line: String) {
+        if !self.told.contains(&line) {
+            warn!("{line}");
+            self.told.insert(line);
+        }
+    }
+}
+
+/// Appends the name of an object's next member.
+pub fn begin(name: &str, out: &mut Vec<u8>) -> Result<()> {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    serde_json::to_writer(&mut *out, name)?;
+    out.push(b':');
+    Ok(())
+}
+
+/// What is selected of a value.
+pub fn kept<'a>(selection: &Selection, value: &'a RawValue) -> Result<Cow<'a, str>> {
+    if selection.is_all() {
+        return Ok(Cow::Borrowed(value.get()));
+    }
+    let mut kept = Vec::with_capacity(value.get().len());
+    selection.cut(value, &mut kept)?;
+    String::from_utf8(kept).map(Cow::Owned).map_err(Error::other)
+}
