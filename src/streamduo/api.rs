@@ -12,7 +12,7 @@ use url::Url;
 
 use super::auth::TokenSource;
 use super::diagnose::{message, redact};
-use super::http::{Answer, Http};
+use super::http::{self, Answer, Http};
 use super::http_error::{Failure, HttpError};
 use super::queue::{Count, Queue};
 use super::request::{RecordRequest, remedy};
@@ -100,14 +100,9 @@ impl Api {
         parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>,
     ) -> Result<Page, Failure> {
         let page = parse(answer.body.clone()).map_err(|error| {
-            let problem = match error {
-                InvalidBody::NotRecords => {
-                    let said = message(&answer.body).map_or_else(String::new, |said| format!(": {said}"));
-                    format!("the answer is not an array of records{said}")
-                }
-                error => error.to_string(),
-            };
-            HttpError::InvalidBody(redact(&self.http.secrets(token), &problem))
+            let said = message(&answer.body).filter(|_| matches!(error, InvalidBody::NotRecords));
+            let problem = said.map_or_else(|| error.to_string(), |said| format!("{error}: {said}"));
+            answer.is_not(&redact(&self.http.secrets(token), &problem))
         })?;
         Ok(page.timed(answer.timing).arrived_at(answer.arrived))
     }
@@ -164,7 +159,7 @@ impl Queue for Api {
         });
         let marked = self.mark(delivered);
         let peeked = pending.and_then(|(pending, token)| {
-            let answer = pending.wait(&self.stop)?;
+            let answer = http::wait(&pending, &self.stop)?;
             let page = self.read(answer, &token, |body| Page::parse(body, request.record_count))?;
             self.peeked(page)
         });
