@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use super::diagnose::{diagnose, host, media_type, refusal, transfer_failure};
+use super::diagnose::{diagnose, host, media_type, redact, refusal, transfer_failure};
 use super::http_error::{Failure, HttpError};
 use super::{certificate, proxy};
 use crate::config::url::is_loopback;
@@ -36,6 +36,8 @@ pub struct Answer {
     host: String,
     status: u16,
     media_type: Option<&'static str>,
+    /// What its text must not reveal; `None` at the token endpoint, which is not quoted at all.
+    secrets: Option<[SecretString; 2]>,
     /// How long it took.
     pub timing: Timing,
     /// When its last byte arrived.
@@ -46,6 +48,7 @@ impl Answer {
     /// The error about a body that is not what was asked for. It may be a gateway's, and pass.
     pub fn is_not(&self, problem: &str) -> HttpError {
         let problem = if self.body.trim_ascii().is_empty() { "the answer is empty" } else { problem };
+        let problem = redact(self.secrets.as_ref().map_or(&[], |secrets| &secrets[..]), problem);
         let media_type = self.media_type.map_or_else(String::new, |media_type| format!(" ({media_type})"));
         HttpError::InvalidBody(format!("{} answers {}{media_type}: {problem}", self.host, self.status))
     }
@@ -123,17 +126,12 @@ impl Http {
         self.call(endpoint, url, self.client.get(url.clone()), Some(token))
     }
 
-    /// What a message must not hold.
-    pub fn secrets(&self, token: &SecretString) -> [SecretString; 2] {
-        [self.client_secret.clone(), token.clone()]
-    }
-
     /// Without a token it goes to the token endpoint.
     fn call(&self, endpoint: &'static str, url: &Url, request: RequestBuilder, token: Option<&SecretString>) -> Call {
         let host = host(url);
         let timeout = self.timeout;
         let max_answer = self.max_answer;
-        let secrets = token.map(|token| self.secrets(token));
+        let secrets = token.map(|token| [self.client_secret.clone(), token.clone()]);
         let request = match token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,
@@ -153,7 +151,7 @@ impl Http {
                 let media_type = media_type(&response);
                 let body = read_body(response, max_answer, &host, timeout)?;
                 let timing = Timing { first_byte, transfer: started.elapsed() - first_byte };
-                Ok(Answer { body, host, status, media_type, timing, arrived: Timestamp::now() })
+                Ok(Answer { body, host, status, media_type, secrets, timing, arrived: Timestamp::now() })
             });
             metrics::http_request(endpoint, status, started.elapsed());
             answer

@@ -95,10 +95,7 @@ pub fn pages(
 
 /// A queue that shows growing windows of unread records, over one that sends each request once.
 pub fn windows(config: &Config, tuning: Tuning, service: impl Queue + 'static, stop: &Shutdown) -> Retrying {
-    let mut growth = growth(config, tuning, tuning.window_bytes);
-    // A window that does not grow ends a run, so only what lasts keeps it from growing.
-    growth.doubts_new_sizes = false;
-    sized(config, tuning, service, growth, stop)
+    sized(config, tuning, service, growth(config, tuning, tuning.window_bytes), stop)
 }
 
 fn sized(config: &Config, tuning: Tuning, service: impl Queue + 'static, growth: Growth, stop: &Shutdown) -> Retrying {
