@@ -19,7 +19,7 @@ use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
 use crate::streamduo::api::Api;
 use crate::streamduo::http::Http;
 use crate::streamduo::payload::NoSample;
-use crate::streamduo::{self, Count, RetryPolicy, Tuning};
+use crate::streamduo::{self, Count, Retry, Tuning};
 use crate::{about, man, poll};
 
 /// How many of the last records `payloadSchema` `sampled` looks at.
@@ -44,7 +44,7 @@ fn discover(args: &Args) -> Result<()> {
         catalog::discover("records", &schema::record(&schema::any()), Acknowledge::default())
     } else {
         let config = Config::load(&args.config)?;
-        let mut api = connect(&config, &Shutdown::install()?)?;
+        let mut api = connect(args, &config, &Shutdown::install()?)?;
         catalog::discover(&config.stream_name, &own_schema(&config, &mut api)?, config.acknowledge)
     };
     stdout::print(&format!("{catalog:#}"))
@@ -56,8 +56,8 @@ fn test(args: &Args) -> Result<()> {
     dead_letters::check(&config)?;
     info!("{}", in_use(&config));
     let stop = Shutdown::install()?;
-    let tuning = Tuning::new(retries(&config));
-    let mut queue = streamduo::pages(&config, tuning, connect(&config, &stop)?, false, &stop);
+    let tuning = Tuning::new(retries(args, &config));
+    let mut queue = streamduo::pages(&config, tuning, connect(args, &config, &stop)?, false, &stop);
     let is_drained = queue.peek(Count::AtOnce(1))?.is_empty();
     let unread = if is_drained { "no unread record" } else { "unread records" };
     info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
@@ -136,7 +136,7 @@ fn read(
     open: impl FnOnce(Stream) -> Result<(Box<dyn MessageWriter>, Option<Box<dyn Target>>)>,
 ) -> Result<()> {
     let stop = Shutdown::install()?;
-    let mut service = connect(config, &stop)?;
+    let mut service = connect(args, config, &stop)?;
     let Some(selected) = selected_stream(args, config, &mut service)? else {
         info!("the stream is not selected: nothing is read");
         let writes_state = look.is_none() && args.target.is_empty();
@@ -152,7 +152,7 @@ fn read(
     }
     let put_aside = if look.is_some() { DeadLetters::left_out } else { DeadLetters::around };
     let tuning = if target.is_some() { Tuning::for_target } else { Tuning::new };
-    let tuning = tuning(retries(config));
+    let tuning = tuning(retries(args, config));
     let endpoints = Endpoints { service, writer: put_aside(writer, config), stream, state, target };
     match look {
         Some(look) => poll::look(look, config, tuning, endpoints, pause, stop),
@@ -168,13 +168,14 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api) -> Result<Option
     }
 }
 
-/// How often and how soon a request is repeated.
-fn retries(config: &Config) -> RetryPolicy {
-    RetryPolicy::new(config.max_retries)
+/// How often and how soon a request is repeated. A run that follows waits as long as it is asked to.
+fn retries(args: &Args, config: &Config) -> Retry {
+    let retries = Retry::new(config.max_retries);
+    if args.follow { retries.for_following() } else { retries }
 }
 
-fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {
-    Api::new(config, Http::new(config)?, retries(config), stop)
+fn connect(args: &Args, config: &Config, stop: &Shutdown) -> Result<Api> {
+    Api::new(config, Http::new(config)?, retries(args, config), stop)
 }
 
 /// The schema of the stream's records, with the settings applied.

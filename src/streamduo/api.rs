@@ -15,7 +15,7 @@ use super::http::{self, Answer, Http};
 use super::http_error::Failure;
 use super::queue::{Count, Queue};
 use super::request::{RecordRequest, remedy};
-use super::retry::RetryPolicy;
+use super::retry::Retry;
 use crate::config::Config;
 use crate::record::{Delivered, Fingerprint, InvalidBody, Page, Peeked};
 use crate::shutdown::Shutdown;
@@ -37,7 +37,7 @@ pub struct Api {
     /// Whether `deadLetterFile` takes records without an identity.
     has_dead_letters: bool,
     /// For requests beside the queue: the queue's own are repeated by another one.
-    pub(super) policy: RetryPolicy,
+    pub(super) policy: Retry,
     pub(super) stop: Shutdown,
 }
 
@@ -46,7 +46,7 @@ impl Api {
     ///
     /// # Errors
     /// When `apiUrl` cannot take a path.
-    pub fn new(config: &Config, http: Http, policy: RetryPolicy, stop: &Shutdown) -> Result<Api> {
+    pub fn new(config: &Config, http: Http, policy: Retry, stop: &Shutdown) -> Result<Api> {
         Ok(Api {
             tokens: TokenSource::new(config, policy, stop.clone()),
             http,

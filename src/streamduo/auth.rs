@@ -12,7 +12,7 @@ use url::Url;
 use super::diagnose::oauth_error;
 use super::http::Http;
 use super::http_error::{Failure, HttpError};
-use super::retry::{RetryPolicy, retrying};
+use super::retry::{Retry, retrying};
 use crate::config::Config;
 use crate::shutdown::Shutdown;
 
@@ -30,14 +30,14 @@ pub struct TokenSource {
     client_secret: SecretString,
     /// `scope`
     scope: String,
-    policy: RetryPolicy,
+    policy: Retry,
     stop: Shutdown,
     token: Mutex<Option<Token>>,
 }
 
 impl TokenSource {
     /// A source of tokens for the client and the scope of these settings.
-    pub fn new(config: &Config, policy: RetryPolicy, stop: Shutdown) -> TokenSource {
+    pub fn new(config: &Config, policy: Retry, stop: Shutdown) -> TokenSource {
         TokenSource {
             url: config.auth_url.clone(),
             client_id: config.client_id.clone(),

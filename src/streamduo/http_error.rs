@@ -136,10 +136,8 @@ pub enum Failure {
         /// Whether to wait before, because it may be an outage all the same.
         pause: bool,
     },
-    /// No other try makes sense.
+    /// No other try makes sense, or a stop was asked for ([`Stopped`]).
     Final(anyhow::Error),
-    /// A stop was asked for.
-    Stopped(Stopped),
 }
 
 impl Failure {
@@ -148,7 +146,7 @@ impl Failure {
         match self {
             Failure::Http(error, _) => Some(error),
             Failure::Changed { error, .. } => error.http_error(),
-            Failure::Final(_) | Failure::Stopped(_) => None,
+            Failure::Final(_) => None,
         }
     }
 
@@ -175,10 +173,7 @@ impl Failure {
 
     /// The same, but no other try makes sense.
     pub fn into_final(self) -> Failure {
-        match self {
-            Failure::Stopped(stopped) => Failure::Stopped(stopped),
-            other => Failure::Final(other.into()),
-        }
+        Failure::Final(self.into())
     }
 }
 
@@ -189,7 +184,6 @@ impl fmt::Display for Failure {
             Failure::Http(error, Some(remedy)) => write!(f, "{remedy}: {error}"),
             Failure::Changed { error, change, .. } => write!(f, "{change}: {error}"),
             Failure::Final(error) => write!(f, "{error:#}"),
-            Failure::Stopped(stopped) => write!(f, "{stopped}"),
         }
     }
 }
@@ -208,7 +202,7 @@ impl From<anyhow::Error> for Failure {
 
 impl From<Stopped> for Failure {
     fn from(stopped: Stopped) -> Failure {
-        Failure::Stopped(stopped)
+        Failure::Final(stopped.into())
     }
 }
 
@@ -216,7 +210,6 @@ impl From<Failure> for anyhow::Error {
     fn from(failure: Failure) -> anyhow::Error {
         match failure {
             Failure::Final(error) => error,
-            Failure::Stopped(stopped) => stopped.into(),
             failure => anyhow::anyhow!("{failure}"),
         }
     }

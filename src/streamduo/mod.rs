@@ -37,7 +37,7 @@ use prefetch::Prefetch;
 
 pub use http_error::{Failure, HttpError};
 pub use queue::{Count, Marked, Queue};
-pub use retry::{Retry, RetryPolicy, Retrying};
+pub use retry::{Retry, Retrying};
 
 /// The page size that the service is known to serve: the vendor's tap always asked for it.
 const KNOWN_PAGE: usize = 100;
@@ -59,18 +59,18 @@ pub struct Tuning {
     /// About the size of a window, in bytes: one peek has to show all that is out.
     pub window_bytes: usize,
     /// How often and how soon requests are repeated.
-    pub retries: RetryPolicy,
+    pub retries: Retry,
 }
 
 impl Tuning {
     /// What a run begins with.
-    pub fn new(retries: RetryPolicy) -> Tuning {
+    pub fn new(retries: Retry) -> Tuning {
         Tuning { first_page: KNOWN_PAGE, page_bytes: PAGE_BYTES, window_bytes: WINDOW_BYTES, retries }
     }
 
     /// The same for a run that starts the target: its window moves on in the run, so a small one is
     /// enough.
-    pub fn for_target(retries: RetryPolicy) -> Tuning {
+    pub fn for_target(retries: Retry) -> Tuning {
         Tuning { window_bytes: TARGET_WINDOW_BYTES, ..Tuning::new(retries) }
     }
 }

@@ -4,13 +4,12 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use log::{info, warn};
 
 use super::http_error::{Failure, HttpError};
 use super::queue::{Count, Marked, Queue};
 use crate::record::{Delivered, Page, Peeked};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Shutdown, Stopped};
 
 /// The longest pause, before jitter.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -18,9 +17,9 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 /// The longest `Retry-After` that is waited for, unless a run follows.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// How often and how soon a request is repeated.
+/// How often and how soon a request is repeated, and how often it has failed.
 #[derive(Debug, Clone, Copy)]
-pub struct RetryPolicy {
+pub struct Retry {
     /// `maxRetries`: how many failures in a row are forgiven.
     pub max_retries: usize,
     /// The first pause. Each further one is twice as long, and jitter makes it up to twice as long
@@ -29,45 +28,25 @@ pub struct RetryPolicy {
     /// The longest `Retry-After` that is waited for: if the service is away for longer, the next run
     /// finds it.
     pub max_retry_after: Duration,
-}
-
-impl RetryPolicy {
-    /// Forgives `max_retries` failures in a row; the first pause is half a second.
-    pub fn new(max_retries: usize) -> RetryPolicy {
-        RetryPolicy { max_retries, first_delay: Duration::from_millis(500), max_retry_after: MAX_RETRY_AFTER }
-    }
-
-    /// The same for a run that follows: it waits as long as it is asked to.
-    pub fn for_following(self) -> RetryPolicy {
-        RetryPolicy { max_retry_after: Duration::MAX, ..self }
-    }
-}
-
-/// Failures of one request in a row: how many there were, and how long to wait after the next.
-#[derive(Debug)]
-pub struct Retry {
-    policy: RetryPolicy,
-    failures: usize,
-    delays: ExponentialBackoff,
+    /// How many failures in a row there were.
+    pub failures: usize,
 }
 
 impl Retry {
-    /// No failures so far.
-    pub fn new(policy: RetryPolicy) -> Retry {
-        let delays = ExponentialBuilder::new()
-            .with_min_delay(policy.first_delay)
-            .with_max_delay(MAX_DELAY)
-            .with_jitter()
-            .without_max_times()
-            .build();
-        Retry { policy, failures: 0, delays }
+    /// Forgives `max_retries` failures in a row; the first pause is half a second.
+    pub fn new(max_retries: usize) -> Retry {
+        let first_delay = Duration::from_millis(500);
+        Retry { max_retries, first_delay, max_retry_after: MAX_RETRY_AFTER, failures: 0 }
+    }
+
+    /// The same for a run that follows: it waits as long as it is asked to.
+    pub fn for_following(self) -> Retry {
+        Retry { max_retry_after: Duration::MAX, ..self }
     }
 
     /// Forgets the failures: the request has succeeded.
     pub fn reset(&mut self) {
-        if self.failures > 0 {
-            *self = Retry::new(self.policy);
-        }
+        self.failures = 0;
     }
 
     /// Counts a failure that is none of HTTP, and waits until another try of `what` makes sense.
@@ -89,7 +68,7 @@ impl Retry {
         match &failure {
             Failure::Changed { pause, .. } => {
                 info!("{what}: {failure}");
-                let pause = if *pause { self.policy.first_delay } else { Duration::ZERO };
+                let pause = if *pause { self.first_delay } else { Duration::ZERO };
                 Ok(stop.sleep(self.pause(&failure, pause, asked)?)?)
             }
             Failure::Http(error, _) if error.is_transient() => self.count(what, &failure, asked, stop),
@@ -106,7 +85,7 @@ impl Retry {
         stop: &Shutdown,
     ) -> Result<(), Failure> {
         self.failures += 1;
-        let max = self.policy.max_retries;
+        let max = self.max_retries;
         if self.failures > max {
             return Err(Failure::Final(match max {
                 0 => anyhow!("{failure}"),
@@ -114,8 +93,8 @@ impl Retry {
                 _ => anyhow!("{failure} (still so after {max} retries: `maxRetries`)"),
             }));
         }
-        let backoff = self.delays.next().unwrap_or(MAX_DELAY);
-        let delay = self.pause(failure, backoff, asked)?;
+        let doubled = self.first_delay.saturating_mul(1 << (self.failures - 1).min(16)).min(MAX_DELAY);
+        let delay = self.pause(failure, doubled.mul_f64(1.0 + fastrand::f64()), asked)?;
         let seconds = delay.as_secs_f64();
         warn!("{what}: {failure}; trying again in {seconds:.1} s ({} of {max})", self.failures);
         Ok(stop.sleep(delay)?)
@@ -124,7 +103,7 @@ impl Retry {
     /// The pause to make: `Retry-After` can only make it longer.
     fn pause(&self, failure: &impl Display, backoff: Duration, asked: Option<Duration>) -> Result<Duration, Failure> {
         match asked {
-            Some(asked) if asked > self.policy.max_retry_after => Err(Failure::Final(anyhow!(
+            Some(asked) if asked > self.max_retry_after => Err(Failure::Final(anyhow!(
                 "{failure} (it asks to come back in {} s: run again then)",
                 asked.as_secs()
             ))),
@@ -135,12 +114,12 @@ impl Retry {
 
 /// Tries until it works, fails for good, or fails too often in a row.
 pub fn retrying<T>(
-    policy: RetryPolicy,
+    retry: Retry,
     what: &str,
     stop: &Shutdown,
     mut attempt: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut retry = Retry::new(policy);
+    let mut retry = Retry { failures: 0, ..retry };
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
@@ -154,7 +133,6 @@ pub fn retrying<T>(
 /// it to the loop to peek again.
 pub struct Retrying {
     queue: Box<dyn Queue>,
-    policy: RetryPolicy,
     /// The marks in a row that failed.
     failed_marks: Retry,
     stop: Shutdown,
@@ -162,18 +140,18 @@ pub struct Retrying {
 
 impl Retrying {
     /// Repeats requests to this queue.
-    pub fn new(queue: impl Queue + 'static, policy: RetryPolicy, stop: &Shutdown) -> Retrying {
-        Retrying { queue: Box::new(queue), policy, failed_marks: Retry::new(policy), stop: stop.clone() }
+    pub fn new(queue: impl Queue + 'static, retry: Retry, stop: &Shutdown) -> Retrying {
+        Retrying { queue: Box::new(queue), failed_marks: retry, stop: stop.clone() }
     }
 
     /// Shows the oldest unread records. Changes nothing.
     pub fn peek(&mut self, count: Count) -> Result<Peeked> {
-        Ok(retrying(self.policy, "peek", &self.stop, || self.queue.peek(count))?)
+        Ok(retrying(self.failed_marks, "peek", &self.stop, || self.queue.peek(count))?)
     }
 
     /// Shows the oldest records after a time stamp, read or not. Changes nothing.
     pub fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
-        Ok(retrying(self.policy, "read since", &self.stop, || self.queue.since(timestamp, count))?)
+        Ok(retrying(self.failed_marks, "read since", &self.stop, || self.queue.since(timestamp, count))?)
     }
 
     /// Marks what was delivered, once. After a failure it waits until another peek makes sense.
@@ -192,8 +170,10 @@ impl Retrying {
             let asked = failure.http_error().and_then(HttpError::retry_after);
             return Ok(match self.failed_marks.count("mark", &failure, asked, &self.stop) {
                 // First the loop has to learn that the mark may have been applied.
-                Ok(()) | Err(Failure::Stopped(_)) => Marked::Unknown(None),
-                Err(failure) => Marked::Unknown(Some(failure.into())),
+                Ok(()) => Marked::Unknown(None),
+                Err(failure) => {
+                    Marked::Unknown(Some(failure.into()).filter(|error: &anyhow::Error| !error.is::<Stopped>()))
+                }
             });
         }
         self.failed_marks.wait("mark", failure, &self.stop)?;
@@ -212,8 +192,7 @@ impl Retrying {
 
     /// From now on sends each request once: a run that is ending looks back once.
     pub fn without_retries(&mut self) {
-        self.policy.max_retries = 0;
-        self.failed_marks = Retry::new(self.policy);
+        self.failed_marks = Retry { max_retries: 0, failures: 0, ..self.failed_marks };
     }
 }
 
@@ -222,8 +201,8 @@ mod tests {
     use super::*;
 
     /// Forgives `max_retries` failures, without a pause.
-    fn at_once(max_retries: usize) -> RetryPolicy {
-        RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::new(max_retries) }
+    fn at_once(max_retries: usize) -> Retry {
+        Retry { first_delay: Duration::ZERO, ..Retry::new(max_retries) }
     }
 
     fn status(status: u16, retry_after: Option<u64>) -> Failure {
@@ -265,14 +244,14 @@ mod tests {
     fn a_service_that_is_away_for_long_is_left_to_the_next_run() {
         let text = "h answers 503 (it asks to come back in 3600 s: run again then)";
         assert_eq!(tries(|| status(503, Some(3600))), (1, text.to_owned()));
-        let following = Retry::new(at_once(5).for_following());
+        let following = at_once(5).for_following();
         let hour = Duration::from_secs(3600);
         assert_eq!(following.pause(&"", Duration::ZERO, Some(hour)).unwrap(), hour);
     }
 
     #[test]
     fn retry_after_makes_a_pause_longer_and_never_shorter() {
-        let retry = Retry::new(at_once(5));
+        let retry = at_once(5);
         let seconds = Duration::from_secs;
         assert_eq!(retry.pause(&"", seconds(4), Some(seconds(1))).unwrap(), seconds(4));
         assert_eq!(retry.pause(&"", seconds(4), Some(seconds(9))).unwrap(), seconds(9));
