@@ -31,8 +31,7 @@ const OAUTH_ERRORS: [&str; 6] = [
 ];
 
 /// The content types that are named.
-const MEDIA_TYPES: [&str; 6] =
-    ["application/json", "text/html", "text/plain", "text/xml", "application/xml", "application/octet-stream"];
+const MEDIA_TYPES: [&str; 5] = ["application/json", "text/html", "text/plain", "text/xml", "application/xml"];
 
 /// The host and port of a URL, to name it in a message.
 pub fn host(url: &Url) -> String {
@@ -59,7 +58,7 @@ pub fn diagnose(host: &str, timeout: Duration, error: reqwest::Error) -> HttpErr
     } else if let Some(problem) = certificate::problem(host, &error) {
         HttpError::Rejected(problem)
     } else {
-        HttpError::Unreachable { host: route, reason: innermost(&error.without_url()) }
+        HttpError::Unreachable(route, innermost(&error.without_url()))
     }
 }
 

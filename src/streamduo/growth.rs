@@ -27,8 +27,12 @@ pub struct Growth {
     pub max_transfer: Duration,
     /// `requestTimeoutSeconds`
     pub timeout: Duration,
+    /// Whether an outage halves a size that was never served at once, and not at its second time.
+    pub doubts_new_sizes: bool,
     /// What to ask for next.
     next: usize,
+    /// The largest size that was asked for and answered.
+    served: usize,
     /// The most unread records that an answer has held. The service may cap pages there silently.
     largest: usize,
     /// How many records of the last peeked page arrived well before the time-out.
@@ -49,7 +53,9 @@ impl Growth {
             max_bytes: usize::MAX,
             max_transfer: Duration::MAX,
             timeout: Duration::MAX,
+            doubts_new_sizes: true,
             next: first,
+            served: first,
             largest: first,
             in_good_time: usize::MAX,
             ceiling: usize::MAX,
@@ -80,6 +86,7 @@ impl Growth {
     /// was chosen ([`Count::UpTo`]) grows.
     pub fn learn(&mut self, asked: usize, count: Count, page: &Page) {
         self.failed_reads = 0;
+        self.served = self.served.max(asked);
         if page.len() >= asked {
             if asked > self.ceiling {
                 self.ceiling = usize::MAX;
@@ -132,19 +139,20 @@ impl Growth {
         }
     }
 
-    /// Halves the size if that may help. One outage in a row does not explain that, unless the size has
-    /// failed before.
+    /// Halves the size if that may help. One outage in a row does not explain that.
     fn halve(&mut self, asked: usize, failure: Failure, outages: usize) -> Failure {
+        let is_new = asked > self.served;
         let is_about_size = failure.http_error().is_some_and(HttpError::is_about_size);
-        let failed_before = asked > self.ceiling;
-        if asked <= 1 || !is_about_size && !(is_outage(&failure) && (failed_before || outages > 1)) {
+        let is_doubted = is_new && self.doubts_new_sizes;
+        let may_help = is_about_size || is_outage(&failure) && (is_doubted || outages > 1);
+        if asked <= 1 || !may_help {
             return failure;
         }
-        self.next = if failed_before { self.ceiling } else { asked / 2 };
-        self.ceiling = self.next;
+        self.ceiling = if is_new { self.served.max(asked / 2) } else { asked / 2 };
         self.full_pages = 0;
+        self.next = self.ceiling;
         let change = format!("asking for {} instead of {asked}", records(self.next));
-        Failure::Changed { error: Box::new(failure), change, pause: !is_about_size && !failed_before }
+        Failure::Changed { error: Box::new(failure), change, pause: !is_about_size && !is_doubted }
     }
 
     /// How long an answer may take after its first byte: half of the time that is left then.
@@ -307,7 +315,7 @@ mod tests {
     #[test]
     fn what_the_size_may_explain_halves_it_down_to_1() {
         let not_json = || HttpError::InvalidBody("not JSON".to_owned()).into();
-        let too_large = || HttpError::TooLarge { host: "h".to_owned(), max: 1 }.into();
+        let too_large = || HttpError::TooLarge("h".to_owned(), 1).into();
         type Make = fn() -> Failure;
         // How often it has to happen before another try with fewer records makes sense.
         let failures: [(Make, usize); 8] = [
@@ -363,13 +371,13 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_failed_before_is_halved_at_its_next_failure() {
-        let mut growth = growth(8);
-        assert_eq!(after(&mut growth, page), 16);
-        for times in [2, 1] {
+    fn a_size_that_was_never_served_is_halved_at_its_first_failure_if_it_is_doubted() {
+        for (doubts_new_sizes, times) in [(true, 1), (false, 2)] {
+            let mut growth = growth(8);
+            growth.doubts_new_sizes = doubts_new_sizes;
+            assert_eq!(after(&mut growth, page), 16);
             let failures = (1..).find(|_| is_halved(&growth.read_failed(16, status(503))));
             assert_eq!((failures, growth.asked(Count::UpTo(99))), (Some(times), 8));
-            while after(&mut growth, page) == 8 {}
         }
     }
 

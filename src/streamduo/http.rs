@@ -242,7 +242,7 @@ fn read_body(response: Response, max: usize, host: &str, timeout: Duration) -> R
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     reader.take(limit).read_to_end(&mut body).map_err(|error| transfer_failure(host, timeout, error))?;
     if body.len() > max {
-        return Err(HttpError::TooLarge { host: host.to_owned(), max });
+        return Err(HttpError::TooLarge(host.to_owned(), max));
     }
     let body = Bytes::from(body);
     Ok(if body.starts_with("\u{feff}".as_bytes()) { body.slice(3..) } else { body })

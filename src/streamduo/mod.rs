@@ -86,23 +86,24 @@ pub fn pages(
 ) -> Retrying {
     let mut growth = growth(config, tuning, tuning.page_bytes);
     growth.max_transfer = PAGE_TRANSFER;
-    if prefetch && config.mark_by == MarkBy::Position {
-        let queue = Prefetch::new(PageSize::new(service, growth));
-        return Retrying::new(queue, tuning.retries, stop);
-    }
-    sized(config, tuning, service, growth, stop)
+    let queue: Box<dyn Queue> = match config.mark_by {
+        MarkBy::Position if prefetch => Box::new(Prefetch::new(PageSize::new(service, growth))),
+        MarkBy::Position => Box::new(PageSize::new(service, growth)),
+        MarkBy::Id => Box::new(PageSize::new(MarkById::new(service), growth)),
+    };
+    Retrying::new(queue, tuning.retries, stop)
 }
 
 /// A queue that shows growing windows of unread records, over one that sends each request once.
 pub fn windows(config: &Config, tuning: Tuning, service: impl Queue + 'static, stop: &Shutdown) -> Retrying {
-    sized(config, tuning, service, growth(config, tuning, tuning.window_bytes), stop)
-}
-
-fn sized(config: &Config, tuning: Tuning, service: impl Queue + 'static, growth: Growth, stop: &Shutdown) -> Retrying {
-    match config.mark_by {
-        MarkBy::Position => Retrying::new(PageSize::new(service, growth), tuning.retries, stop),
-        MarkBy::Id => Retrying::new(PageSize::new(MarkById::new(service), growth), tuning.retries, stop),
-    }
+    let mut growth = growth(config, tuning, tuning.window_bytes);
+    // A window that does not grow ends a run, so only what lasts keeps it from growing.
+    growth.doubts_new_sizes = false;
+    let queue: Box<dyn Queue> = match config.mark_by {
+        MarkBy::Position => Box::new(PageSize::new(service, growth)),
+        MarkBy::Id => Box::new(PageSize::new(MarkById::new(service), growth)),
+    };
+    Retrying::new(queue, tuning.retries, stop)
 }
 
 /// What is known at the beginning, for answers of about so many bytes.

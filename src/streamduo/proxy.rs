@@ -84,7 +84,7 @@ pub fn diagnose(proxy: &str, host: &str, error: &(dyn Error + 'static)) -> Optio
         return Some(HttpError::Rejected(problem));
     }
     if let Some(cause) = tunnel.source() {
-        return Some(HttpError::Unreachable { host: proxy.to_owned(), reason: innermost(cause) });
+        return Some(HttpError::Unreachable(proxy.to_owned(), innermost(cause)));
     }
     let problem = tunnel.to_string();
     if problem.ends_with("proxy authorization required") {
@@ -96,7 +96,7 @@ pub fn diagnose(proxy: &str, host: &str, error: &(dyn Error + 'static)) -> Optio
     let is_refusal = problem.ends_with("unsuccessful");
     let reason =
         if is_refusal { "the proxy refuses the connection (its log has the reason)".to_owned() } else { problem };
-    Some(HttpError::Unreachable { host: format!("{host} through {proxy}"), reason })
+    Some(HttpError::Unreachable(format!("{host} through {proxy}"), reason))
 }
 
 #[cfg(test)]

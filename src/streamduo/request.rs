@@ -66,7 +66,7 @@ pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Op
     if request.record_count == 1 && cause.is_about_size() {
         let remedy = match cause {
             HttpError::TimedOut { .. } => "raise `requestTimeoutSeconds`",
-            HttpError::TooLarge { .. } => "raise `maxAnswerMegabytes`",
+            HttpError::TooLarge(..) => "raise `maxAnswerMegabytes`",
             HttpError::CutOff { .. } => "check the network, the proxy and `apiUrl`",
             HttpError::Status { status: 413, .. } => "no setting changes that, ask the service's operator",
             _ => "check `streamId`",
@@ -85,7 +85,7 @@ pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Op
             format!("there is no stream {stream}: check `streamId` and `apiUrl`")
         }
         HttpError::Status { status: 300..=399, .. } => "redirects are not followed: check `apiUrl`".to_owned(),
-        HttpError::Unreachable { .. } => "check `apiUrl`, the network and the proxy".to_owned(),
+        HttpError::Unreachable(..) => "check `apiUrl`, the network and the proxy".to_owned(),
         HttpError::TimedOut { .. } => "check the network, or raise `requestTimeoutSeconds`".to_owned(),
         _ => return None,
     })

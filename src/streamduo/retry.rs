@@ -1,12 +1,11 @@
 //! How long to wait for a failure to pass, and which requests are then repeated.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use log::{info, warn};
 
-use super::http_error::{Failure, HttpError};
+use super::http_error::Failure;
 use super::queue::{Count, Marked, Queue};
 use crate::record::{Delivered, Page, Peeked};
 use crate::shutdown::{Shutdown, Stopped};
@@ -54,7 +53,7 @@ impl Retry {
     /// # Errors
     /// When it came once too often; [`crate::shutdown::Stopped`].
     pub fn wait_after(&mut self, what: &str, problem: &str, stop: &Shutdown) -> Result<()> {
-        Ok(self.count(what, &problem, None, stop)?)
+        Ok(self.count(what, &Failure::Final(anyhow!("{problem}")), stop)?)
     }
 
     /// Waits until another try of `what` makes sense. A failure after which the request is changed is
@@ -64,26 +63,19 @@ impl Retry {
     /// The failure itself if it is not transient; a final one if it came once too often, or when a
     /// stop is asked for.
     pub fn wait(&mut self, what: &str, failure: Failure, stop: &Shutdown) -> Result<(), Failure> {
-        let asked = failure.http_error().and_then(HttpError::retry_after);
         match &failure {
             Failure::Changed { pause, .. } => {
                 info!("{what}: {failure}");
                 let pause = if *pause { self.first_delay } else { Duration::ZERO };
-                Ok(stop.sleep(self.pause(&failure, pause, asked)?)?)
+                Ok(stop.sleep(self.pause(&failure, pause)?)?)
             }
-            Failure::Http(error, _) if error.is_transient() => self.count(what, &failure, asked, stop),
+            Failure::Http(error, _) if error.is_transient() => self.count(what, &failure, stop),
             _ => Err(failure),
         }
     }
 
     /// Counts a failure, and waits.
-    fn count(
-        &mut self,
-        what: &str,
-        failure: &impl Display,
-        asked: Option<Duration>,
-        stop: &Shutdown,
-    ) -> Result<(), Failure> {
+    fn count(&mut self, what: &str, failure: &Failure, stop: &Shutdown) -> Result<(), Failure> {
         self.failures += 1;
         let max = self.max_retries;
         if self.failures > max {
@@ -94,21 +86,20 @@ impl Retry {
             }));
         }
         let doubled = self.first_delay.saturating_mul(1 << (self.failures - 1).min(16)).min(MAX_DELAY);
-        let delay = self.pause(failure, doubled.mul_f64(1.0 + fastrand::f64()), asked)?;
+        let delay = self.pause(failure, doubled.mul_f64(1.0 + fastrand::f64()))?;
         let seconds = delay.as_secs_f64();
         warn!("{what}: {failure}; trying again in {seconds:.1} s ({} of {max})", self.failures);
         Ok(stop.sleep(delay)?)
     }
 
     /// The pause to make: `Retry-After` can only make it longer.
-    fn pause(&self, failure: &impl Display, backoff: Duration, asked: Option<Duration>) -> Result<Duration, Failure> {
-        match asked {
-            Some(asked) if asked > self.max_retry_after => Err(Failure::Final(anyhow!(
-                "{failure} (it asks to come back in {} s: run again then)",
-                asked.as_secs()
-            ))),
-            asked => Ok(backoff.max(asked.unwrap_or_default())),
+    fn pause(&self, failure: &Failure, backoff: Duration) -> Result<Duration, Failure> {
+        let asked = failure.retry_after().unwrap_or_default();
+        if asked > self.max_retry_after {
+            let seconds = asked.as_secs();
+            return Err(anyhow!("{failure} (it asks to come back in {seconds} s: run again then)").into());
         }
+        Ok(backoff.max(asked))
     }
 }
 
@@ -140,8 +131,8 @@ pub struct Retrying {
 
 impl Retrying {
     /// Repeats requests to this queue.
-    pub fn new(queue: impl Queue + 'static, retry: Retry, stop: &Shutdown) -> Retrying {
-        Retrying { queue: Box::new(queue), failed_marks: retry, stop: stop.clone() }
+    pub fn new(queue: Box<dyn Queue>, retry: Retry, stop: &Shutdown) -> Retrying {
+        Retrying { queue, failed_marks: retry, stop: stop.clone() }
     }
 
     /// Shows the oldest unread records. Changes nothing.
@@ -167,8 +158,7 @@ impl Retrying {
             Err(failure) => failure,
         };
         if failure.may_have_been_applied() {
-            let asked = failure.http_error().and_then(HttpError::retry_after);
-            return Ok(match self.failed_marks.count("mark", &failure, asked, &self.stop) {
+            return Ok(match self.failed_marks.count("mark", &failure, &self.stop) {
                 // First the loop has to learn that the mark may have been applied.
                 Ok(()) => Marked::Unknown(None),
                 Err(failure) => {
@@ -199,6 +189,7 @@ impl Retrying {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::streamduo::http_error::HttpError;
 
     /// Forgives `max_retries` failures, without a pause.
     fn at_once(max_retries: usize) -> Retry {
@@ -246,15 +237,15 @@ mod tests {
         assert_eq!(tries(|| status(503, Some(3600))), (1, text.to_owned()));
         let following = at_once(5).for_following();
         let hour = Duration::from_secs(3600);
-        assert_eq!(following.pause(&"", Duration::ZERO, Some(hour)).unwrap(), hour);
+        assert_eq!(following.pause(&status(503, Some(3600)), Duration::ZERO).unwrap(), hour);
     }
 
     #[test]
     fn retry_after_makes_a_pause_longer_and_never_shorter() {
         let retry = at_once(5);
         let seconds = Duration::from_secs;
-        assert_eq!(retry.pause(&"", seconds(4), Some(seconds(1))).unwrap(), seconds(4));
-        assert_eq!(retry.pause(&"", seconds(4), Some(seconds(9))).unwrap(), seconds(9));
-        assert_eq!(retry.pause(&"", seconds(4), None).unwrap(), seconds(4));
+        for (asked, pause) in [(Some(1), 4), (Some(9), 9), (None, 4)] {
+            assert_eq!(retry.pause(&status(503, asked), seconds(4)).unwrap(), seconds(pause));
+        }
     }
 }
