@@ -22,7 +22,7 @@ use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
 use crate::streamduo::api::Api;
 use crate::streamduo::http::Http;
 use crate::streamduo::payload::NoSample;
-use crate::streamduo::{self, Count, RetryPolicy, Tuning};
+use crate::streamduo::{self, Count, Retry, Tuning};
 use crate::{about, man, poll};
 
 /// How many of the last records `payloadSchema` `sampled` looks at.
@@ -49,7 +49,7 @@ fn discover(args: &Args) -> Result<()> {
         let config = Config::load(&args.config)?;
         let mut schema = catalog::whole_stream(&config).schema;
         if let Some(mut splitter) = Splitter::load(&config, false)? {
-            let mut api = connect(&config, &Shutdown::install()?)?;
+            let mut api = connect(args, &config, &Shutdown::install()?)?;
             learn(&mut splitter, &config, &mut api)?;
             if config.payload_schema == PayloadSchema::Sampled && config.acknowledge != Acknowledge::Never {
                 sample(&mut splitter, api.oldest_unread(SAMPLE))?;
@@ -68,8 +68,8 @@ fn test(args: &Args) -> Result<()> {
     Splitter::load(&config, false)?;
     info!("{}", in_use(&config));
     let stop = Shutdown::install()?;
-    let tuning = Tuning::new(retries(&config));
-    let mut queue = streamduo::pages(&config, tuning, connect(&config, &stop)?, false, &stop);
+    let tuning = Tuning::new(retries(args, &config));
+    let mut queue = streamduo::pages(&config, tuning, connect(args, &config, &stop)?, false, &stop);
     let is_drained = queue.peek(Count::AtOnce(1))?.is_empty();
     let unread = if is_drained { "no unread record" } else { "unread records" };
     info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
@@ -148,7 +148,7 @@ fn read(
     open: impl FnOnce(Stream) -> Result<(Box<dyn MessageWriter>, Option<Box<dyn Target>>)>,
 ) -> Result<()> {
     let stop = Shutdown::install()?;
-    let mut service = connect(config, &stop)?;
+    let mut service = connect(args, config, &stop)?;
     let Some(selected) = selected_stream(args, config, &mut service, look.is_none())? else {
         info!("the stream is not selected: nothing is read");
         let writes_state = look.is_none() && args.target.is_empty();
@@ -164,7 +164,7 @@ fn read(
     }
     let put_aside = if look.is_some() { DeadLetters::left_out } else { DeadLetters::around };
     let tuning = if target.is_some() { Tuning::for_target } else { Tuning::new };
-    let tuning = tuning(retries(config));
+    let tuning = tuning(retries(args, config));
     let endpoints = Endpoints { service, writer: put_aside(writer, config), stream, state, target };
     match look {
         Some(look) => poll::look(look, config, tuning, endpoints, pause, stop),
@@ -190,13 +190,14 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
     Ok(Some(stream))
 }
 
-/// How often and how soon a request is repeated.
-fn retries(config: &Config) -> RetryPolicy {
-    RetryPolicy::new(config.max_retries)
+/// How often and how soon a request is repeated. A run that follows waits as long as it is asked to.
+fn retries(args: &Args, config: &Config) -> Retry {
+    let retries = Retry::new(config.max_retries);
+    if args.follow { retries.for_following() } else { retries }
 }
 
-fn connect(config: &Config, stop: &Shutdown) -> Result<Api> {
-    Api::new(config, Http::new(config)?, retries(config), stop)
+fn connect(args: &Args, config: &Config, stop: &Shutdown) -> Result<Api> {
+    Api::new(config, Http::new(config)?, retries(args, config), stop)
 }
 
 /// Looks for columns in what the service has besides unread records. What cannot be had is a

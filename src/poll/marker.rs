@@ -104,7 +104,7 @@ impl Marker {
             most_shown: 0,
             most_asked: 1,
             equal_pages: 0,
-            ineffective: Retry::new(tuning.retries),
+            ineffective: tuning.retries,
             found: Found::default(),
         }
     }

@@ -24,7 +24,7 @@ use crate::record::{Delivered, MessageWriter, Page, Peeked};
 use crate::shutdown::Shutdown;
 use crate::singer::state::State;
 use crate::streamduo::http_error::HttpError;
-use crate::streamduo::retry::RetryPolicy;
+use crate::streamduo::retry::Retry;
 use crate::streamduo::{Count, Failure, Queue, Tuning};
 
 mod closed_loop;

@@ -1,7 +1,6 @@
 //! One stream of the StreamDuo API. Each request is sent once.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, scope};
 use std::time::Duration;
 
@@ -11,12 +10,12 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::auth::TokenSource;
-use super::diagnose::{message, redact};
-use super::http::{Answer, Http};
-use super::http_error::{Failure, HttpError};
+use super::diagnose::message;
+use super::http::{self, Answer, Http};
+use super::http_error::Failure;
 use super::queue::{Count, Queue};
 use super::request::{RecordRequest, remedy};
-use super::retry::RetryPolicy;
+use super::retry::Retry;
 use crate::config::Config;
 use crate::record::{Delivered, Fingerprint, InvalidBody, Page, Peeked};
 use crate::shutdown::Shutdown;
@@ -38,7 +37,7 @@ pub struct Api {
     /// Whether `deadLetterFile` takes records without an identity.
     has_dead_letters: bool,
     /// For requests beside the queue: the queue's own are repeated by another one.
-    pub(super) policy: RetryPolicy,
+    pub(super) policy: Retry,
     pub(super) stop: Shutdown,
 }
 
@@ -47,7 +46,7 @@ impl Api {
     ///
     /// # Errors
     /// When `apiUrl` cannot take a path.
-    pub fn new(config: &Config, http: Http, policy: RetryPolicy, stop: &Shutdown) -> Result<Api> {
+    pub fn new(config: &Config, http: Http, policy: Retry, stop: &Shutdown) -> Result<Api> {
         Ok(Api {
             tokens: TokenSource::new(config, policy, stop.clone()),
             http,
@@ -63,19 +62,18 @@ impl Api {
 
     /// Sends a record-request, and reads the answer.
     pub(super) fn page(&self, request: RecordRequest<'_>) -> Result<Page, Failure> {
-        let (answer, token) = self.exchange(request)?;
-        self.read(answer, &token, |body| Page::parse(body, request.record_count))
+        read(&self.exchange(request)?, |body| Page::parse(body, request.record_count))
     }
 
     /// Sends a record-request, and waits for the answer. A stop abandons a request that marks
     /// nothing; the answer to a mark shows what was marked. A refused token is renewed once: a
-    /// refused request was not applied. Returns the token, too.
-    fn exchange(&self, request: RecordRequest<'_>) -> Result<(Answer, SecretString), Failure> {
+    /// refused request was not applied.
+    fn exchange(&self, request: RecordRequest<'_>) -> Result<Answer, Failure> {
         let send = |token: &SecretString| {
             let call = self.http.json(request.name(), &self.url, &request, token);
             if request.mark_as_read { Ok(call.send()?) } else { call.send_until(&self.stop) }
         };
-        let mut token = self.tokens.bearer(&self.http)?;
+        let token = self.tokens.bearer(&self.http)?;
         let mut answer = send(&token);
         if answer.is_ok() {
             self.is_token_new.store(false, Ordering::Relaxed);
@@ -83,33 +81,13 @@ impl Api {
             && !self.is_token_new.swap(true, Ordering::Relaxed)
         {
             self.tokens.forget(&token);
-            token = self.tokens.bearer(&self.http)?;
-            answer = send(&token);
+            answer = send(&self.tokens.bearer(&self.http)?);
         }
-        let stream = &self.stream_id;
-        let explain =
-            |error: &HttpError| remedy(request, stream, error).unwrap_or_else(|| format!("read stream {stream}"));
-        Ok((answer.map_err(|failure| failure.with_remedy(explain))?, token))
-    }
-
-    /// Reads an answer. What is not a page may be a gateway's, and pass.
-    fn read(
-        &self,
-        answer: Answer,
-        token: &SecretString,
-        parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>,
-    ) -> Result<Page, Failure> {
-        let page = parse(answer.body.clone()).map_err(|error| {
-            let problem = match error {
-                InvalidBody::NotRecords => {
-                    let said = message(&answer.body).map_or_else(String::new, |said| format!(": {said}"));
-                    format!("the answer is not an array of records{said}")
-                }
-                error => error.to_string(),
-            };
-            HttpError::InvalidBody(redact(&self.http.secrets(token), &problem))
-        })?;
-        Ok(page.timed(answer.timing).arrived_at(answer.arrived))
+        answer.map_err(|failure| {
+            let stream = &self.stream_id;
+            failure
+                .with_remedy(|error| remedy(request, stream, error).unwrap_or_else(|| format!("read stream {stream}")))
+        })
     }
 
     /// The page that a peek has shown.
@@ -121,6 +99,15 @@ impl Api {
     }
 }
 
+/// Reads an answer. What is not a page may be a gateway's, and pass.
+fn read(answer: &Answer, parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>) -> Result<Page, Failure> {
+    let page = parse(answer.body.clone()).map_err(|error| {
+        let said = message(&answer.body).filter(|_| matches!(error, InvalidBody::NotRecords));
+        answer.is_not(&said.map_or_else(|| error.to_string(), |said| format!("{error}: {said}")))
+    })?;
+    Ok(page.timed(answer.timing).arrived_at(answer.arrived))
+}
+
 /// The URL of a path below the API's base.
 pub(super) fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
     let mut url = base.clone();
@@ -130,14 +117,13 @@ pub(super) fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
 
 impl Queue for Api {
     fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
-        let page = self.page(RecordRequest::unread(count.max(), false))?;
-        self.peeked(page)
+        self.peeked(self.page(RecordRequest::unread(count.max(), false))?)
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
         let answer = self
             .exchange(RecordRequest::unread(delivered.count(), true))
-            .and_then(|(answer, token)| self.read(answer, &token, |body| delivered.parse_marked(body)));
+            .and_then(|answer| read(&answer, |body| delivered.parse_marked(body)));
         match &answer {
             Ok(_) => self.http.keep_alive(true),
             // The server may close idle connections: the next mark must not be sent on one of them.
@@ -158,15 +144,14 @@ impl Queue for Api {
         head_start: Duration,
     ) -> (Result<Page, Failure>, Option<Result<Peeked, Failure>>) {
         let request = RecordRequest::unread(count.max(), false);
-        let pending = self.tokens.bearer(&self.http).map(|token| {
-            let call = self.http.json(request.name(), &self.url, &request, &token);
-            (call.start(head_start), token)
-        });
+        let pending = self
+            .tokens
+            .bearer(&self.http)
+            .map(|token| self.http.json(request.name(), &self.url, &request, &token).start(head_start));
         let marked = self.mark(delivered);
-        let peeked = pending.and_then(|(pending, token)| {
-            let answer = pending.wait(&self.stop)?;
-            let page = self.read(answer, &token, |body| Page::parse(body, request.record_count))?;
-            self.peeked(page)
+        let peeked = pending.and_then(|pending| {
+            let answer = http::wait(&pending, &self.stop)?;
+            self.peeked(read(&answer, |body| Page::parse(body, request.record_count))?)
         });
         (marked, Some(peeked))
     }
@@ -179,29 +164,29 @@ impl Queue for Api {
         }
         let api = &*self;
         let next = AtomicUsize::new(0);
-        let goes_on = AtomicBool::new(true);
-        let answers = Mutex::new(Vec::new());
         let send = || {
+            let mut answers = Vec::new();
             // A stop is looked for between two requests. The answer to one that is under way shows
             // what was marked.
-            while goes_on.load(Ordering::Relaxed) && api.stop.check().is_ok() {
+            while api.stop.check().is_ok() {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some((record_id, record)) = records.get(index) else { break };
                 let answer = api.page(RecordRequest::mark_single(record_id));
                 if !answer.as_ref().is_ok_and(|page| page.fingerprints().eq([*record])) {
-                    goes_on.store(false, Ordering::Relaxed);
+                    next.store(records.len(), Ordering::Relaxed);
                 }
-                answers.lock().unwrap_or_else(PoisonError::into_inner).push((index, answer));
+                answers.push((index, answer));
             }
+            answers
         };
-        scope(|scope| {
-            for _ in 1..SINGLES_AT_ONCE.min(records.len()) {
-                // Ignore the error: without this thread it takes longer.
-                let _ = Builder::new().name("single".to_owned()).spawn_scoped(scope, send);
-            }
-            send();
+        let mut answers = scope(|scope| {
+            // Without one of these threads it takes longer.
+            let start = |_| Builder::new().name("single".to_owned()).spawn_scoped(scope, send).ok();
+            let threads: Vec<_> = (1..SINGLES_AT_ONCE.min(records.len())).filter_map(start).collect();
+            let mut answers = send();
+            answers.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()));
+            answers
         });
-        let mut answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
         answers.sort_by_key(|(index, _)| *index);
         answers
     }

@@ -6,34 +6,21 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::Url;
 
+use super::diagnose::oauth_error;
 use super::http::Http;
 use super::http_error::{Failure, HttpError};
-use super::retry::{RetryPolicy, retrying};
+use super::retry::{Retry, retrying};
 use crate::config::Config;
 use crate::shutdown::Shutdown;
 
 /// A token is renewed this long before it expires, or after nine tenths of its life if that is later.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// The token endpoint's answer (RFC 6749 section 5.1). No `Debug`: it holds the token.
-#[derive(Deserialize)]
-struct Answer {
-    access_token: SecretString,
-    token_type: Option<String>,
-    /// Seconds; a number, and a string at some servers.
-    expires_in: Option<Value>,
-}
-
-#[derive(Debug)]
-struct Token {
-    bearer: SecretString,
-    /// When to renew it; `None` if the server does not say when it ends.
-    until: Option<Instant>,
-}
+/// A token, and when to renew it; `None` if the server does not say when it ends.
+type Token = (SecretString, Option<Instant>);
 
 /// Hands out a token that is good for the next request, to several threads if need be.
 #[derive(Debug)]
@@ -43,14 +30,14 @@ pub struct TokenSource {
     client_secret: SecretString,
     /// `scope`
     scope: String,
-    policy: RetryPolicy,
+    policy: Retry,
     stop: Shutdown,
     token: Mutex<Option<Token>>,
 }
 
 impl TokenSource {
     /// A source of tokens for the client and the scope of these settings.
-    pub fn new(config: &Config, policy: RetryPolicy, stop: Shutdown) -> TokenSource {
+    pub fn new(config: &Config, policy: Retry, stop: Shutdown) -> TokenSource {
         TokenSource {
             url: config.auth_url.clone(),
             client_id: config.client_id.clone(),
@@ -66,26 +53,24 @@ impl TokenSource {
     /// threads wait for it. A failure is final: it is not that of the request that needs the token.
     pub fn bearer(&self, http: &Http) -> Result<SecretString, Failure> {
         let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = &*kept
-            && token.until.is_none_or(|until| Instant::now() < until)
+        if let Some((bearer, until)) = &*kept
+            && until.is_none_or(|until| Instant::now() < until)
         {
-            return Ok(token.bearer.clone());
+            return Ok(bearer.clone());
         }
         let token = self.fetch(http, &self.scope)?;
-        let bearer = token.bearer.clone();
-        *kept = Some(token);
-        Ok(bearer)
+        Ok(kept.insert(token).0.clone())
     }
 
     /// A token for another scope, which is not kept.
     pub fn bearer_for(&self, http: &Http, scope: &str) -> Result<SecretString, Failure> {
-        Ok(self.fetch(http, scope)?.bearer)
+        Ok(self.fetch(http, scope)?.0)
     }
 
     /// Forgets a token that the service does not accept any more, unless there is a newer one.
     pub fn forget(&self, refused: &SecretString) {
         let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.take_if(|token| token.bearer.expose_secret() == refused.expose_secret());
+        kept.take_if(|(bearer, _)| bearer.expose_secret() == refused.expose_secret());
     }
 
     fn fetch(&self, http: &Http, scope: &str) -> Result<Token, Failure> {
@@ -98,7 +83,12 @@ impl TokenSource {
         let fetched = retrying(self.policy, "token", &self.stop, || {
             let asked = Instant::now();
             let answer = http.form("token", &self.url, &fields).send_until(&self.stop);
-            let token = answer.and_then(|answer| read(&answer.body, asked));
+            let token = answer.and_then(|answer| {
+                read(&answer.body, asked).map_err(|problem| match oauth_error(&answer.body) {
+                    Some(code) => answer.refuses(code).into(),
+                    None => answer.is_not(problem).into(),
+                })
+            });
             token.map_err(|failure| self.explain(failure, scope))
         });
         let token = fetched.map_err(Failure::into_final)?;
@@ -107,23 +97,22 @@ impl TokenSource {
     }
 
     fn explain(&self, failure: Failure, scope: &str) -> Failure {
-        let refusal =
-            failure.http_error().and_then(HttpError::status).filter(|status| matches!(status, 400 | 401 | 403));
+        let is_final = matches!(failure.http_error().and_then(HttpError::status), Some(200..300 | 400 | 401 | 403));
         let explained = failure.with_remedy(|error| match error {
             // It says itself what to do.
             HttpError::Rejected(_) => "fetch an access token".to_owned(),
             error => format!("fetch an access token: {}", self.remedy(error, scope)),
         });
-        if refusal.is_some() { explained.into_final() } else { explained }
+        if is_final { explained.into_final() } else { explained }
     }
 
     fn remedy(&self, error: &HttpError, scope: &str) -> String {
         match error {
-            HttpError::Status { status: 400 | 401 | 403, text, .. } if text.contains("invalid_scope") => {
+            HttpError::Status { status: 200..300 | 400 | 401 | 403, text, .. } if text.contains("invalid_scope") => {
                 let remedy = if scope == self.scope { ": check `scope`" } else { "" };
                 format!("this client may not have the scope {scope:?}{remedy}")
             }
-            HttpError::Status { status: 400 | 401 | 403, .. } => {
+            HttpError::Status { status: 200..300 | 400 | 401 | 403, .. } => {
                 let client = &self.client_id;
                 format!("the credentials of client {client:?} are refused: check `clientId` and `clientSecret`")
             }
@@ -133,27 +122,31 @@ impl TokenSource {
     }
 }
 
-/// Reads the token endpoint's answer, without ever quoting it: it may hold a token.
-fn read(answer: &[u8], asked: Instant) -> Result<Token, Failure> {
-    let invalid = |problem: &str| HttpError::InvalidBody(problem.to_owned());
-    let answer: Answer = serde_json::from_slice(answer)
-        .map_err(|_| invalid("the answer is not a JSON object with an `access_token`"))?;
-    if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-        return Err(invalid("the answer's `token_type` is not \"Bearer\"").into());
+/// Reads the token endpoint's answer (RFC 6749 section 5.1). What is wrong with it is said without
+/// quoting it: it may hold a token.
+fn read(answer: &[u8], asked: Instant) -> Result<Token, &'static str> {
+    let answer: Map<String, Value> = serde_json::from_slice(answer).unwrap_or_default();
+    let token = answer.get("access_token").and_then(Value::as_str);
+    let token = token.ok_or("the answer is not a JSON object with an `access_token`")?;
+    // Some servers write "BearerToken".
+    let kind = answer.get("token_type").filter(|kind| !kind.is_null());
+    let kind = kind.map(|kind| kind.as_str().unwrap_or_default().replace(['_', '-', ' '], "").to_ascii_lowercase());
+    if kind.is_some_and(|kind| !matches!(&*kind, "bearer" | "bearertoken")) {
+        return Err("the answer's `token_type` is not \"Bearer\"");
     }
     // The form of RFC 6750 section 2.1: it needs no escaping in a header.
-    let token = answer.access_token.expose_secret();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(invalid("the answer's `access_token` is not a bearer token").into());
+        return Err("the answer's `access_token` is not a bearer token");
     }
-    let lifetime = answer.expires_in.and_then(|value| match value {
+    // A string at some servers.
+    let lifetime = answer.get("expires_in").and_then(|value| match value {
         Value::String(text) => text.trim().parse().ok(),
         other => other.as_f64(),
     });
     let until = lifetime
         .and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok())
         .and_then(|lifetime| asked.checked_add(lifetime.saturating_sub(MARGIN.min(lifetime / 10))));
-    Ok(Token { bearer: answer.access_token, until })
+    Ok((token.into(), until))
 }
 
 #[cfg(test)]
@@ -162,7 +155,7 @@ mod tests {
 
     fn life(answer: &str) -> Option<Duration> {
         let asked = Instant::now();
-        read(answer.as_bytes(), asked).unwrap().until.map(|until| until.duration_since(asked))
+        read(answer.as_bytes(), asked).unwrap().1.map(|until| until.duration_since(asked))
     }
 
     #[test]
@@ -177,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_no_token_is_not_quoted() {
-        let error = |answer: &str| read(answer.as_bytes(), Instant::now()).unwrap_err().to_string();
+        let error = |answer: &str| read(answer.as_bytes(), Instant::now()).unwrap_err();
         for answer in ["hunter2", r#"{"access_token":7,"x":"hunter2"}"#, r#"{"access_token":"hunter2"#, "[]"] {
             assert_eq!(error(answer), "the answer is not a JSON object with an `access_token`");
         }

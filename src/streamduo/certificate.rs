@@ -32,47 +32,44 @@ pub fn problem(host: &str, error: &(dyn Error + 'static)) -> Option<String> {
 fn remedy(error: &CertificateError) -> String {
     match error {
         // A bad signature: a trusted CA has the name of the one that signed, but another key.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => match trusted_cas() {
-            Some(place) => format!("put the CA's certificate into {place}"),
-            None => "put the CA's certificate into the system's store, or name a PEM file by `SSL_CERT_FILE` that \
-                     takes the store's place"
-                .to_owned(),
-        },
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            return format!("put the CA's certificate into {}", trusted_cas());
+        }
         CertificateError::Expired
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
         | CertificateError::NotValidYetContext { .. } => {
-            "check this machine's clock, or have the server's operator renew it".to_owned()
+            "check this machine's clock, or have the server's operator renew it"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "use a name that it is for, or have the server's operator replace it".to_owned()
+            "use a name that it is for, or have the server's operator replace it"
         }
-        _ => "have the server's operator replace it".to_owned(),
+        _ => "have the server's operator replace it",
     }
+    .to_owned()
 }
 
 /// Why no HTTPS client can be made, if that is for want of a CA to trust, and the remedy.
 pub fn no_trusted_ca(error: &(dyn Error + 'static)) -> Option<String> {
     tls_error(error)?;
-    Some(match trusted_cas() {
-        Some(place) => format!("no CA certificate in {place}: name a PEM file by `SSL_CERT_FILE`, or unset it"),
-        None => "this machine has no CA certificates: install them (on most Linux systems the package \
-                 ca-certificates), or name a PEM file by `SSL_CERT_FILE`"
-            .to_owned(),
-    })
+    Some(format!(
+        "no CA certificate in {}: name a PEM file by `SSL_CERT_FILE`, or leave it unset and install ca-certificates",
+        trusted_cas()
+    ))
 }
 
-/// Where the trusted CAs are, if variables take the place of the system's store.
-fn trusted_cas() -> Option<String> {
+/// Where the trusted CAs are.
+fn trusted_cas() -> String {
     if cfg!(any(not(unix), target_vendor = "apple")) {
-        return Some("the system's store".to_owned());
+        return "the system's store".to_owned();
     }
     let set = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(|name| {
         // An empty list of folders counts as none.
         let value = env::var_os(name).filter(|value| name == "SSL_CERT_FILE" || !value.is_empty())?;
         Some(format!("`{name}` {}", value.display()))
     });
-    set.reduce(|file, dir| format!("{file} or {dir}"))
+    let set = set.reduce(|file, dir| format!("{file} or {dir}"));
+    set.unwrap_or_else(|| "the system's store (or a PEM file that `SSL_CERT_FILE` names)".to_owned())
 }
 
 /// The first TLS error among the causes. What an [`io::Error`] wraps is not its source but itself.

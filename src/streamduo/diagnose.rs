@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::time::{Duration, SystemTime};
 
 use reqwest::blocking::Response;
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::{Url, form_urlencoded};
@@ -20,14 +20,29 @@ const MAX_QUOTED: usize = 300;
 /// How much of a refusal's text is read, in bytes.
 const MAX_REFUSAL: u64 = 16 * 1024;
 
-/// What a token endpoint may give as the reason (RFC 6749 section 5.2) that a user can do something
-/// about.
-const OAUTH_ERRORS: [&str; 4] = ["invalid_client", "invalid_grant", "invalid_scope", "unauthorized_client"];
+/// What a token endpoint may give as the reason (RFC 6749 section 5.2).
+const OAUTH_ERRORS: [&str; 6] = [
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "unauthorized_client",
+    "unsupported_grant_type",
+];
+
+/// The content types that are named.
+const MEDIA_TYPES: [&str; 5] = ["application/json", "text/html", "text/plain", "text/xml", "application/xml"];
 
 /// The host and port of a URL, to name it in a message.
 pub fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// The content type of an answer, if it is one that is known: anything else may be a secret.
+pub fn media_type(response: &Response) -> Option<&'static str> {
+    let media_type = response.headers().get(CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim();
+    MEDIA_TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(media_type))
 }
 
 /// Why a request did not get across, or brought no head of an answer.
@@ -43,7 +58,7 @@ pub fn diagnose(host: &str, timeout: Duration, error: reqwest::Error) -> HttpErr
     } else if let Some(problem) = certificate::problem(host, &error) {
         HttpError::Rejected(problem)
     } else {
-        HttpError::Unreachable { host: route, reason: innermost(&error.without_url()) }
+        HttpError::Unreachable(route, innermost(&error.without_url()))
     }
 }
 
@@ -90,7 +105,9 @@ pub fn refusal(host: &str, response: Response, secrets: Option<&[SecretString]>)
     HttpError::Status { host: host.to_owned(), status, retry_after, text }
 }
 
-fn oauth_error(body: &[u8]) -> Option<&'static str> {
+/// The error code in an answer of a token endpoint, if it is one that is known: anything else may be a
+/// secret.
+pub fn oauth_error(body: &[u8]) -> Option<&'static str> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let error = body.get("error")?.as_str()?;
     OAUTH_ERRORS.into_iter().find(|code| *code == error)

@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn what_the_size_may_explain_halves_it_down_to_1() {
         let not_json = || HttpError::InvalidBody("not JSON".to_owned()).into();
-        let too_large = || HttpError::TooLarge { host: "h".to_owned(), max: 1 }.into();
+        let too_large = || HttpError::TooLarge("h".to_owned(), 1).into();
         type Make = fn() -> Failure;
         // How often it has to happen before another try with fewer records makes sense.
         let failures: [(Make, usize); 8] = [

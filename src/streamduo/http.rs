@@ -1,23 +1,25 @@
-//! The HTTP client. Only this file and `diagnose.rs` import reqwest.
+//! The HTTP client. Only this file, `diagnose.rs` and `proxy.rs` import reqwest.
 //!
 //! A request is sent once. Neither an error nor a log line holds a URL's query, a header or a
 //! secret.
 
-use std::io::Read as _;
+use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::header::CONTENT_ENCODING;
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use super::diagnose::{diagnose, host, refusal, transfer_failure};
+use super::diagnose::{diagnose, host, media_type, redact, refusal, transfer_failure};
 use super::http_error::{Failure, HttpError};
 use super::{certificate, proxy};
 use crate::config::url::is_loopback;
@@ -26,25 +28,42 @@ use crate::metrics;
 use crate::record::Timing;
 use crate::shutdown::Shutdown;
 
-/// A complete answer.
+/// A complete answer of success.
 #[derive(Debug)]
 pub struct Answer {
     /// Its body, decompressed.
     pub body: Bytes,
+    host: String,
+    status: u16,
+    media_type: Option<&'static str>,
+    /// What its text must not reveal; `None` at the token endpoint, which is not quoted at all.
+    secrets: Option<[SecretString; 2]>,
     /// How long it took.
     pub timing: Timing,
     /// When its last byte arrived.
     pub arrived: Timestamp,
 }
 
+impl Answer {
+    /// The error about a body that is not what was asked for. It may be a gateway's, and pass.
+    pub fn is_not(&self, problem: &str) -> HttpError {
+        let problem = if self.body.trim_ascii().is_empty() { "the answer is empty" } else { problem };
+        let problem = redact(self.secrets.as_ref().map_or(&[], |secrets| &secrets[..]), problem);
+        let media_type = self.media_type.map_or_else(String::new, |media_type| format!(" ({media_type})"));
+        HttpError::InvalidBody(format!("{} answers {}{media_type}: {problem}", self.host, self.status))
+    }
+
+    /// The error about a body that refuses the request with this code, in spite of the status.
+    pub fn refuses(self, code: &str) -> HttpError {
+        HttpError::Status { host: self.host, status: self.status, retry_after: None, text: format!(": {code}") }
+    }
+}
+
 /// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries
 /// of its own.
 #[derive(Debug)]
 pub struct Http {
-    /// For this machine itself: a proxy would see what goes there unencrypted.
-    near: Client,
-    /// For all other machines.
-    far: Client,
+    client: Client,
     keeps_alive: bool,
     urls: [Url; 2],
     user_agent: String,
@@ -68,10 +87,8 @@ impl Http {
         if !urls.iter().all(is_loopback) {
             proxy::check()?;
         }
-        let (near, far) = clients(&urls, &config.user_agent, true)?;
         Ok(Http {
-            near,
-            far,
+            client: client(&urls, &config.user_agent, true)?,
             keeps_alive: true,
             urls,
             user_agent: config.user_agent.clone(),
@@ -85,127 +102,96 @@ impl Http {
     /// Keeps connections alive from now on, or closes all that are idle and makes a new one for each
     /// request.
     pub fn keep_alive(&mut self, keeps_alive: bool) {
-        // Ignore the error: the old clients still work.
+        // Ignore the error: the old client still works.
         if self.keeps_alive != keeps_alive
-            && let Ok((near, far)) = clients(&self.urls, &self.user_agent, keeps_alive)
+            && let Ok(client) = client(&self.urls, &self.user_agent, keeps_alive)
         {
-            self.near = near;
-            self.far = far;
+            self.client = client;
             self.keeps_alive = keeps_alive;
         }
     }
 
     /// A POST of a form (`application/x-www-form-urlencoded`) to the token endpoint.
     pub fn form(&self, endpoint: &'static str, url: &Url, fields: &[(&str, &str)]) -> Call {
-        let request = self.client(url).post(url.clone()).form(fields);
-        self.call(endpoint, url, request, None)
+        self.call(endpoint, url, self.client.post(url.clone()).form(fields), None)
     }
 
     /// A POST of a JSON document, authorized by a bearer token (RFC 6750 section 2.1).
     pub fn json(&self, endpoint: &'static str, url: &Url, document: &impl Serialize, token: &SecretString) -> Call {
-        let request = self.client(url).post(url.clone()).bearer_auth(token.expose_secret()).json(document);
-        self.call(endpoint, url, request, Some(self.secrets(token)))
+        self.call(endpoint, url, self.client.post(url.clone()).json(document), Some(token))
     }
 
     /// A GET, authorized by a bearer token.
     pub fn get(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Call {
-        let request = self.client(url).get(url.clone()).bearer_auth(token.expose_secret());
-        self.call(endpoint, url, request, Some(self.secrets(token)))
+        self.call(endpoint, url, self.client.get(url.clone()), Some(token))
     }
 
-    /// What a message must not hold.
-    pub fn secrets(&self, token: &SecretString) -> [SecretString; 2] {
-        [self.client_secret.clone(), token.clone()]
-    }
-
-    fn client(&self, url: &Url) -> &Client {
-        if is_loopback(url) { &self.near } else { &self.far }
-    }
-
-    fn call(
-        &self,
-        endpoint: &'static str,
-        url: &Url,
-        request: RequestBuilder,
-        secrets: Option<[SecretString; 2]>,
-    ) -> Call {
-        Call {
-            endpoint,
-            host: host(url),
-            // On the request and not on the client: only so it bounds the whole exchange.
-            request: request.timeout(self.timeout),
-            background: self.background.clone(),
-            timeout: self.timeout,
-            max_answer: self.max_answer,
-            secrets,
-        }
+    /// Without a token it goes to the token endpoint.
+    fn call(&self, endpoint: &'static str, url: &Url, request: RequestBuilder, token: Option<&SecretString>) -> Call {
+        let host = host(url);
+        let timeout = self.timeout;
+        let max_answer = self.max_answer;
+        let secrets = token.map(|token| [self.client_secret.clone(), token.clone()]);
+        let request = match token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        };
+        // On the request and not on the client: only so it bounds the whole exchange.
+        let request = request.timeout(timeout);
+        let send = move || {
+            let started = Instant::now();
+            let answer = request.send().map_err(|error| diagnose(&host, timeout, error));
+            let status = answer.as_ref().ok().map(|response| response.status().as_u16());
+            let answer = answer.and_then(|response| {
+                if !response.status().is_success() {
+                    return Err(refusal(&host, response, secrets.as_ref().map(|secrets| &secrets[..])));
+                }
+                let first_byte = started.elapsed();
+                let status = response.status().as_u16();
+                let media_type = media_type(&response);
+                let body = read_body(response, max_answer, &host, timeout)?;
+                let timing = Timing { first_byte, transfer: started.elapsed() - first_byte };
+                Ok(Answer { body, host, status, media_type, secrets, timing, arrived: Timestamp::now() })
+            });
+            metrics::http_request(endpoint, status, started.elapsed());
+            answer
+        };
+        Call { send: Box::new(send), background: self.background.clone() }
     }
 }
 
-/// A client for the URLs on this machine, and one for the others.
-fn clients(urls: &[Url], user_agent: &str, keeps_alive: bool) -> Result<(Client, Client)> {
-    let (near, far): (Vec<&Url>, Vec<&Url>) = urls.iter().partition(|url| is_loopback(url));
-    let build = |urls: &[&Url], is_near: bool| {
-        let mut builder = Client::builder()
-            .user_agent(user_agent)
-            .timeout(None)
-            .redirect(Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never());
-        if is_near {
-            builder = builder.no_proxy();
-        }
-        if !keeps_alive {
-            builder = builder.pool_max_idle_per_host(0);
-        }
-        // To load the system's certificates takes longer than all else, and plain HTTP has no use
-        // for them.
-        if is_near && urls.iter().all(|url| url.scheme() == "http") {
-            builder = builder.tls_certs_only([]);
-        }
-        builder.build().map_err(|error| match certificate::no_trusted_ca(&error) {
-            Some(problem) => Invalid::new(problem).into(),
-            None => Error::new(error).context("set up HTTPS"),
-        })
-    };
-    let near = build(&near, true)?;
-    let far = if far.is_empty() { near.clone() } else { build(&far, false)? };
-    Ok((near, far))
+fn client(urls: &[Url], user_agent: &str, keeps_alive: bool) -> Result<Client> {
+    let mut builder = Client::builder()
+        .user_agent(user_agent)
+        .timeout(None)
+        .redirect(Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .proxy(proxy::for_client(urls));
+    if !keeps_alive {
+        builder = builder.pool_max_idle_per_host(0);
+    }
+    // To load the system's certificates takes longer than all else, and plain HTTP has no use for
+    // them.
+    if urls.iter().all(|url| url.scheme() == "http") {
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| match certificate::no_trusted_ca(&error) {
+        Some(problem) => Invalid::new(problem).into(),
+        None => Error::new(error).context("set up HTTPS"),
+    })
 }
 
-/// A request that is ready to be sent.
-#[derive(Debug)]
+/// A request that is ready to be sent, once.
 pub struct Call {
-    endpoint: &'static str,
-    host: String,
-    request: RequestBuilder,
+    send: Box<dyn FnOnce() -> Result<Answer, HttpError> + Send>,
     background: Sender<Job>,
-    timeout: Duration,
-    /// The most that the answer may hold, in bytes, decompressed.
-    max_answer: usize,
-    /// What the answer's text must not reveal; `None` at the token endpoint.
-    secrets: Option<[SecretString; 2]>,
 }
 
 impl Call {
     /// Sends the request and waits for the whole answer, whatever happens meanwhile.
     pub fn send(self) -> Result<Answer, HttpError> {
-        let started = Instant::now();
-        let Call { endpoint, host, request, timeout, max_answer, secrets, .. } = self;
-        let mut status = None;
-        let no_answer = |error| diagnose(&host, timeout, error);
-        let answer = request.send().map_err(no_answer).and_then(|response| {
-            status = Some(response.status().as_u16());
-            if !response.status().is_success() {
-                return Err(refusal(&host, response, secrets.as_ref().map(|secrets| &secrets[..])));
-            }
-            let first_byte = started.elapsed();
-            let body = read_body(response, max_answer, &host, timeout)?;
-            let timing = Timing { first_byte, transfer: started.elapsed() - first_byte };
-            Ok(Answer { body, timing, arrived: Timestamp::now() })
-        });
-        metrics::http_request(endpoint, status, started.elapsed());
-        answer
+        (self.send)()
     }
 
     /// Sends the request and waits for the whole answer, but no longer than until a stop is asked
@@ -216,34 +202,50 @@ impl Call {
             // Not on the background thread: an abandoned request may still keep it busy.
             return Ok(self.send()?);
         }
-        self.start(Duration::ZERO).wait(stop)
+        wait(&self.start(Duration::ZERO), stop)
     }
 
     /// Sends the request after a pause, on the background thread.
-    pub fn start(self, pause: Duration) -> Pending {
+    pub fn start(self, pause: Duration) -> Receiver<Result<Answer, HttpError>> {
         let (answered, answer) = bounded(1);
-        let background = self.background.clone();
         // If the thread is gone, `answered` is dropped, and `wait` returns an error.
-        let _ = background.send(Box::new(move || {
+        let _ = self.background.send(Box::new(move || {
             thread::sleep(pause);
             // Ignore that nobody waits any more: a stop has abandoned the request.
-            let _ = answered.send(self.send());
+            let _ = answered.send((self.send)());
         }));
-        Pending(answer)
+        answer
     }
 }
 
-/// Reads the body of an answer, but no more than `max` bytes: decompressed, it may be endless.
-fn read_body(mut response: Response, max: usize, host: &str, timeout: Duration) -> Result<Bytes, HttpError> {
+/// Waits for the answer to a request that was started, but no longer than until a stop is asked for.
+pub fn wait(answer: &Receiver<Result<Answer, HttpError>>, stop: &Shutdown) -> Result<Answer, Failure> {
+    let answer = select! {
+        recv(answer) -> answer => answer,
+        recv(stop.requested()) -> _ => {
+            stop.check()?;
+            answer.recv()
+        }
+    };
+    Ok(answer.context("the request was given up")??)
+}
+
+/// Reads the body of an answer, but no more than `max` bytes: decompressed, it may be endless. A byte
+/// order mark is no part of it.
+fn read_body(response: Response, max: usize, host: &str, timeout: Duration) -> Result<Bytes, HttpError> {
     let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     // One byte more than the body holds, so that its end is seen without growing the buffer.
     let mut body = Vec::with_capacity(length.min(max) + 1);
+    // An old name of gzip (RFC 9110 section 8.4.1.3), which the HTTP library does not know.
+    let is_x_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "x-gzip");
+    let reader: Box<dyn Read> = if is_x_gzip { Box::new(MultiGzDecoder::new(response)) } else { Box::new(response) };
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    response.by_ref().take(limit).read_to_end(&mut body).map_err(|error| transfer_failure(host, timeout, error))?;
+    reader.take(limit).read_to_end(&mut body).map_err(|error| transfer_failure(host, timeout, error))?;
     if body.len() > max {
-        return Err(HttpError::TooLarge { host: host.to_owned(), max });
+        return Err(HttpError::TooLarge(host.to_owned(), max));
     }
-    Ok(body.into())
+    let body = Bytes::from(body);
+    Ok(if body.starts_with("\u{feff}".as_bytes()) { body.slice(3..) } else { body })
 }
 
 /// A request for the background thread.
@@ -257,22 +259,4 @@ fn start_background() -> Result<Sender<Job>> {
     let serve = move || queue.into_iter().for_each(|job| job());
     thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
     Ok(jobs)
-}
-
-/// A request that is under way.
-#[derive(Debug)]
-pub struct Pending(Receiver<Result<Answer, HttpError>>);
-
-impl Pending {
-    /// Waits for the whole answer, but no longer than until a stop is asked for.
-    pub fn wait(self, stop: &Shutdown) -> Result<Answer, Failure> {
-        let answer = select! {
-            recv(self.0) -> answer => answer,
-            recv(stop.requested()) -> _ => {
-                stop.check()?;
-                self.0.recv()
-            }
-        };
-        Ok(answer.context("the request was given up")??)
-    }
 }

@@ -8,14 +8,9 @@ use crate::shutdown::Stopped;
 /// Why a request brought no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// No connection.
-    #[error("cannot reach {host}: {reason}")]
-    Unreachable {
-        /// The host and port of the URL.
-        host: String,
-        /// What the operating system or the TLS library says.
-        reason: String,
-    },
+    /// No connection to a host, and what the operating system or the TLS library says.
+    #[error("cannot reach {0}: {1}")]
+    Unreachable(String, String),
     /// A certificate or a proxy stands in the way: what is wrong, and the remedy.
     #[error("{0}")]
     Rejected(String),
@@ -40,14 +35,9 @@ pub enum HttpError {
         /// Whether the answer had begun.
         has_begun: bool,
     },
-    /// The answer is larger than `maxAnswerMegabytes`.
-    #[error("the answer of {host} is larger than {max} bytes")]
-    TooLarge {
-        /// The host and port of the URL.
-        host: String,
-        /// The limit, in bytes.
-        max: usize,
-    },
+    /// The answer of a host is larger than `maxAnswerMegabytes`, in bytes.
+    #[error("the answer of {0} is larger than {1} bytes")]
+    TooLarge(String, usize),
     /// The answer is complete, but its body is not what was asked for.
     #[error("{0}")]
     InvalidBody(String),
@@ -70,11 +60,11 @@ impl HttpError {
     /// clocks differ.
     pub fn is_transient(&self) -> bool {
         match self {
-            HttpError::Unreachable { .. }
+            HttpError::Unreachable(..)
             | HttpError::TimedOut { .. }
             | HttpError::CutOff { .. }
             | HttpError::InvalidBody(_) => true,
-            HttpError::Rejected(_) | HttpError::TooLarge { .. } => false,
+            HttpError::Rejected(_) | HttpError::TooLarge(..) => false,
             HttpError::Status { status, .. } => {
                 matches!(status, 401 | 403 | 408 | 425 | 429 | 500..=599) && !matches!(status, 501 | 505)
             }
@@ -84,23 +74,19 @@ impl HttpError {
     /// Whether the service may have applied the request.
     pub fn may_have_been_applied(&self) -> bool {
         match self {
-            HttpError::Unreachable { .. } | HttpError::Rejected(_) => false,
+            HttpError::Unreachable(..) | HttpError::Rejected(_) => false,
             HttpError::Status { status, .. } => *status >= 500,
             _ => true,
         }
-    }
-
-    /// Whether the service refuses the request as it is, and may accept one for fewer records.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self.status(), Some(400 | 413 | 422))
     }
 
     /// Whether a request for fewer records may succeed, and an outage is not the cause.
     pub fn is_about_size(&self) -> bool {
         match self {
             HttpError::TimedOut { has_begun, .. } | HttpError::CutOff { has_begun, .. } => *has_begun,
-            HttpError::TooLarge { .. } => true,
-            error => error.is_refusal(),
+            HttpError::TooLarge(..) => true,
+            // The service refuses the request as it is.
+            error => matches!(error.status(), Some(400 | 413 | 422)),
         }
     }
 
@@ -108,14 +94,6 @@ impl HttpError {
     pub fn status(&self) -> Option<u16> {
         match self {
             HttpError::Status { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-
-    /// How long `Retry-After` asks to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            HttpError::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -136,10 +114,8 @@ pub enum Failure {
         /// Whether to wait before, because it may be an outage all the same.
         pause: bool,
     },
-    /// No other try makes sense.
+    /// No other try makes sense, or a stop was asked for ([`Stopped`]).
     Final(anyhow::Error),
-    /// A stop was asked for.
-    Stopped(Stopped),
 }
 
 impl Failure {
@@ -148,7 +124,15 @@ impl Failure {
         match self {
             Failure::Http(error, _) => Some(error),
             Failure::Changed { error, .. } => error.http_error(),
-            Failure::Final(_) | Failure::Stopped(_) => None,
+            Failure::Final(_) => None,
+        }
+    }
+
+    /// How long `Retry-After` asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.http_error() {
+            Some(HttpError::Status { retry_after, .. }) => *retry_after,
+            _ => None,
         }
     }
 
@@ -175,10 +159,7 @@ impl Failure {
 
     /// The same, but no other try makes sense.
     pub fn into_final(self) -> Failure {
-        match self {
-            Failure::Stopped(stopped) => Failure::Stopped(stopped),
-            other => Failure::Final(other.into()),
-        }
+        Failure::Final(self.into())
     }
 }
 
@@ -189,7 +170,6 @@ impl fmt::Display for Failure {
             Failure::Http(error, Some(remedy)) => write!(f, "{remedy}: {error}"),
             Failure::Changed { error, change, .. } => write!(f, "{change}: {error}"),
             Failure::Final(error) => write!(f, "{error:#}"),
-            Failure::Stopped(stopped) => write!(f, "{stopped}"),
         }
     }
 }
@@ -208,7 +188,7 @@ impl From<anyhow::Error> for Failure {
 
 impl From<Stopped> for Failure {
     fn from(stopped: Stopped) -> Failure {
-        Failure::Stopped(stopped)
+        Failure::Final(stopped.into())
     }
 }
 
@@ -216,7 +196,6 @@ impl From<Failure> for anyhow::Error {
     fn from(failure: Failure) -> anyhow::Error {
         match failure {
             Failure::Final(error) => error,
-            Failure::Stopped(stopped) => stopped.into(),
             failure => anyhow::anyhow!("{failure}"),
         }
     }

@@ -102,7 +102,7 @@ fn is_refusal(failure: &Failure) -> bool {
 fn explain(record_id: &str, lost: Failure) -> Failure {
     lost.with_remedy(|error| {
         let setting = match error {
-            HttpError::TooLarge { .. } => "raise `maxAnswerMegabytes`",
+            HttpError::TooLarge(..) => "raise `maxAnswerMegabytes`",
             HttpError::TimedOut { .. } => "raise `requestTimeoutSeconds`",
             _ => "check the network",
         };
@@ -258,7 +258,7 @@ mod tests {
     }
 
     fn too_large() -> Failure {
-        HttpError::TooLarge { host: "h".to_owned(), max: 5 }.into()
+        HttpError::TooLarge("h".to_owned(), 5).into()
     }
 
     fn refused() -> Failure {

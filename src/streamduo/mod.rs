@@ -37,7 +37,7 @@ use prefetch::Prefetch;
 
 pub use http_error::{Failure, HttpError};
 pub use queue::{Count, Marked, Queue};
-pub use retry::{Retry, RetryPolicy, Retrying};
+pub use retry::{Retry, Retrying};
 
 /// The page size that the service is known to serve: the vendor's tap always asked for it.
 const KNOWN_PAGE: usize = 100;
@@ -59,18 +59,18 @@ pub struct Tuning {
     /// About the size of a window, in bytes: one peek has to show all that is out.
     pub window_bytes: usize,
     /// How often and how soon requests are repeated.
-    pub retries: RetryPolicy,
+    pub retries: Retry,
 }
 
 impl Tuning {
     /// What a run begins with.
-    pub fn new(retries: RetryPolicy) -> Tuning {
+    pub fn new(retries: Retry) -> Tuning {
         Tuning { first_page: KNOWN_PAGE, page_bytes: PAGE_BYTES, window_bytes: WINDOW_BYTES, retries }
     }
 
     /// The same for a run that starts the target: its window moves on in the run, so a small one is
     /// enough.
-    pub fn for_target(retries: RetryPolicy) -> Tuning {
+    pub fn for_target(retries: Retry) -> Tuning {
         Tuning { window_bytes: TARGET_WINDOW_BYTES, ..Tuning::new(retries) }
     }
 }
@@ -86,11 +86,12 @@ pub fn pages(
 ) -> Retrying {
     let mut growth = growth(config, tuning, tuning.page_bytes);
     growth.max_transfer = PAGE_TRANSFER;
-    if prefetch && config.mark_by == MarkBy::Position {
-        let queue = Prefetch::new(PageSize::new(service, growth));
-        return Retrying::new(queue, tuning.retries, stop);
-    }
-    sized(config, tuning, service, growth, stop)
+    let queue: Box<dyn Queue> = match config.mark_by {
+        MarkBy::Position if prefetch => Box::new(Prefetch::new(PageSize::new(service, growth))),
+        MarkBy::Position => Box::new(PageSize::new(service, growth)),
+        MarkBy::Id => Box::new(PageSize::new(MarkById::new(service), growth)),
+    };
+    Retrying::new(queue, tuning.retries, stop)
 }
 
 /// A queue that shows growing windows of unread records, over one that sends each request once.
@@ -98,14 +99,11 @@ pub fn windows(config: &Config, tuning: Tuning, service: impl Queue + 'static, s
     let mut growth = growth(config, tuning, tuning.window_bytes);
     // A window that does not grow ends a run, so only what lasts keeps it from growing.
     growth.doubts_new_sizes = false;
-    sized(config, tuning, service, growth, stop)
-}
-
-fn sized(config: &Config, tuning: Tuning, service: impl Queue + 'static, growth: Growth, stop: &Shutdown) -> Retrying {
-    match config.mark_by {
-        MarkBy::Position => Retrying::new(PageSize::new(service, growth), tuning.retries, stop),
-        MarkBy::Id => Retrying::new(PageSize::new(MarkById::new(service), growth), tuning.retries, stop),
-    }
+    let queue: Box<dyn Queue> = match config.mark_by {
+        MarkBy::Position => Box::new(PageSize::new(service, growth)),
+        MarkBy::Id => Box::new(PageSize::new(MarkById::new(service), growth)),
+    };
+    Retrying::new(queue, tuning.retries, stop)
 }
 
 /// What is known at the beginning, for answers of about so many bytes.

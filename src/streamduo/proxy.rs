@@ -5,7 +5,8 @@
 
 use std::error::Error;
 
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use reqwest::Proxy;
 use url::Url;
 
 use super::certificate;
@@ -48,13 +49,26 @@ fn is_usable(value: &str) -> bool {
         && proxy.is_some_and(|proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https")))
 }
 
-/// The proxy that requests for a URL go through, for messages: its host and port, and the variable
-/// that names it. Requests to this machine itself go through none.
-pub fn name(url: &Url) -> Option<String> {
-    if is_loopback(url) {
-        return None;
+/// The proxy that requests for a URL go through. Those to this machine itself go through none: it would
+/// see what goes there unencrypted.
+fn of(system: &Matcher, url: &Url) -> Option<Intercept> {
+    if is_loopback(url) { None } else { system.intercept(&url.as_str().parse().ok()?) }
+}
+
+/// The proxy that the client is to take for these URLs.
+pub fn for_client(urls: &[Url]) -> Proxy {
+    let system = Matcher::from_system();
+    let auth = urls.iter().find_map(|url| of(&system, url)?.basic_auth().cloned());
+    let proxy = Proxy::custom(move |url| of(&system, url).map(|proxy| proxy.uri().to_string()));
+    match auth {
+        Some(auth) => proxy.custom_http_auth(auth),
+        None => proxy,
     }
-    let proxy = Matcher::from_system().intercept(&url.as_str().parse().ok()?)?;
+}
+
+/// The name of the proxy for a URL in messages: its host and port, and the variable that names it.
+pub fn name(url: &Url) -> Option<String> {
+    let proxy = of(&Matcher::from_system(), url)?;
     let place = variable().map_or_else(|| "the system's settings".to_owned(), |(name, _)| format!("`{name}`"));
     Some(format!("the proxy {} ({place})", proxy.uri().authority().map_or("", |authority| authority.as_str())))
 }
@@ -70,14 +84,19 @@ pub fn diagnose(proxy: &str, host: &str, error: &(dyn Error + 'static)) -> Optio
         return Some(HttpError::Rejected(problem));
     }
     if let Some(cause) = tunnel.source() {
-        return Some(HttpError::Unreachable { host: proxy.to_owned(), reason: innermost(cause) });
+        return Some(HttpError::Unreachable(proxy.to_owned(), innermost(cause)));
     }
-    if tunnel.to_string().ends_with("proxy authorization required") {
+    let problem = tunnel.to_string();
+    if problem.ends_with("proxy authorization required") {
         return Some(HttpError::Rejected(format!(
             "{proxy} answers 407 and does not connect to {host}: check its user and password (http://user:password@host:port)"
         )));
     }
-    Some(HttpError::Unreachable { host: format!("{host} through {proxy}"), reason: tunnel.to_string() })
+    // The library does not tell the status.
+    let is_refusal = problem.ends_with("unsuccessful");
+    let reason =
+        if is_refusal { "the proxy refuses the connection (its log has the reason)".to_owned() } else { problem };
+    Some(HttpError::Unreachable(format!("{host} through {proxy}"), reason))
 }
 
 #[cfg(test)]

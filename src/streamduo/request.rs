@@ -19,38 +19,35 @@ pub struct RecordRequest<'a> {
 }
 
 impl<'a> RecordRequest<'a> {
-    /// The oldest unread records.
-    pub fn unread(record_count: usize, mark_as_read: bool) -> RecordRequest<'a> {
+    fn new(read_record_request_type: &'static str, record_count: usize) -> RecordRequest<'a> {
         RecordRequest {
-            read_record_request_type: "UNREAD",
+            read_record_request_type,
             record_count,
             record_id: None,
-            mark_as_read,
+            mark_as_read: false,
             record_time_stamp_iso: None,
         }
     }
 
+    /// The oldest unread records.
+    pub fn unread(record_count: usize, mark_as_read: bool) -> RecordRequest<'a> {
+        RecordRequest { mark_as_read, ..RecordRequest::new("UNREAD", record_count) }
+    }
+
     /// The records after a time stamp, read or not.
     pub fn since(timestamp: &'a str, record_count: usize) -> RecordRequest<'a> {
-        RecordRequest {
-            read_record_request_type: "READ_SINCE_TIMESTAMP",
-            record_time_stamp_iso: Some(timestamp),
-            ..RecordRequest::unread(record_count, false)
-        }
+        let record_time_stamp_iso = Some(timestamp);
+        RecordRequest { record_time_stamp_iso, ..RecordRequest::new("READ_SINCE_TIMESTAMP", record_count) }
     }
 
     /// The latest version of a record, which is marked as read.
     pub fn mark_single(record_id: &'a str) -> RecordRequest<'a> {
-        RecordRequest {
-            read_record_request_type: "SINGLE",
-            record_id: Some(record_id),
-            ..RecordRequest::unread(1, true)
-        }
+        RecordRequest { record_id: Some(record_id), mark_as_read: true, ..RecordRequest::new("SINGLE", 1) }
     }
 
     /// The last records, read or not.
     pub fn last(record_count: usize) -> RecordRequest<'a> {
-        RecordRequest { read_record_request_type: "LAST_N", ..RecordRequest::unread(record_count, false) }
+        RecordRequest::new("LAST_N", record_count)
     }
 
     /// Its name in log lines.
@@ -69,7 +66,7 @@ pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Op
     if request.record_count == 1 && cause.is_about_size() {
         let remedy = match cause {
             HttpError::TimedOut { .. } => "raise `requestTimeoutSeconds`",
-            HttpError::TooLarge { .. } => "raise `maxAnswerMegabytes`",
+            HttpError::TooLarge(..) => "raise `maxAnswerMegabytes`",
             HttpError::CutOff { .. } => "check the network, the proxy and `apiUrl`",
             HttpError::Status { status: 413, .. } => "no setting changes that, ask the service's operator",
             _ => "check `streamId`",
@@ -88,7 +85,7 @@ pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Op
             format!("there is no stream {stream}: check `streamId` and `apiUrl`")
         }
         HttpError::Status { status: 300..=399, .. } => "redirects are not followed: check `apiUrl`".to_owned(),
-        HttpError::Unreachable { .. } => "check `apiUrl`, the network and the proxy".to_owned(),
+        HttpError::Unreachable(..) => "check `apiUrl`, the network and the proxy".to_owned(),
         HttpError::TimedOut { .. } => "check the network, or raise `requestTimeoutSeconds`".to_owned(),
         _ => return None,
     })

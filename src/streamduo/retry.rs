@@ -1,16 +1,15 @@
 //! How long to wait for a failure to pass, and which requests are then repeated.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBuilder};
 use log::{info, warn};
 
-use super::http_error::{Failure, HttpError};
+use super::http_error::Failure;
 use super::queue::{Count, Marked, Queue};
 use crate::record::{Delivered, Page, Peeked};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Shutdown, Stopped};
 
 /// The longest pause, before jitter.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -18,9 +17,9 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 /// The longest `Retry-After` that is waited for, unless a run follows.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// How often and how soon a request is repeated.
+/// How often and how soon a request is repeated, and how often it has failed.
 #[derive(Debug, Clone, Copy)]
-pub struct RetryPolicy {
+pub struct Retry {
     /// `maxRetries`: how many failures in a row are forgiven.
     pub max_retries: usize,
     /// The first pause. Each further one is twice as long, and jitter makes it up to twice as long
@@ -29,45 +28,25 @@ pub struct RetryPolicy {
     /// The longest `Retry-After` that is waited for: if the service is away for longer, the next run
     /// finds it.
     pub max_retry_after: Duration,
-}
-
-impl RetryPolicy {
-    /// Forgives `max_retries` failures in a row; the first pause is half a second.
-    pub fn new(max_retries: usize) -> RetryPolicy {
-        RetryPolicy { max_retries, first_delay: Duration::from_millis(500), max_retry_after: MAX_RETRY_AFTER }
-    }
-
-    /// The same for a run that follows: it waits as long as it is asked to.
-    pub fn for_following(self) -> RetryPolicy {
-        RetryPolicy { max_retry_after: Duration::MAX, ..self }
-    }
-}
-
-/// Failures of one request in a row: how many there were, and how long to wait after the next.
-#[derive(Debug)]
-pub struct Retry {
-    policy: RetryPolicy,
-    failures: usize,
-    delays: ExponentialBackoff,
+    /// How many failures in a row there were.
+    pub failures: usize,
 }
 
 impl Retry {
-    /// No failures so far.
-    pub fn new(policy: RetryPolicy) -> Retry {
-        let delays = ExponentialBuilder::new()
-            .with_min_delay(policy.first_delay)
-            .with_max_delay(MAX_DELAY)
-            .with_jitter()
-            .without_max_times()
-            .build();
-        Retry { policy, failures: 0, delays }
+    /// Forgives `max_retries` failures in a row; the first pause is half a second.
+    pub fn new(max_retries: usize) -> Retry {
+        let first_delay = Duration::from_millis(500);
+        Retry { max_retries, first_delay, max_retry_after: MAX_RETRY_AFTER, failures: 0 }
+    }
+
+    /// The same for a run that follows: it waits as long as it is asked to.
+    pub fn for_following(self) -> Retry {
+        Retry { max_retry_after: Duration::MAX, ..self }
     }
 
     /// Forgets the failures: the request has succeeded.
     pub fn reset(&mut self) {
-        if self.failures > 0 {
-            *self = Retry::new(self.policy);
-        }
+        self.failures = 0;
     }
 
     /// Counts a failure that is none of HTTP, and waits until another try of `what` makes sense.
@@ -75,7 +54,7 @@ impl Retry {
     /// # Errors
     /// When it came once too often; [`crate::shutdown::Stopped`].
     pub fn wait_after(&mut self, what: &str, problem: &str, stop: &Shutdown) -> Result<()> {
-        Ok(self.count(what, &problem, None, stop)?)
+        Ok(self.count(what, &Failure::Final(anyhow!("{problem}")), stop)?)
     }
 
     /// Waits until another try of `what` makes sense. A failure after which the request is changed is
@@ -85,28 +64,21 @@ impl Retry {
     /// The failure itself if it is not transient; a final one if it came once too often, or when a
     /// stop is asked for.
     pub fn wait(&mut self, what: &str, failure: Failure, stop: &Shutdown) -> Result<(), Failure> {
-        let asked = failure.http_error().and_then(HttpError::retry_after);
         match &failure {
             Failure::Changed { pause, .. } => {
                 info!("{what}: {failure}");
-                let pause = if *pause { self.policy.first_delay } else { Duration::ZERO };
-                Ok(stop.sleep(self.pause(&failure, pause, asked)?)?)
+                let pause = if *pause { self.first_delay } else { Duration::ZERO };
+                Ok(stop.sleep(self.pause(&failure, pause)?)?)
             }
-            Failure::Http(error, _) if error.is_transient() => self.count(what, &failure, asked, stop),
+            Failure::Http(error, _) if error.is_transient() => self.count(what, &failure, stop),
             _ => Err(failure),
         }
     }
 
     /// Counts a failure, and waits.
-    fn count(
-        &mut self,
-        what: &str,
-        failure: &impl Display,
-        asked: Option<Duration>,
-        stop: &Shutdown,
-    ) -> Result<(), Failure> {
+    fn count(&mut self, what: &str, failure: &Failure, stop: &Shutdown) -> Result<(), Failure> {
         self.failures += 1;
-        let max = self.policy.max_retries;
+        let max = self.max_retries;
         if self.failures > max {
             return Err(Failure::Final(match max {
                 0 => anyhow!("{failure}"),
@@ -114,33 +86,33 @@ impl Retry {
                 _ => anyhow!("{failure} (still so after {max} retries: `maxRetries`)"),
             }));
         }
-        let backoff = self.delays.next().unwrap_or(MAX_DELAY);
-        let delay = self.pause(failure, backoff, asked)?;
+        let delays = ExponentialBuilder::default().with_min_delay(self.first_delay).with_max_delay(MAX_DELAY);
+        let backoff = delays.with_jitter().without_max_times().build().nth(self.failures - 1);
+        let delay = self.pause(failure, backoff.unwrap_or(MAX_DELAY))?;
         let seconds = delay.as_secs_f64();
         warn!("{what}: {failure}; trying again in {seconds:.1} s ({} of {max})", self.failures);
         Ok(stop.sleep(delay)?)
     }
 
     /// The pause to make: `Retry-After` can only make it longer.
-    fn pause(&self, failure: &impl Display, backoff: Duration, asked: Option<Duration>) -> Result<Duration, Failure> {
-        match asked {
-            Some(asked) if asked > self.policy.max_retry_after => Err(Failure::Final(anyhow!(
-                "{failure} (it asks to come back in {} s: run again then)",
-                asked.as_secs()
-            ))),
-            asked => Ok(backoff.max(asked.unwrap_or_default())),
+    fn pause(&self, failure: &Failure, backoff: Duration) -> Result<Duration, Failure> {
+        let asked = failure.retry_after().unwrap_or_default();
+        if asked > self.max_retry_after {
+            let seconds = asked.as_secs();
+            return Err(anyhow!("{failure} (it asks to come back in {seconds} s: run again then)").into());
         }
+        Ok(backoff.max(asked))
     }
 }
 
 /// Tries until it works, fails for good, or fails too often in a row.
 pub fn retrying<T>(
-    policy: RetryPolicy,
+    retry: Retry,
     what: &str,
     stop: &Shutdown,
     mut attempt: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut retry = Retry::new(policy);
+    let mut retry = Retry { failures: 0, ..retry };
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
@@ -154,7 +126,6 @@ pub fn retrying<T>(
 /// it to the loop to peek again.
 pub struct Retrying {
     queue: Box<dyn Queue>,
-    policy: RetryPolicy,
     /// The marks in a row that failed.
     failed_marks: Retry,
     stop: Shutdown,
@@ -162,18 +133,18 @@ pub struct Retrying {
 
 impl Retrying {
     /// Repeats requests to this queue.
-    pub fn new(queue: impl Queue + 'static, policy: RetryPolicy, stop: &Shutdown) -> Retrying {
-        Retrying { queue: Box::new(queue), policy, failed_marks: Retry::new(policy), stop: stop.clone() }
+    pub fn new(queue: Box<dyn Queue>, retry: Retry, stop: &Shutdown) -> Retrying {
+        Retrying { queue, failed_marks: retry, stop: stop.clone() }
     }
 
     /// Shows the oldest unread records. Changes nothing.
     pub fn peek(&mut self, count: Count) -> Result<Peeked> {
-        Ok(retrying(self.policy, "peek", &self.stop, || self.queue.peek(count))?)
+        Ok(retrying(self.failed_marks, "peek", &self.stop, || self.queue.peek(count))?)
     }
 
     /// Shows the oldest records after a time stamp, read or not. Changes nothing.
     pub fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
-        Ok(retrying(self.policy, "read since", &self.stop, || self.queue.since(timestamp, count))?)
+        Ok(retrying(self.failed_marks, "read since", &self.stop, || self.queue.since(timestamp, count))?)
     }
 
     /// Marks what was delivered, once. After a failure it waits until another peek makes sense.
@@ -189,11 +160,12 @@ impl Retrying {
             Err(failure) => failure,
         };
         if failure.may_have_been_applied() {
-            let asked = failure.http_error().and_then(HttpError::retry_after);
-            return Ok(match self.failed_marks.count("mark", &failure, asked, &self.stop) {
+            return Ok(match self.failed_marks.count("mark", &failure, &self.stop) {
                 // First the loop has to learn that the mark may have been applied.
-                Ok(()) | Err(Failure::Stopped(_)) => Marked::Unknown(None),
-                Err(failure) => Marked::Unknown(Some(failure.into())),
+                Ok(()) => Marked::Unknown(None),
+                Err(failure) => {
+                    Marked::Unknown(Some(failure.into()).filter(|error: &anyhow::Error| !error.is::<Stopped>()))
+                }
             });
         }
         self.failed_marks.wait("mark", failure, &self.stop)?;
@@ -212,18 +184,18 @@ impl Retrying {
 
     /// From now on sends each request once: a run that is ending looks back once.
     pub fn without_retries(&mut self) {
-        self.policy.max_retries = 0;
-        self.failed_marks = Retry::new(self.policy);
+        self.failed_marks = Retry { max_retries: 0, failures: 0, ..self.failed_marks };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::streamduo::http_error::HttpError;
 
     /// Forgives `max_retries` failures, without a pause.
-    fn at_once(max_retries: usize) -> RetryPolicy {
-        RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::new(max_retries) }
+    fn at_once(max_retries: usize) -> Retry {
+        Retry { first_delay: Duration::ZERO, ..Retry::new(max_retries) }
     }
 
     fn status(status: u16, retry_after: Option<u64>) -> Failure {
@@ -265,17 +237,17 @@ mod tests {
     fn a_service_that_is_away_for_long_is_left_to_the_next_run() {
         let text = "h answers 503 (it asks to come back in 3600 s: run again then)";
         assert_eq!(tries(|| status(503, Some(3600))), (1, text.to_owned()));
-        let following = Retry::new(at_once(5).for_following());
+        let following = at_once(5).for_following();
         let hour = Duration::from_secs(3600);
-        assert_eq!(following.pause(&"", Duration::ZERO, Some(hour)).unwrap(), hour);
+        assert_eq!(following.pause(&status(503, Some(3600)), Duration::ZERO).unwrap(), hour);
     }
 
     #[test]
     fn retry_after_makes_a_pause_longer_and_never_shorter() {
-        let retry = Retry::new(at_once(5));
+        let retry = at_once(5);
         let seconds = Duration::from_secs;
-        assert_eq!(retry.pause(&"", seconds(4), Some(seconds(1))).unwrap(), seconds(4));
-        assert_eq!(retry.pause(&"", seconds(4), Some(seconds(9))).unwrap(), seconds(9));
-        assert_eq!(retry.pause(&"", seconds(4), None).unwrap(), seconds(4));
+        for (asked, pause) in [(Some(1), 4), (Some(9), 9), (None, 4)] {
+            assert_eq!(retry.pause(&status(503, asked), seconds(4)).unwrap(), seconds(pause));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `--follow`, and the signals that end a run.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -83,6 +84,22 @@ fn a_signal_ends_the_wait_for_a_retry() {
     running.signal(Signal::INT);
     let run = running.wait(&tap);
     assert_eq!((run.code, run.stdout, tap.read()), (130, tap.messages(&[]), vec![]));
+}
+
+#[test]
+fn a_follower_waits_as_long_as_the_service_asks_and_says_so() {
+    for endpoint in [Endpoint::Token, Endpoint::Peek] {
+        let tap = Tap::with_records(1).set("maxRetries", 1).args(&["--follow"]);
+        tap.sandbox.script(Rule::on(endpoint).every().status(503).header("retry-after", "86400"));
+        let mut running = tap.start();
+        let log = BufReader::new(running.child.stderr.take().unwrap());
+        let mut warnings = log.lines().map(Result::unwrap).filter(|line| !line.contains("INFO"));
+        let warning = warnings.next().unwrap();
+        assert!(warning.ends_with("; trying again in 86400.0 s (1 of 1)"), "{warning}");
+        running.signal(Signal::TERM);
+        let rest: Vec<_> = warnings.collect();
+        assert_eq!((rest.len(), running.child.wait().unwrap().code()), (1, Some(143)), "{rest:?}");
+    }
 }
 
 #[test]

@@ -104,16 +104,20 @@ fn an_answer_that_is_not_json_ends_the_run() {
     tap.run().assert_refused(
         &tap,
         1,
-        "the answer is not JSON: expected value at line 1 column 1: \"<html>maintenance</html>\"",
+        "HOST answers 200 (application/json): the answer is not JSON: expected value at line 1 column 1: \"<html>maintenance</html>\"",
     );
 }
 
 #[test]
 fn records_that_are_not_json_are_not_logged() {
-    for prefix in ["\u{feff}", "callback(", ")]}',\n", "ecordId\":\"private\"},"] {
+    for prefix in ["callback(", ")]}',\n", "ecordId\":\"private\"},"] {
         let tap = Tap::with_records(1);
         tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(format!("{prefix}[{{\"dataPayload\":\"private\"}}]")));
-        tap.run().assert_refused(&tap, 1, "the answer is not JSON: expected value at line 1 column 1");
+        tap.run().assert_refused(
+            &tap,
+            1,
+            "HOST answers 200 (application/json): the answer is not JSON: expected value at line 1 column 1",
+        );
     }
 }
 
@@ -121,7 +125,7 @@ fn records_that_are_not_json_are_not_logged() {
 fn an_answer_that_is_not_an_array_ends_the_run() {
     let tap = Tap::with_records(1);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(r#"{"records":[]}"#));
-    tap.run().assert_refused(&tap, 1, "the answer is not an array of records");
+    tap.run().assert_refused(&tap, 1, "HOST answers 200 (application/json): the answer is not an array of records");
     assert_eq!(tap.sandbox.count(Endpoint::Peek), 1);
 }
 
@@ -149,7 +153,7 @@ fn a_token_answer_without_a_token_ends_the_run() {
         tap.run().assert_refused(
             &tap,
             1,
-            "fetch an access token: check `authUrl`: the answer is not a JSON object with an `access_token`",
+            "fetch an access token: check `authUrl`: HOST answers 200 (application/json): the answer is not a JSON object with an `access_token`",
         );
     }
 }

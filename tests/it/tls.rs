@@ -140,7 +140,7 @@ fn an_unknown_ca_is_looked_for_where_the_environment_says() {
 
 #[test]
 fn a_certificate_file_that_is_missing_or_garbage_is_refused_before_any_request() {
-    let remedy = "name a PEM file by `SSL_CERT_FILE`, or unset it";
+    let remedy = "name a PEM file by `SSL_CERT_FILE`, or leave it unset and install ca-certificates";
     let tap = without_ca(Tls::Good, 3).env("SSL_CERT_FILE", "/no/such/ca.pem");
     assert_refused_at_once(
         &tap,

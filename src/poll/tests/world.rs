@@ -275,7 +275,7 @@ impl World {
 }
 
 pub fn tuning(config: &Config) -> Tuning {
-    let retries = RetryPolicy { first_delay: Duration::ZERO, ..RetryPolicy::new(config.max_retries) };
+    let retries = Retry { first_delay: Duration::ZERO, ..Retry::new(config.max_retries) };
     Tuning { first_page: FIRST_PAGE, page_bytes: PAGE_BYTES, window_bytes: WINDOW_BYTES, retries }
 }
 
