@@ -196,11 +196,6 @@ impl Page {
         self.entries = entries;
     }
 
-    /// Forgets all but the oldest `count` records.
-    pub fn keep_first(&mut self, count: usize) {
-        self.entries.truncate(count);
-    }
-
     /// The fingerprints of the records.
     pub fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
         self.entries.iter().map(|entry| entry.fingerprint)
@@ -270,7 +265,7 @@ impl Page {
     }
 
     /// The page with its `count` oldest records.
-    pub(super) fn oldest(mut self, count: usize) -> Page {
+    pub fn oldest(mut self, count: usize) -> Page {
         self.entries.truncate(count);
         self
     }
