@@ -11,26 +11,23 @@ pub struct Members<'a>(pub Vec<(String, &'a RawValue, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visit;
+        deserializer.deserialize_map(Members(Vec::new()))
+    }
+}
 
-        impl<'de> Visitor<'de> for Visit {
-            type Value = Members<'de>;
+impl<'de> Visitor<'de> for Members<'de> {
+    type Value = Members<'de>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    // A name that is not Unicode text (a lone surrogate) stays as it is written: it matches no field's.
-                    let name = serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_owned());
-                    members.push((name, key, value));
-                }
-                Ok(Members(members))
-            }
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            // A name that is not Unicode text (a lone surrogate) stays as it is written: no field has it.
+            let name = serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_owned());
+            self.0.push((name, key, value));
         }
-
-        deserializer.deserialize_map(Visit)
+        Ok(self)
     }
 }

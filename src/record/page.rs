@@ -16,7 +16,7 @@ use super::MessageWriter;
 use super::identity::{Fingerprint, Fingerprints};
 use super::invalid::{InvalidBody, diagnose};
 use super::ledger::Ledger;
-use super::parse::{self, Entry};
+use super::parse::{Entry, entries, text_but_status};
 use super::text::{decode_string, has_line_break, on_one_line};
 
 /// How long an answer took.
@@ -39,22 +39,15 @@ pub struct Record<'a> {
     pub payload: Option<&'a [u8]>,
     /// What tells it from other records.
     pub fingerprint: Fingerprint,
-    /// The whole record, as it was sent
-    pub text: &'a [u8],
-    /// The same before and after its read status
+    /// Its text before and after its read status
     text_but_status: [&'a [u8]; 2],
     /// Whether `readStatus` says that it is read. It is a string, and a boolean may be met.
     pub is_read: bool,
 }
 
 impl Record<'_> {
-    /// Whether it has both of its key properties.
-    pub fn has_identity(&self) -> bool {
-        self.record_id.is_some() && self.timestamp.is_some()
-    }
-
-    /// What tells it from other records: its id, its time stamp and its payload; without an identity, its whole text but for the read
-    /// status.
+    /// What tells it from other records: its id, its time stamp and its payload; without an identity,
+    /// its whole text but for the read status.
     pub(super) fn distinctive_texts(&self) -> [Option<&[u8]>; 3] {
         match (&self.record_id, &self.timestamp) {
             (Some(record_id), Some(timestamp)) => {
@@ -86,10 +79,10 @@ impl Page {
     /// # Errors
     /// [`InvalidBody`] when the answer is not a JSON array.
     pub fn parse(answer: Bytes, asked: usize) -> Result<Page, InvalidBody> {
-        let entries = str::from_utf8(&answer).ok().and_then(parse::entries).ok_or_else(|| diagnose(&answer))?;
+        let entries = str::from_utf8(&answer).ok().and_then(entries).ok_or_else(|| diagnose(&answer))?;
         let is_short = entries.len() < asked;
-        let (timing, arrived) = (Timing::default(), Timestamp::now());
-        Ok(Page { answer, entries, timing, arrived, is_short, may_be_capped: false })
+        let arrived = Timestamp::now();
+        Ok(Page { answer, entries, timing: Timing::default(), arrived, is_short, may_be_capped: false })
     }
 
     /// Notes how long the answer took.
@@ -155,8 +148,7 @@ impl Page {
             timestamp: self.string(entry.timestamp.as_ref()),
             payload: entry.payload.clone().map(|payload| &self.answer[payload]),
             fingerprint: entry.fingerprint,
-            text: &self.answer[entry.span.clone()],
-            text_but_status: entry.text_but_status(&self.answer),
+            text_but_status: text_but_status(&self.answer, &entry.span, entry.read_status.as_ref()),
             is_read: self.is_read(entry),
         })
     }
@@ -168,9 +160,8 @@ impl Page {
 
     /// The last time stamp that one of the oldest `count` records has.
     pub fn last_timestamp_of(&self, count: usize) -> Option<String> {
-        let oldest = &self.entries[..count];
-        let last = oldest.iter().rev().find_map(|entry| self.string(entry.timestamp.as_ref()));
-        last.map(Cow::into_owned)
+        let mut latest = self.entries[..count].iter().rev();
+        latest.find_map(|entry| self.string(entry.timestamp.as_ref())).map(Cow::into_owned)
     }
 
     /// The time stamps of a page that was asked for after `timestamp`: one for each record, as sent. A record without one takes that of
@@ -178,11 +169,11 @@ impl Page {
     pub fn timestamps_after<'a>(&'a self, timestamp: &'a str) -> Vec<Cow<'a, str>> {
         let first = self.records().find_map(|record| record.timestamp);
         let mut last = first.unwrap_or(Cow::Borrowed(timestamp));
-        let timestamps = self.records().map(|record| {
+        let last_known = |record: Record<'a>| {
             last = record.timestamp.unwrap_or(std::mem::take(&mut last));
             last.clone()
-        });
-        timestamps.collect()
+        };
+        self.records().map(last_known).collect()
     }
 
     /// Counts records whose time stamp is not valid as records without one.
@@ -311,11 +302,5 @@ impl Page {
             (Some(_), None) => "`recordTimeStampISO` is no time stamp with an offset".to_owned(),
             _ => "a field is there twice".to_owned(),
         }
-    }
-}
-
-impl AsRef<Page> for Page {
-    fn as_ref(&self) -> &Page {
-        self
     }
 }

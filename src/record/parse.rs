@@ -40,14 +40,14 @@ impl Entry {
     pub(super) fn has_identity(&self) -> bool {
         self.record_id.is_some() && self.timestamp.is_some()
     }
-
-    /// The record's text before and after the value of `readStatus`.
-    pub(super) fn text_but_status<'a>(&self, answer: &'a [u8]) -> [&'a [u8]; 2] {
-        text_but_status(answer, &self.span, self.read_status.as_ref())
-    }
 }
 
-fn text_but_status<'a>(answer: &'a [u8], record: &Range<usize>, status: Option<&Range<usize>>) -> [&'a [u8]; 2] {
+/// A record's text before and after the value of its `readStatus`.
+pub(super) fn text_but_status<'a>(
+    answer: &'a [u8],
+    record: &Range<usize>,
+    status: Option<&Range<usize>>,
+) -> [&'a [u8]; 2] {
     let (end, next) = status.map_or((record.end, record.end), |status| (status.start, status.end));
     [&answer[record.start..end], &answer[next..record.end]]
 }
@@ -148,7 +148,8 @@ impl Fields<'_> {
     /// The record at `span` of the answer.
     fn entry(&self, answer: &str, span: Range<usize>) -> Entry {
         let range = |field: Option<&RawValue>| Some(range_of(field?.get(), answer));
-        let (record_id, timestamp) = (string(self.record_id), string(self.timestamp));
+        let record_id = string(self.record_id);
+        let timestamp = string(self.timestamp);
         let read_status = range(self.read_status);
         let fingerprint = match (&record_id, &timestamp) {
             (Some(id), Some(timestamp)) => Fingerprint::of(id, timestamp, self.payload.map(RawValue::get)),
