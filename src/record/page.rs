@@ -235,7 +235,7 @@ impl Page {
             if entry.has_identity() {
                 out.record(&text, &time_extracted)?;
             } else {
-                out.odd_record(&text, &self.what_lacks(entry), &time_extracted)?;
+                out.dead_letter(&text, &self.why_no_identity(entry), &time_extracted)?;
             }
             written += 1;
         }
@@ -281,11 +281,11 @@ impl Page {
     /// The error about the first record without an identity, if there is one.
     pub fn missing_identity(&self) -> Option<InvalidBody> {
         let index = self.entries.iter().position(|entry| !entry.has_identity())?;
-        Some(InvalidBody::NoIdentity(index + 1, self.what_lacks(&self.entries[index])))
+        Some(InvalidBody::NoIdentity(index + 1, self.why_no_identity(&self.entries[index])))
     }
 
     /// Why a record has no identity, without quoting it.
-    fn what_lacks(&self, entry: &Entry) -> String {
+    fn why_no_identity(&self, entry: &Entry) -> String {
         let record = &self.answer[entry.span.clone()];
         let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(record) else {
             let is_object = record.starts_with(b"{");
