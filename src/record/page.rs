@@ -16,7 +16,7 @@ use super::MessageWriter;
 use super::identity::{Fingerprint, Fingerprints};
 use super::invalid::{InvalidBody, diagnose};
 use super::ledger::Ledger;
-use super::parse::{Entry, entries, text_but_status};
+use super::parse::{Entry, distinctive_texts, entries, text_but_status};
 use super::text::{decode_string, has_line_break, on_one_line};
 
 /// How long an answer took.
@@ -46,15 +46,10 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// What tells it from other records: its id, its time stamp and its payload; without an identity,
-    /// its whole text but for the read status.
+    /// What tells it from other records.
     pub(super) fn distinctive_texts(&self) -> [Option<&[u8]>; 3] {
-        match (&self.record_id, &self.timestamp) {
-            (Some(record_id), Some(timestamp)) => {
-                [Some(record_id.as_bytes()), Some(timestamp.as_bytes()), self.payload]
-            }
-            _ => [None, Some(self.text_but_status[0]), Some(self.text_but_status[1])],
-        }
+        let identity = self.record_id.as_deref().zip(self.timestamp.as_deref());
+        distinctive_texts(identity, self.payload, self.text_but_status)
     }
 }
 
@@ -73,8 +68,8 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads the answer to a record-request that asked for `asked` records, and has arrived now. A record without an identity is
-    /// kept: it can still be written.
+    /// Reads the answer to a record-request that asked for `asked` records, and has arrived now. A record
+    /// without an identity is kept: it can still be written.
     ///
     /// # Errors
     /// [`InvalidBody`] when the answer is not a JSON array.
@@ -120,8 +115,8 @@ impl Page {
         self.entries.is_empty()
     }
 
-    /// Whether the stream ends with this page: it is shorter than what was asked for, and the service is not suspected of
-    /// capping pages there. Says nothing of the answer to a mark.
+    /// Whether the stream ends with this page: it is shorter than what was asked for, and the service is
+    /// not suspected of capping pages there. Says nothing of the answer to a mark.
     pub fn is_last(&self) -> bool {
         self.is_short && !self.may_be_capped
     }
@@ -131,7 +126,8 @@ impl Page {
         self.is_short
     }
 
-    /// Notes that the service may have capped the page, so that more records may follow although it is short.
+    /// Notes that the service may have capped the page, so that more records may follow although it is
+    /// short.
     pub fn suspect_cap(&mut self) {
         self.may_be_capped = true;
     }
@@ -164,8 +160,9 @@ impl Page {
         latest.find_map(|entry| self.string(entry.timestamp.as_ref())).map(Cow::into_owned)
     }
 
-    /// The time stamps of a page that was asked for after `timestamp`: one for each record, as sent. A record without one takes that of
-    /// the record before it, else that of the first record that has one, else `timestamp`.
+    /// The time stamps of a page that was asked for after `timestamp`: one for each record, as sent. A
+    /// record without one takes that of the record before it, else that of the first record that has
+    /// one, else `timestamp`.
     pub fn timestamps_after<'a>(&'a self, timestamp: &'a str) -> Vec<Cow<'a, str>> {
         let first = self.records().find_map(|record| record.timestamp);
         let mut last = first.unwrap_or(Cow::Borrowed(timestamp));
