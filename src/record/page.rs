@@ -164,13 +164,12 @@ impl Page {
     /// record without one takes that of the record before it, else that of the first record that has
     /// one, else `timestamp`.
     pub fn timestamps_after<'a>(&'a self, timestamp: &'a str) -> Vec<Cow<'a, str>> {
-        let first = self.records().find_map(|record| record.timestamp);
-        let mut last = first.unwrap_or(Cow::Borrowed(timestamp));
-        let last_known = |record: Record<'a>| {
+        let mut last = self.first_timestamp().map_or(Cow::Borrowed(timestamp), Cow::Owned);
+        let known = |record: Record<'a>| {
             last = record.timestamp.unwrap_or(std::mem::take(&mut last));
             last.clone()
         };
-        self.records().map(last_known).collect()
+        self.records().map(known).collect()
     }
 
     /// Counts records whose time stamp is not valid as records without one.

@@ -186,7 +186,8 @@ fn an_answer_is_known_by_all_but_its_read_status() {
     assert!(!page.same_but_for_status(2, b""));
 }
 
-/// Any answer, with what may lead astray whoever looks for braces: in strings, behind white space, in odd records.
+/// Any answer, with what may lead a search for braces astray: in strings, behind white space, in odd
+/// records.
 fn any_answer() -> impl Strategy<Value = String> {
     const TEXTS: [&str; 9] =
         [r#""""#, r#""}""#, r#""{""#, r#""\"}""#, r#""\\""#, r#""},{""#, r#""\ud800""#, r#""\u007d""#, r#""é""#];
