@@ -128,9 +128,9 @@
 //! ```
 //!
 //! ```compile_fail,E0423
-//! # use tap_streamduo::record::{Bookmark, Committed, Peeked, ReturnedBookmark};
+//! # use tap_streamduo::record::{Bookmark, Committed, Peeked, Returned};
 //! fn wrong(page: &Peeked) -> Option<Committed> {
-//!     Committed::prove(page, &ReturnedBookmark(Bookmark::of(page)))
+//!     Committed::prove(page, &Returned(Bookmark::of(page)))
 //! }
 //! ```
 //!

@@ -1,8 +1,9 @@
 //! Reads a stream by time, whether or not its records are read, and marks nothing.
 //!
-//! Each page begins strictly after a time stamp. The bookmark is a time stamp up to which everything is written, so records that
-//! share one are never split: the last one of a page that may not be the end is left to the next page. What would skip records ends
-//! the run instead: a service that does not show the oldest records first, or not all records at one time stamp at once.
+//! Each page begins strictly after a time stamp. The bookmark is a time stamp up to which everything is
+//! written, so records that share one are never split: the last one of a page that may not be the end
+//! is left to the next page. What would skip records ends the run instead: a service that does not show
+//! the oldest records first, or not all records at one time stamp at once.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,10 +11,9 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
 
+use super::cursor::Cursor;
 use super::run::Run;
-use super::ties::{Crowd, Next};
 use crate::config::Config;
-use crate::config::settings::MAX_RECORDS;
 use crate::config::timestamp::{earlier, instant};
 use crate::metrics::records;
 use crate::record::{Fingerprint, Fingerprints, Page};
@@ -33,13 +33,10 @@ pub struct ByTime {
     /// `startTimestamp`
     start: String,
     /// Whether `deadLetterFile` takes records without a time stamp: see [`Page::timestamps_after`].
-    puts_aside: bool,
+    has_dead_letter_file: bool,
     /// Everything up to this time stamp is written.
     bookmark: Option<String>,
-    /// The next page begins after this time stamp.
-    after: String,
-    /// The records after it, while the next page does not show more than one time stamp of them.
-    crowd: Crowd,
+    cursor: Cursor,
     /// Whether the service is known to show the oldest records first.
     is_oldest_first: bool,
     /// Whether the last page has shown the end of the stream.
@@ -49,14 +46,6 @@ pub struct ByTime {
     in_order: VecDeque<(Timestamp, Fingerprint)>,
 }
 
-/// The beginning of a page, up to where it is complete.
-struct Stretch {
-    page: Page,
-    instants: Vec<Timestamp>,
-    /// Whether it shows all records up to its last time stamp.
-    is_complete: bool,
-}
-
 impl ByTime {
     /// Reads from a bookmark on, or else from `startTimestamp`.
     pub fn new(config: &Config, bookmark: Option<&str>) -> ByTime {
@@ -64,10 +53,9 @@ impl ByTime {
             page_size: config.page_size,
             overlap: config.replay_overlap,
             start: config.start_timestamp.clone(),
-            puts_aside: config.dead_letter_file.is_some(),
+            has_dead_letter_file: config.dead_letter_file.is_some(),
             bookmark: bookmark.map(str::to_owned),
-            after: config.start_timestamp.clone(),
-            crowd: Crowd::default(),
+            cursor: Cursor::at(config.start_timestamp.clone()),
             is_oldest_first: false,
             is_at_end: false,
             written: Fingerprints::default(),
@@ -85,18 +73,18 @@ impl ByTime {
         self.is_at_end
     }
 
-    /// Goes to where a poll begins: `replayOverlapSeconds` before the bookmark, but not before `startTimestamp`.
-    ///
-    /// # Errors
-    /// When there is no such time stamp.
+    /// Goes to where a poll begins: `replayOverlapSeconds` before the bookmark, but not before
+    /// `startTimestamp`.
     pub fn begin(&mut self) -> Result<()> {
-        self.crowd = Crowd::default();
-        let Some(bookmark) = &self.bookmark else { return Ok(()) };
-        self.after = earlier(bookmark, self.overlap).map_err(|problem| anyhow!("before {bookmark}: {problem}"))?;
-        let start = instant(&self.start);
-        if instant(&self.after) < start && start < instant(bookmark) {
-            self.after.clone_from(&self.start);
+        let mut after = self.start.clone();
+        if let Some(bookmark) = &self.bookmark {
+            let early = earlier(bookmark, self.overlap).map_err(|problem| anyhow!("before {bookmark}: {problem}"))?;
+            let start = instant(&self.start);
+            if instant(&early) >= start || start >= instant(bookmark) {
+                after = early;
+            }
         }
+        self.cursor = Cursor::at(after);
         Ok(())
     }
 
@@ -106,14 +94,14 @@ impl ByTime {
     /// # Errors
     /// When the service or the output fails, or records would be skipped.
     pub fn write_next(&mut self, run: &mut Run) -> Result<usize> {
-        let Stretch { page, instants, is_complete } = self.read_next(run)?;
+        let (page, instants, is_complete) = self.read_next(run)?;
         let new = run.out.write(&page, |record| self.written.contains(&record))?;
-        if let Some(last) = page.timestamps_after(&self.after).pop().filter(|_| is_complete) {
+        if let Some(last) = page.timestamps_after(self.cursor.after()).pop().filter(|_| is_complete) {
             let last = last.into_owned();
             if self.bookmark.as_ref().is_none_or(|bookmark| instant(bookmark) < instant(&last)) {
                 self.bookmark = Some(last.clone());
             }
-            self.after = last;
+            self.cursor = Cursor::at(last);
         }
         self.remember(&page, instants);
         Ok(new)
@@ -133,32 +121,30 @@ impl ByTime {
         }
     }
 
-    /// Reads the next page up to where it is complete.
-    fn read_next(&mut self, run: &mut Run) -> Result<Stretch> {
+    /// Reads the next page up to its last time stamp, with the instants of its records. Returns also
+    /// whether it shows all records up to there.
+    fn read_next(&mut self, run: &mut Run) -> Result<(Page, Vec<Timestamp>, bool)> {
         self.is_at_end = false;
         loop {
             run.stop.check()?;
-            let mut page = run.queue.since(&self.after, self.crowd.count(self.page_size, MAX_RECORDS))?;
+            let mut page = self.cursor.read(self.page_size, run)?;
             let mut instants = self.instants(&mut page)?;
-            let Some(next) = Next::after(&page, &self.after).filter(|_| !page.is_last()) else {
-                self.crowd = Crowd::default();
+            let Some((count, timestamp)) = self.cursor.next(&page) else {
                 self.is_at_end = true;
-                return Ok(Stretch { page, instants, is_complete: true });
+                return Ok((page, instants, true));
             };
-            if !next.is_one_stamp {
+            if count < page.len() {
                 self.check_order(&page, instants[0], run)?;
-                page.keep_first(next.behind);
-                instants.truncate(next.behind);
-                self.crowd = Crowd::default();
-                return Ok(Stretch { page, instants, is_complete: true });
+                instants.truncate(count);
+                return Ok((page.oldest(count), instants, true));
             }
             // The service may have held back more of them, and nothing comes after them that would tell.
-            if page.is_short() && !shows_more(&page, &next.timestamp, run)? {
+            if page.is_short() && !shows_more(&page, &timestamp, run)? {
                 self.is_at_end = true;
-                return Ok(Stretch { page, instants, is_complete: false });
+                return Ok((page, instants, false));
             }
-            if !self.crowd.grow(next.behind) {
-                let (shown, timestamp) = (records(next.behind), next.timestamp);
+            if !self.cursor.ask_for_more(count) {
+                let shown = records(count);
                 bail!(
                     "the service shows {shown} at {timestamp} and nothing after that time stamp with them, so reading by time \
                      would skip what it does not show: raise `maxAnswerMegabytes` or `requestTimeoutSeconds`"
@@ -169,7 +155,7 @@ impl ByTime {
 
     /// The instants of a page's records, in order.
     fn instants(&self, page: &mut Page) -> Result<Vec<Timestamp>> {
-        if self.puts_aside {
+        if self.has_dead_letter_file {
             page.drop_invalid_timestamps(|timestamp| instant(timestamp).is_ok());
         } else if let Some(error) = page.missing_identity() {
             return Err(error.into());
@@ -182,7 +168,8 @@ impl ByTime {
                 )
             })
         };
-        let (after, timestamps) = (&self.after, page.timestamps_after(&self.after));
+        let after = self.cursor.after();
+        let timestamps = page.timestamps_after(after);
         let instants = timestamps.iter().map(|timestamp| read(timestamp)).collect::<Result<Vec<_>>>()?;
         if !instants.is_sorted() {
             bail!(NOT_OLDEST_FIRST);
@@ -196,13 +183,14 @@ impl ByTime {
         Ok(instants)
     }
 
-    /// Checks once that the service shows the oldest records after a time stamp, and not the newest: a request for a single record
-    /// has to show the one that the page begins with, or one that is no later.
+    /// Checks once that the service shows the oldest records after a time stamp, and not the newest: a
+    /// request for a single record has to show the one that the page begins with, or one that is no
+    /// later.
     fn check_order(&mut self, page: &Page, first: Timestamp, run: &mut Run) -> Result<()> {
         if self.is_oldest_first {
             return Ok(());
         }
-        let mut oldest = run.queue.since(&self.after, Count::AtOnce(1))?;
+        let mut oldest = run.queue.since(self.cursor.after(), Count::AtOnce(1))?;
         let instants = self.instants(&mut oldest)?;
         let is_first = oldest.fingerprints().next() == page.fingerprints().next();
         let has_stamp = oldest.records().any(|record| record.timestamp.is_some());
@@ -214,8 +202,8 @@ impl ByTime {
     }
 }
 
-/// Whether the service shows records after a time stamp that a page up to it does not show. A record without a time stamp at the end of
-/// the page may be shown again.
+/// Whether the service shows records after a time stamp that a page up to it does not show. A record
+/// without a time stamp at the end of the page may be shown again.
 fn shows_more(page: &Page, timestamp: &str, run: &mut Run) -> Result<bool> {
     let records: Vec<_> = page.records().collect();
     let unplaced = records.iter().rev().take_while(|record| record.timestamp.is_none()).count();

@@ -63,31 +63,23 @@ impl CommitMode {
             let page = self.marker.peek(Count::UpTo(self.max_pending), run)?;
             let shown = page.len();
             let is_short = page.is_short();
-            let bookmark = Bookmark::of(&page);
-            if shown < out && !is_short {
-                let out = records(out);
-                info!(
-                    "{out} are out, and the service shows no more at once: if there are more, they follow in \
-                     the next run"
-                );
-                return Ok(());
+            // A window that has shrunk covers less than the last STATE.
+            if shown >= out || is_short {
+                let bookmark = Bookmark::of(&page);
+                // The proof is not used: only a STATE that comes back shows that the target has
+                // committed the records.
+                let _ = run.out.deliver(page)?;
+                run.out.set_bookmark(Some(bookmark));
+                run.out.write_state()?;
             }
-            // The proof is not used: only a STATE that comes back shows that the target has committed
-            // the records.
-            let _ = run.out.deliver(page)?;
-            run.out.set_bookmark(Some(bookmark));
-            run.out.write_state()?;
-            if shown == self.max_pending {
-                let out = records(shown);
-                info!("{out} are out (`maxPending`): if there are more, they follow in the next run");
+            if shown == self.max_pending || shown <= out && !is_short {
+                let is_full = shown == self.max_pending;
+                let why = if is_full { " (`maxPending`)" } else { ", and the service shows no more at once" };
+                let out = records(out.max(shown));
+                info!("{out} are out{why}: if there are more, they follow in the next run");
                 return Ok(());
             }
             if is_short {
-                return Ok(());
-            }
-            if shown == out {
-                let out = records(out);
-                info!("{out} are out, and no more are shown: if there are, they follow in the next run");
                 return Ok(());
             }
             out = shown;

@@ -1,6 +1,8 @@
-//! Looking: the oldest unread records are shown, and nothing is marked. That is for `--peek`, and for a stdout that is a terminal.
+//! Looking: the oldest unread records are shown, and nothing is marked. That is for `--peek`, and for a
+//! stdout that is a terminal.
 //!
-//! No STATE is written either: a STATE that a later run gets back could only mark what no target has committed.
+//! No STATE is written either: a STATE that a later run gets back could only mark what no target has
+//! committed.
 
 use std::io;
 
@@ -49,13 +51,13 @@ impl Look {
             let is_short = page.is_short();
             // The proof is not used: a look marks nothing.
             let _ = run.out.deliver(page)?;
-            self.more = match shown == max {
-                _ if is_short => "",
-                true if self.is_terminal => " (`maxPending`: there may be more)",
-                true => "",
+            let is_all = is_short || shown == max;
+            self.more = match is_all {
                 false => " (there may be more: no more fit into one answer)",
+                true if self.is_terminal && !is_short => " (`maxPending`: there may be more)",
+                true => "",
             };
-            if is_short || shown == max || shown <= shown_before {
+            if is_all || shown <= shown_before {
                 return Ok(());
             }
             shown_before = shown;

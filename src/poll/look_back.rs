@@ -6,10 +6,9 @@
 use anyhow::{Context, Result};
 use log::warn;
 
+use super::cursor::Cursor;
 use super::run::Run;
-use super::ties::{Crowd, Next};
-use crate::config::settings::MAX_RECORDS;
-use crate::record::{Fingerprint, Fingerprints, Page, Record};
+use crate::record::{Fingerprint, Fingerprints};
 
 /// How many records may come late while a mark is under way. They are unread, and lie in front of what
 /// the mark has hit.
@@ -45,47 +44,39 @@ impl Found {
 /// # Errors
 /// When the service keeps failing, or a record cannot be written.
 pub fn look_back(from: &str, page_size: usize, most_marked: usize, found: &mut Found, run: &mut Run) -> Result<()> {
-    let mut after = from.to_owned();
+    let mut cursor = Cursor::at(from.to_owned());
     let mut unread = 0;
-    let mut crowd = Crowd::default();
-    let mut incomplete = Vec::new();
+    let mut incomplete = None;
     loop {
-        let page = run
-            .queue
-            .since(&after, crowd.count(page_size.max(MAX_LATE), MAX_RECORDS))
-            .context("look back for what a mark may have hit")?;
-        let next = Next::after(&page, &after).filter(|_| !page.is_last());
-        unread = unread_in_a_row(&page, next.as_ref().map_or(page.len(), |next| next.behind), unread);
-        let is_unread = |record: &Record| !record.is_read;
-        let not_read: Fingerprints = page.records().filter(is_unread).map(|record| record.fingerprint).collect();
+        let page = cursor.read(page_size.max(MAX_LATE), run).context("look back for what a mark may have hit")?;
+        let next = cursor.next(&page);
+        let count = next.as_ref().map_or(page.len(), |(count, _)| *count);
+        unread = page.records().take(count).fold(unread, |unread, record| if record.is_read { 0 } else { unread + 1 });
+        let not_read: Fingerprints =
+            page.records().filter(|record| !record.is_read).map(|record| record.fingerprint).collect();
+        let is_one_stamp = count == page.len();
         let read = page.already_read();
         let (delivered, ids) = run.out.deliver_marked(&read)?;
         // Of records that are equal in everything, some may be read and others not.
         let read = read.fingerprints().filter(|record| !not_read.contains(record)).collect();
         found.add(Found { read, delivered, ids });
-        let Some(next) = next else { break };
-        if next.is_one_stamp {
-            if crowd.grow(next.behind) {
+        let Some((_, timestamp)) = next else { break };
+        if is_one_stamp {
+            if cursor.ask_for_more(count) {
                 continue;
             }
-            incomplete.push(next.timestamp.clone());
+            incomplete.get_or_insert(timestamp.clone());
         }
-        if next.timestamp == after || unread > most_marked + MAX_LATE {
+        if timestamp == cursor.after() || unread > most_marked + MAX_LATE {
             break;
         }
-        after = next.timestamp;
-        crowd = Crowd::default();
+        cursor = Cursor::at(timestamp);
     }
-    if let Some(timestamp) = incomplete.first() {
+    if let Some(timestamp) = incomplete {
         warn!(
             "the service does not show all records at {timestamp} at once: one that slipped in there before a \
              mark may be lost"
         );
     }
     Ok(())
-}
-
-/// How many unread records in a row the `count` oldest of a page end with, after so many before.
-fn unread_in_a_row(page: &Page, count: usize, before: usize) -> usize {
-    page.records().take(count).fold(before, |unread, record| if record.is_read { 0 } else { unread + 1 })
 }

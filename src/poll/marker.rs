@@ -31,37 +31,43 @@ const SMALL_PAGE: usize = 1_000;
 /// marked: there may be that many more of them.
 const MAX_EQUAL_PAGES: usize = 100;
 
-/// What is known since the last page that was accepted.
+/// The last mark. Right after a peek no mark was sent: there is only the fence.
 #[derive(Debug, Default)]
 struct Last {
-    /// What was marked since then.
+    /// What the next page has to begin with.
+    fence: Option<Fingerprint>,
+    /// What was to be marked, or, if the answer shows other records, those.
     marked: Fingerprints,
     /// The oldest record that was to be marked, unless the answer shows that the mark has hit others.
     oldest: Option<Fingerprint>,
-    /// The first and the last time stamp among them.
+    /// The first and the last time stamp of what was to be marked.
     timestamps: [Option<String>; 2],
-    /// What the next page has to begin with.
-    fence: Option<Fingerprint>,
-    /// Whether the mark was answered, or none was sent.
-    is_answered: bool,
-    /// Whether the answer was exactly what was to be marked, or no mark was sent.
-    is_exact: bool,
     /// Whether the stream ended with the page that was marked.
     is_end: bool,
-    /// What a look back has shown as read, if the last page was not accepted.
+    /// Whether the mark was answered, or none was sent.
+    is_answered: bool,
+    /// Whether it is known what was marked: exactly what was to be, or nothing, because no mark was
+    /// sent. Only then the fence proves that nothing else is.
+    is_exact: bool,
+    /// What a look back has shown as read right before.
     read: Fingerprints,
 }
 
 impl Last {
+    /// No mark is sent yet, and the next page has to begin with this record.
+    fn not_sent(fence: Option<Fingerprint>) -> Last {
+        Last { fence, is_answered: true, is_exact: true, ..Last::default() }
+    }
+
     /// A mark that is sent now.
-    fn of(delivered: &Delivered) -> Last {
+    fn sent(delivered: &Delivered, by_id: bool) -> Last {
         let page = delivered.page();
         let marked: Fingerprints = delivered.to_mark().collect();
         Last {
-            timestamps: [page.first_timestamp(), page.last_timestamp_of(delivered.count())],
-            oldest: delivered.to_mark().next(),
-            fence: delivered.fence().filter(|fence| !marked.contains(fence)),
+            fence: delivered.fence().filter(|fence| !by_id && !marked.contains(fence)),
             marked,
+            oldest: delivered.to_mark().next(),
+            timestamps: [page.first_timestamp(), page.last_timestamp_of(delivered.count())],
             is_end: page.is_last(),
             ..Last::default()
         }
@@ -71,8 +77,7 @@ impl Last {
 /// Peeks and marks for a mode, and delivers what a mark has hit unseen.
 #[derive(Debug)]
 pub struct Marker {
-    /// `None` before the first page.
-    last: Option<Last>,
+    last: Last,
     /// A look back begins after this time stamp.
     from: Option<String>,
     /// How many marks may still be applied, because their answers were lost, and how long the last of
@@ -95,7 +100,7 @@ impl Marker {
     /// Nothing is peeked or marked yet.
     pub fn new(config: &Config, tuning: Tuning) -> Marker {
         Marker {
-            last: None,
+            last: Last::not_sent(None),
             from: None,
             lost: 0,
             lost_until: Instant::now(),
@@ -131,29 +136,24 @@ impl Marker {
         let count = if by_id { max } else { count_before_fence(delivered.page(), max) };
         let is_whole = count == delivered.page().len();
         let delivered = delivered.at_most(count);
-        let mut last = Last::of(&delivered);
+        let last = Last::sent(&delivered, by_id);
         let to_mark: Vec<_> = delivered.to_mark().collect();
         self.most_marked = self.most_marked.max(count);
         match run.queue.mark(delivered)? {
             Marked::Answered(answer) => {
                 let is_exact = answer.fingerprints().eq(to_mark);
-                last.is_answered = true;
-                last.is_exact = is_exact || by_id;
+                self.last = Last { is_answered: true, is_exact: is_exact || by_id, ..last };
+                run.out.metrics.count_marked(answer.len());
                 if !is_exact {
-                    last.marked = answer.fingerprints().collect();
+                    self.deliver_answer(&answer, run)?;
                 }
-                if by_id {
-                    last.fence = None;
-                }
-                self.last = Some(last);
-                self.learn_answer(&answer, is_exact, run)?;
                 // An id does not reach a record that is equal to a later one: the next page shows it.
                 Ok(is_whole && is_exact && !by_id && !self.may_be_applied())
             }
             Marked::Unknown(error) => {
                 // A mark by id can be repeated, and hits nothing else.
                 if !by_id {
-                    self.last = Some(last);
+                    self.last = last;
                     self.lost += 1;
                     self.lost_until = Instant::now() + self.max_delay;
                 }
@@ -173,18 +173,17 @@ impl Marker {
     /// What the last peek or mark has shown as read, and what it has delivered.
     pub fn take_found(&mut self) -> Found {
         let mut found = std::mem::take(&mut self.found);
-        if let Some(last) = self.last.as_ref().filter(|last| last.is_exact) {
-            found.read.extend(&last.marked);
+        if self.last.is_exact {
+            found.read.extend(&self.last.marked);
         }
         found
     }
 
     /// Looks once for what a mark may have hit unseen, before a run ends that would have gone on.
     pub fn end_early(&mut self, run: &mut Run) {
-        let Some(last) = &self.last else { return };
-        let fence = last.fence;
-        let is_sure = last.is_exact && !self.may_be_applied();
-        if is_sure && (fence.is_none() || last.marked.is_empty()) {
+        let fence = self.last.fence;
+        let is_sure = self.last.is_exact && !self.may_be_applied();
+        if is_sure && (fence.is_none() || self.last.marked.is_empty()) {
             return;
         }
         run.stop.defer();
@@ -206,15 +205,12 @@ impl Marker {
     }
 
     /// Writes at once what the answer to a mark shows and nobody has seen.
-    fn learn_answer(&mut self, answer: &Page, is_exact: bool, run: &mut Run) -> Result<()> {
-        run.out.metrics.count_marked(answer.len());
-        if is_exact {
-            return Ok(());
-        }
+    fn deliver_answer(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
+        self.last.marked = answer.fingerprints().collect();
         let (delivered, ids) = run.out.deliver_marked(answer)?;
         if !ids.is_empty() {
             // It has had an effect, although the next page may begin as this one did.
-            self.last.iter_mut().for_each(|last| last.oldest = None);
+            self.last.oldest = None;
             let were = plural(ids.len(), "was", "were");
             info!("{} slipped in between peek and mark, and {were} written at once", records(ids.len()));
         }
@@ -225,71 +221,67 @@ impl Marker {
     /// Whether a page may be delivered and marked. If not, another one is to be peeked.
     fn accept(&mut self, page: &Page, run: &mut Run) -> Result<bool> {
         self.most_shown = self.most_shown.max(page.len());
-        let Some(mut last) = self.last.take() else {
-            self.from = page.first_timestamp();
-            self.expect(page, run);
-            return Ok(true);
-        };
         let first = page.fingerprints().next();
-        let fits = match last.fence {
-            Some(_) => first == last.fence,
-            None => self.shows_nothing_marked(page, &last),
+        let fits = match self.last.fence {
+            Some(_) => first == self.last.fence,
+            None => self.shows_nothing_marked(page),
         };
-        let is_late = self.may_be_applied() && (last.fence.is_none() || page.len() < SMALL_PAGE);
-        if last.is_exact && fits && !is_late {
-            self.ineffective.reset();
-            self.advance(page, &last);
-            self.expect(page, run);
-            return Ok(true);
-        }
-        let is_accepted = match self.check(page, &mut last, fits, run) {
-            Ok(is_accepted) => is_accepted,
-            Err(error) => {
-                // What was hit stays unknown: see `end_early`.
-                self.last = Some(Last { is_exact: false, ..last });
-                return Err(error);
-            }
-        };
+        let is_late = self.may_be_applied() && (self.last.fence.is_none() || page.len() < SMALL_PAGE);
+        let mut is_accepted = self.last.is_exact && fits && !is_late;
+        let mut read = Fingerprints::default();
         if is_accepted {
-            self.advance(page, &last);
-        } else if let Some(start) = page.first_timestamp() {
-            self.from = self.from.take().filter(|from| is_before(from, &start)).or(Some(start));
+            self.ineffective.reset();
+        } else {
+            // If this fails, what was hit stays unknown: see `end_early`.
+            self.last.is_exact = false;
+            (is_accepted, read) = self.check(page, fits, run)?;
         }
-        self.expect(page, run);
-        // A look back takes several requests, and a mark that comes late may hit what it has passed.
-        self.last.iter_mut().for_each(|next| {
-            next.is_exact = is_accepted;
-            next.read = std::mem::take(&mut last.read);
-        });
+        if !is_accepted {
+            // The next look back begins where this one did.
+            self.last.timestamps = [None, None];
+        }
+        self.advance(page);
+        run.out.ledger.recall(page);
+        run.out.ledger.forget(self.most_shown);
+        // The next page has to begin as this one does, until something is marked. A look back takes
+        // several requests, and a mark that comes late may hit what it has passed.
+        let fence = first.filter(|_| !run.queue.marks_by_id());
+        self.last = Last { is_exact: is_accepted, read, ..Last::not_sent(fence) };
         Ok(is_accepted)
     }
 
-    /// Looks back for what the last mark has hit unseen. Whether nothing was found, and the page still
-    /// shows what is unread.
-    fn check(&mut self, page: &Page, last: &mut Last, fits: bool, run: &mut Run) -> Result<bool> {
+    /// Looks back for what the last mark has hit unseen. Returns whether nothing was found and the
+    /// page still shows what is unread, and what the service shows as read.
+    fn check(&mut self, page: &Page, fits: bool, run: &mut Run) -> Result<(bool, Fingerprints)> {
         let found = self.look_back(run)?;
-        if !last.is_answered {
-            // A look back does not show what lies at the time stamp that it begins after.
-            let left: Fingerprints = page.fingerprints().filter(|record| last.marked.contains(record)).collect();
-            let gone = last.marked.len() - left.len();
-            run.out.metrics.count_marked(gone);
-            let is_shown = page.fingerprints().any(|record| Some(record) == last.oldest);
-            let is_applied = last.fence.is_some() && fits || !is_shown && reaches(page, last);
-            self.lost = self.lost.saturating_sub(usize::from(is_applied));
+        if !self.last.is_answered {
+            self.count_lost(page, fits, run);
         }
-        let has_found = !found.delivered.is_empty();
+        let last = &self.last;
         let first = page.fingerprints().next();
-        let is_ineffective = last.is_answered && first.is_some() && first == last.oldest;
+        let has_found = !found.delivered.is_empty();
         // If it was so before the page was peeked, the unread ones are others that are equal to them.
         let is_read_now = |record: Fingerprint| found.read.contains(&record) && !last.read.contains(&record);
         let is_stale = page.fingerprints().any(is_read_now);
-        if is_ineffective || first.is_some_and(is_read_now) && !has_found {
+        let is_ineffective = last.is_answered && first.is_some() && first == last.oldest;
+        if is_ineffective || !has_found && first.is_some_and(is_read_now) {
             let problem = "the service shows records as unread that it has answered to be marked as read";
             self.ineffective.wait_after("mark", problem, &run.stop)?;
         }
-        last.read.clone_from(&found.read);
+        let read = found.read.clone();
         self.found.add(found);
-        Ok(!has_found && !is_stale)
+        Ok((!has_found && !is_stale, read))
+    }
+
+    /// Counts what a mark has hit whose answer was lost, and the mark as applied if the page proves it.
+    fn count_lost(&mut self, page: &Page, fits: bool, run: &mut Run) {
+        let last = &self.last;
+        let shown: Fingerprints = page.fingerprints().collect();
+        run.out.metrics.count_marked(last.marked.difference(&shown).count());
+        let is_gone = last.oldest.is_some_and(|oldest| !shown.contains(&oldest));
+        if last.fence.is_some() && fits || is_gone && reaches(page, last) {
+            self.lost = self.lost.saturating_sub(1);
+        }
     }
 
     /// Delivers what the service shows as read and this run has not written.
@@ -303,40 +295,32 @@ impl Marker {
         if !found.delivered.is_empty() {
             let records = records(found.delivered.len());
             info!(
-                "{records} that this run had not seen were read by a mark that came late or by somebody else, and are written now"
+                "{records} that this run had not seen were read by a mark that came late or by somebody else, and \
+                 are written now"
             );
         }
-        if let Err(error) = looked_back {
-            self.found.add(found);
-            return Err(error);
+        if looked_back.is_err() {
+            self.found.add(std::mem::take(&mut found));
         }
-        Ok(found)
+        looked_back.map(|()| found)
     }
 
     /// Whether a page shows none of the records that were marked, unless they may be others that are
     /// equal to them in everything.
-    fn shows_nothing_marked(&mut self, page: &Page, last: &Last) -> bool {
-        if page.fingerprints().all(|record| !last.marked.contains(&record)) {
+    fn shows_nothing_marked(&mut self, page: &Page) -> bool {
+        if page.fingerprints().all(|record| !self.last.marked.contains(&record)) {
             self.equal_pages = 0;
             return true;
         }
         self.equal_pages += 1;
-        last.marked.len() == 1 && !last.is_end && self.equal_pages <= MAX_EQUAL_PAGES
-    }
-
-    /// The next page has to begin as this one does, until something is marked.
-    fn expect(&mut self, page: &Page, run: &mut Run) {
-        run.out.ledger.recall(page);
-        run.out.ledger.forget(self.most_shown);
-        let fence = page.fingerprints().next().filter(|_| !run.queue.marks_by_id());
-        self.last = Some(Last { fence, is_answered: true, is_exact: true, ..Last::default() });
+        self.last.marked.len() == 1 && !self.last.is_end && self.equal_pages <= MAX_EQUAL_PAGES
     }
 
     /// A look back after the next mark begins before what was marked last, so that it finds what has
     /// slipped in right before this page.
-    fn advance(&mut self, page: &Page, last: &Last) {
+    fn advance(&mut self, page: &Page) {
         let Some(start) = page.first_timestamp() else { return };
-        let [first, tail] = &last.timestamps;
+        let [first, tail] = &self.last.timestamps;
         let earlier = [first, &self.from, tail].into_iter().flatten().find(|stamp| is_before(stamp, &start));
         self.from = Some(earlier.cloned().unwrap_or(start));
     }

@@ -19,6 +19,7 @@
 mod by_time;
 mod closed_loop;
 mod commit;
+mod cursor;
 mod look;
 mod look_back;
 mod marker;
@@ -28,7 +29,6 @@ mod output;
 mod run;
 mod session;
 pub mod target;
-mod ties;
 mod write;
 
 #[cfg(test)]
@@ -54,7 +54,6 @@ use by_time::ByTime;
 use closed_loop::ClosedLoop;
 use commit::CommitMode;
 use marker::Marker;
-use never::NeverMode;
 use never_target::NeverTarget;
 use output::Output;
 use run::{Mode, Run};
@@ -101,7 +100,7 @@ pub fn run(
             (Box::new(NeverTarget::new(config, by_time(), target)), pages(service, false))
         }
         (Some(target), _) => (Box::new(ClosedLoop::new(config, marker, target)), windows(service)),
-        (None, Acknowledge::Never) => (Box::new(NeverMode { reader: by_time() }), pages(service, false)),
+        (None, Acknowledge::Never) => (Box::new(by_time()), pages(service, false)),
         (None, Acknowledge::Write) => {
             (Box::new(WriteMode { page_size: config.page_size, marker }), pages(service, true))
         }

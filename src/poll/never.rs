@@ -1,4 +1,5 @@
-//! `acknowledge: never`: reads by time, writes what comes after the bookmark, and marks nothing. A plain Singer INCREMENTAL stream.
+//! `acknowledge: never`: reads by time, writes what comes after the bookmark, and marks nothing. A
+//! plain Singer INCREMENTAL stream.
 
 use anyhow::Result;
 
@@ -6,19 +7,14 @@ use super::by_time::ByTime;
 use super::run::{Mode, Run};
 
 /// Writes pages, and after each the STATE that covers it.
-#[derive(Debug)]
-pub struct NeverMode {
-    pub reader: ByTime,
-}
-
-impl Mode for NeverMode {
+impl Mode for ByTime {
     fn drain(&mut self, run: &mut Run) -> Result<()> {
-        self.reader.begin()?;
+        self.begin()?;
         loop {
-            self.reader.write_next(run)?;
-            run.out.set_time_bookmark(self.reader.bookmark());
+            self.write_next(run)?;
+            run.out.set_time_bookmark(self.bookmark());
             run.out.write_state()?;
-            if self.reader.is_at_end() {
+            if self.is_at_end() {
                 return Ok(());
             }
         }

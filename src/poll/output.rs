@@ -43,19 +43,19 @@ impl Output {
     /// When they cannot be written. Nothing may be marked then.
     pub fn deliver(&mut self, page: Peeked) -> Result<Delivered> {
         let delivered = page.deliver(&mut self.ledger, &mut *self.writer);
-        self.is_cut |= delivered.is_err();
-        let delivered = delivered.map_err(|error| self.failure(error))?;
-        self.count(delivered.written());
-        Ok(delivered)
+        self.count(delivered, Delivered::written)
     }
 
-    /// Writes the records of a page that are not in the ledger yet, where a target proves their delivery.
-    pub fn write_new(&mut self, page: &Page) -> Result<()> {
+    /// The same, where a target proves their delivery.
+    pub fn write_new(&mut self, page: &Page) -> Result<usize> {
         let written = page.write(&mut self.ledger, &mut *self.writer);
-        self.is_cut |= written.is_err();
-        let written = written.map_err(|error| self.failure(error))?;
-        self.count(written);
-        Ok(())
+        self.count(written, |written| *written)
+    }
+
+    /// Writes the records of a page that are not known, and that nobody is to mark. Returns how many.
+    pub fn write(&mut self, page: &Page, is_known: impl Fn(Fingerprint) -> bool) -> Result<usize> {
+        let written = page.write_unknown(is_known, &mut *self.writer);
+        self.count(written, |written| *written)
     }
 
     /// Writes the records of a page that are marked already, and not in the ledger: they exist nowhere
@@ -68,42 +68,47 @@ impl Output {
         let (records, ids): (Vec<_>, Vec<_>) = unknown.map(|(record, id)| (record, id.into_owned())).unzip();
         if !ids.is_empty() {
             let written = page.write(&mut self.ledger, &mut *self.writer);
-            let written = written.map_err(|error| self.failure_of_marked(error, &ids))?;
-            self.count(written);
+            let written = written.map_err(|error| self.failure_of_marked(error, &ids));
+            self.count_taken(written?);
         }
         Ok((records, ids))
     }
 
-    /// Writes the records of a page that are not known, and that nobody is to mark. Returns how many.
-    pub fn write(&mut self, page: &Page, is_known: impl Fn(Fingerprint) -> bool) -> Result<usize> {
-        let written = page.write_unknown(is_known, &mut *self.writer).map_err(|error| self.failure(error))?;
-        self.count(written);
-        Ok(written)
-    }
-
     /// Whether this run has written anything, be it a part of a page.
     pub fn has_written(&self) -> bool {
-        self.is_cut || self.metrics.written() + self.metrics.put_aside() > 0
+        self.is_cut || self.taken() > 0
     }
 
     /// Whether it has written more than is known to be marked.
     pub fn has_unmarked(&self) -> bool {
-        self.is_cut || self.metrics.written() + self.metrics.put_aside() > self.metrics.marked()
+        self.is_cut || self.taken() > self.metrics.marked()
     }
 
-    /// Counts records that the writer has taken.
-    fn count(&mut self, taken: usize) {
-        let put_aside = self.count_put_aside();
+    /// How many records were written, or are dead letters.
+    fn taken(&self) -> usize {
+        self.metrics.written() + self.metrics.put_aside()
+    }
+
+    /// Counts what the writer has taken, or explains why it has failed.
+    fn count<T>(&mut self, written: io::Result<T>, taken: impl Fn(&T) -> usize) -> Result<T> {
+        self.is_cut |= written.is_err();
+        let written = written.map_err(|error| self.failure(error))?;
+        self.count_taken(taken(&written));
+        Ok(written)
+    }
+
+    fn count_taken(&mut self, taken: usize) {
+        let dead_letters = self.count_dead_letters();
         self.metrics.count_with_rest(self.writer.with_rest());
-        self.metrics.count_written(taken - put_aside);
+        self.metrics.count_written(taken - dead_letters);
         self.state_is_written &= taken == 0;
     }
 
-    /// Counts the records that the writer has put aside since this was done last. Returns how many.
-    fn count_put_aside(&mut self) -> usize {
-        let put_aside = self.writer.put_aside() - self.metrics.put_aside();
-        self.metrics.count_put_aside(put_aside);
-        put_aside
+    /// Counts the dead letters since this was done last. Returns how many.
+    fn count_dead_letters(&mut self) -> usize {
+        let dead_letters = self.writer.dead_letters() - self.metrics.put_aside();
+        self.metrics.count_put_aside(dead_letters);
+        dead_letters
     }
 
     /// Sets what the next STATE covers.
@@ -118,24 +123,21 @@ impl Output {
         self.state_is_written = false;
     }
 
-    /// Sets up to which time stamp the next STATE covers everything, if that is known and has changed.
-    pub fn set_time_bookmark(&mut self, timestamp: Option<&str>) {
-        if let Some(timestamp) = timestamp.filter(|timestamp| self.state.time_bookmark() != Some(timestamp)) {
+    /// Sets up to which time stamp the next STATE covers everything. Returns whether that is known and
+    /// has changed.
+    pub fn set_time_bookmark(&mut self, timestamp: Option<&str>) -> bool {
+        let new = timestamp.filter(|timestamp| self.state.time_bookmark() != Some(timestamp));
+        if let Some(timestamp) = new {
             self.state.set_time_bookmark(timestamp);
             self.state_is_written = false;
         }
+        new.is_some()
     }
 
-    /// Writes the STATE that covers everything up to a time stamp, if that is known and has changed, to the file that `--state` names.
-    ///
-    /// # Errors
-    /// When it cannot be written.
+    /// Writes the STATE that covers everything up to a time stamp to the file that `--state` names, if
+    /// that is known and has changed.
     pub fn save_time_bookmark(&mut self, timestamp: Option<&str>) -> Result<()> {
-        if timestamp.is_none() || self.state.time_bookmark() == timestamp {
-            return Ok(());
-        }
-        self.set_time_bookmark(timestamp);
-        self.state.save()
+        if self.set_time_bookmark(timestamp) { self.state.save() } else { Ok(()) }
     }
 
     /// Ends the input of the target that the tap runs.
@@ -144,9 +146,6 @@ impl Output {
     }
 
     /// Writes the STATE, unless it is the last message already.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub fn write_state(&mut self) -> Result<()> {
         if !self.state_is_written {
             self.writer.state(&self.state.value()?).map_err(|error| self.failure(error))?;
@@ -157,8 +156,8 @@ impl Output {
 
     /// Explains a failed write. After a stop it is the stop that counts: the target is often stopped too.
     fn failure(&mut self, error: io::Error) -> anyhow::Error {
-        // Those of the page that has failed are put aside all the same.
-        self.count_put_aside();
+        // Those of the page that has failed are dead letters all the same.
+        self.count_dead_letters();
         match self.stop.check() {
             Ok(()) => explain(error),
             Err(stopped) => stopped.into(),
@@ -167,24 +166,17 @@ impl Output {
 
     /// Explains a failed write of records that are marked already.
     fn failure_of_marked(&mut self, error: io::Error, ids: &[String]) -> anyhow::Error {
-        let error = match error.downcast::<CannotPutAside>() {
-            // The others are written.
-            Ok(error) => {
-                let are = plural(error.count, "is", "are");
-                let records = records(error.count);
-                return anyhow!("{records} {are} marked as read and could not be written: {error}");
+        // If only the dead letters could not be written, the others are.
+        let (count, problem) = match error.downcast::<CannotPutAside>() {
+            Ok(error) => (error.count, format!(": {error}")),
+            Err(error) => {
+                self.count_dead_letters();
+                let named = named(ids, ids.len());
+                (ids.len(), format!(" to stdout ({error}): recordId {named}"))
             }
-            Err(error) => error,
         };
-        let count = ids.len();
-        if count == 0 {
-            return self.failure(error);
-        }
-        self.count_put_aside();
         let are = plural(count, "is", "are");
-        let records = records(count);
-        let named = named(ids, count);
-        anyhow!("{records} {are} marked as read and could not be written to stdout ({error}): recordId {named}")
+        anyhow!("{} {are} marked as read and could not be written{problem}", records(count))
     }
 }
 

@@ -81,7 +81,8 @@ impl Run {
             *is_drained = true;
             let Some(pause) = pause else { return Ok(self.stop.check()?) };
             if !std::mem::replace(&mut is_told, true) {
-                info!("the stream is drained: looking again {} (`pollIntervalSeconds`)", every(pause));
+                let often = if pause.is_zero() { "at once".to_owned() } else { format!("every {} s", pause.as_secs()) };
+                info!("the stream is drained: looking again {often} (`pollIntervalSeconds`)");
             }
             if !pause.is_zero() {
                 self.out.metrics.wait();
@@ -89,9 +90,4 @@ impl Run {
             self.stop.sleep(pause)?;
         }
     }
-}
-
-/// How often a run that follows looks for new records.
-fn every(pause: Duration) -> String {
-    if pause.is_zero() { "at once".to_owned() } else { format!("every {} s", pause.as_secs()) }
 }

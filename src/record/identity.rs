@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 use foldhash::fast;
-use foldhash::quality::{FoldHasher, RandomState};
+use foldhash::quality::RandomState;
 
 /// A set of records. Records that are equal in everything are one.
 pub type Fingerprints = HashSet<Fingerprint, fast::RandomState>;
@@ -20,35 +20,15 @@ pub type Fingerprints = HashSet<Fingerprint, fast::RandomState>;
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    /// The fingerprint of a record with this `dataPayload`, if it has one.
-    pub(super) fn of(record_id: &str, timestamp: &str, payload: Option<&str>) -> Fingerprint {
-        Fingerprint::hash_with(|hasher| {
-            hasher.write_usize(record_id.len());
-            hasher.write(record_id.as_bytes());
-            hasher.write_usize(timestamp.len());
-            hasher.write(timestamp.as_bytes());
-            // No JSON text is empty, so a payload is never taken for none.
-            hasher.write(payload.unwrap_or_default().as_bytes());
-        })
-    }
-
-    /// The fingerprint of a record without an identity: that of its text before and after the value of `readStatus`.
-    pub(super) fn of_odd(text: [&[u8]; 2]) -> Fingerprint {
-        Fingerprint::hash_with(|hasher| {
-            // No `recordId` is that long, so a record with an identity never writes the same.
-            hasher.write_usize(usize::MAX);
-            for part in text {
-                hasher.write_usize(part.len());
-                hasher.write(part);
-            }
-        })
-    }
-
-    fn hash_with(write: impl Fn(&mut FoldHasher<'_>)) -> Fingerprint {
+    /// The fingerprint of a record with these [`distinctive_texts`](super::parse::distinctive_texts).
+    pub(super) fn of(texts: [Option<&[u8]>; 3]) -> Fingerprint {
         static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
         let [high, low] = KEYS.each_ref().map(|key| {
             let mut hasher = key.build_hasher();
-            write(&mut hasher);
+            for text in texts {
+                hasher.write_usize(text.map_or(usize::MAX, <[u8]>::len));
+                hasher.write(text.unwrap_or_default());
+            }
             hasher.finish()
         });
         Fingerprint(u128::from(high) << 64 | u128::from(low))
@@ -68,19 +48,20 @@ mod tests {
 
     #[test]
     fn a_fingerprint_tells_where_id_and_time_stamp_end() {
-        assert_eq!(Fingerprint::of("a", "1", Some("7")), Fingerprint::of("a", "1", Some("7")));
+        let of = |texts: [Option<&str>; 3]| Fingerprint::of(texts.map(|text| text.map(str::as_bytes)));
+        assert_eq!(of([Some("a"), Some("1"), Some("7")]), of([Some("a"), Some("1"), Some("7")]));
         let all = [
-            ("a", "11", Some("7")),
-            ("a1", "1", Some("7")),
-            ("a11", "", Some("7")),
-            ("", "a11", Some("7")),
-            ("a", "1", Some("17")),
-            ("a", "1", Some("7")),
-            ("a", "1", Some("8")),
-            ("a", "1", None),
+            [Some("a"), Some("11"), Some("7")],
+            [Some("a1"), Some("1"), Some("7")],
+            [Some("a11"), Some(""), Some("7")],
+            [Some(""), Some("a11"), Some("7")],
+            [Some("a"), Some("1"), Some("17")],
+            [Some("a"), Some("1"), Some("7")],
+            [Some("a"), Some("1"), Some("8")],
+            [Some("a"), Some("1"), None],
+            [None, Some("a1"), Some("7")],
         ];
-        let different: HashSet<_> =
-            all.iter().map(|(id, stamp, payload)| Fingerprint::of(id, stamp, *payload)).collect();
+        let different: HashSet<_> = all.into_iter().map(of).collect();
         assert_eq!(different.len(), all.len());
     }
 }

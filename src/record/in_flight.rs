@@ -4,6 +4,7 @@
 //! committed everything before it.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::process::ExitStatus;
 
 use serde::{Deserialize, Serialize};
@@ -17,10 +18,22 @@ pub struct Checkpoint {
     number: u64,
 }
 
-/// A checkpoint that a target has printed: it has committed everything before it. It can only be
-/// deserialized, and is to be deserialized only from what a target prints.
+/// A checkpoint that a target has printed: it has committed everything before it.
+pub type ReturnedCheckpoint = Returned<Checkpoint>;
+
+/// What a STATE holds that a target has printed, or that an earlier run has got back: the target has
+/// committed what it covers. It can only be deserialized, and is to be deserialized only from such a
+/// STATE.
 #[derive(Debug, Deserialize)]
-pub struct ReturnedCheckpoint(Checkpoint);
+pub struct Returned<T>(T);
+
+impl<T> Deref for Returned<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
 
 /// A target has read its whole input and ended with exit code 0.
 #[derive(Debug)]
@@ -69,10 +82,9 @@ impl<T> InFlight<T> {
     /// Takes the batches before a checkpoint that was returned: they are committed. None if it proves
     /// nothing new.
     pub fn acknowledge(&mut self, returned: &ReturnedCheckpoint) -> Vec<Proven<T>> {
-        let ReturnedCheckpoint(Checkpoint { run, number }) = returned;
         let mut proven = Vec::new();
-        if *run == self.last.run && *number <= self.last.number {
-            while let Some((_, batch)) = self.batches.pop_front_if(|(of, _)| *of <= *number) {
+        if returned.run == self.last.run && returned.number <= self.last.number {
+            while let Some((_, batch)) = self.batches.pop_front_if(|(number, _)| *number <= returned.number) {
                 proven.push(Proven(batch));
             }
         }
@@ -110,7 +122,7 @@ mod tests {
     use super::*;
 
     fn returned(checkpoint: &Checkpoint) -> ReturnedCheckpoint {
-        ReturnedCheckpoint(checkpoint.clone())
+        Returned(checkpoint.clone())
     }
 
     /// A batch for each letter.

@@ -3,7 +3,7 @@
 
 use serde::de::IgnoredAny;
 
-/// Why the body of an answer is not a page. No message quotes what may be a record: records are private.
+/// Why the body of an answer is not a page.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidBody {
     /// The text is cut off or no JSON at all: another try may bring a better one.
@@ -19,21 +19,21 @@ pub enum InvalidBody {
 
 /// Why an answer is not a JSON array.
 pub(super) fn diagnose(answer: &[u8]) -> InvalidBody {
-    let text = match str::from_utf8(answer) {
-        Ok(text) => text,
-        Err(error) => return InvalidBody::NotJson(error.to_string(), excerpt(answer)),
-    };
-    match serde_json::from_str::<IgnoredAny>(text) {
+    let text = str::from_utf8(answer).map_err(|error| error.to_string());
+    let read = |text| serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string());
+    match text.and_then(read) {
         Ok(_) => InvalidBody::NotRecords,
-        Err(error) => InvalidBody::NotJson(error.to_string(), excerpt(answer)),
+        Err(problem) => InvalidBody::NotJson(problem, excerpt(answer)),
     }
 }
 
-/// The beginning of an answer that is not JSON, to quote in an error. Only an HTML page that holds no quote and no bracket is
-/// quoted: a record holds both, and any other text may be records in another format.
+/// The beginning of an answer that is not JSON, to quote in an error. Only an HTML page that holds no
+/// quote and no bracket is quoted: a record holds both, and any other text may be records in another
+/// format.
 pub(super) fn excerpt(answer: &[u8]) -> String {
     const MAX_CHARACTERS: usize = 200;
-    /// The most bytes that one more character than these takes. The rest is not decoded: it may be many megabytes.
+    /// The most bytes that one more character than these takes. The rest is not decoded: it may be many
+    /// megabytes.
     const MAX_BYTES: usize = 4 * (MAX_CHARACTERS + 1);
     let text = answer.strip_prefix("\u{feff}".as_bytes()).unwrap_or(answer).trim_ascii();
     let begins_with = |start: &[u8]| text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));

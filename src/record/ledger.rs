@@ -29,7 +29,7 @@ impl Ledger {
 
     /// Adds records that a target has committed in an earlier run.
     pub fn adopt(&mut self, committed: &Committed) {
-        self.young.extend(committed.left());
+        self.young.extend(&committed.left);
     }
 
     /// Remembers for longer what a page still shows.

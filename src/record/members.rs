@@ -14,27 +14,25 @@ pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visit;
+        deserializer.deserialize_map(Members(Vec::new()))
+    }
+}
 
-        impl<'de> Visitor<'de> for Visit {
-            type Value = Members<'de>;
+impl<'de> Visitor<'de> for Members<'de> {
+    type Value = Members<'de>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // As many as an object has as a rule.
-                let mut members = Vec::with_capacity(8);
-                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    // A name that is not Unicode text (a lone surrogate) stays as it is written: it matches no field's.
-                    let name = decode_string(key.get()).unwrap_or(Cow::Borrowed(key.get()));
-                    members.push((name, key, value));
-                }
-                Ok(Members(members))
-            }
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        // As many as an object has as a rule.
+        self.0.reserve(8);
+        while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            // A name that is not Unicode text (a lone surrogate) stays as it is written: no field has it.
+            let name = decode_string(key.get()).unwrap_or(Cow::Borrowed(key.get()));
+            self.0.push((name, key, value));
         }
-
-        deserializer.deserialize_map(Visit)
+        Ok(self)
     }
 }

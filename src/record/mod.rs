@@ -14,7 +14,7 @@ mod text;
 use std::io;
 
 pub use identity::{Fingerprint, Fingerprints};
-pub use in_flight::{Checkpoint, GoodExit, InFlight, Proven, ReturnedCheckpoint};
+pub use in_flight::{Checkpoint, GoodExit, InFlight, Proven, Returned, ReturnedCheckpoint};
 pub use invalid::InvalidBody;
 pub use ledger::Ledger;
 pub use members::Members;
@@ -29,23 +29,24 @@ mod tests;
 
 /// Where messages are written.
 pub trait MessageWriter {
-    /// Writes a RECORD message. The record is JSON text without a line break. `time_extracted` says when its page arrived (RFC 3339,
-    /// UTC).
+    /// Writes a RECORD message. The record is JSON text without a line break. `time_extracted` says when
+    /// its page arrived (RFC 3339, UTC).
     ///
     /// # Errors
     /// When it cannot be written. What was written since the last flush may be lost.
     fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()>;
 
-    /// Takes a record that has no identity, and the reason. Without anywhere else to put it, writes it like any other.
+    /// Takes a record that has no identity as a dead letter, and the reason. Without anywhere else to
+    /// put it, writes it like any other.
     ///
     /// # Errors
     /// As for [`MessageWriter::record`].
-    fn odd_record(&mut self, json: &[u8], _reason: &str, time_extracted: &str) -> io::Result<()> {
+    fn dead_letter(&mut self, json: &[u8], _reason: &str, time_extracted: &str) -> io::Result<()> {
         self.record(json, time_extracted)
     }
 
-    /// How many of the records that it has taken were put aside, because no target could load them.
-    fn put_aside(&self) -> usize {
+    /// How many of the records that it has taken are dead letters, because no target could load them.
+    fn dead_letters(&self) -> usize {
         0
     }
 
@@ -69,6 +70,7 @@ pub trait MessageWriter {
     /// When it cannot be handed over.
     fn state(&mut self, value: &RawValue) -> io::Result<()>;
 
-    /// Ends the input of a target that the tap runs: what is written next goes to a new one. Otherwise does nothing.
+    /// Ends the input of a target that the tap runs: what is written next goes to a new one. Otherwise
+    /// does nothing.
     fn close(&mut self) {}
 }

@@ -16,7 +16,7 @@ use super::MessageWriter;
 use super::identity::{Fingerprint, Fingerprints};
 use super::invalid::{InvalidBody, diagnose};
 use super::ledger::Ledger;
-use super::parse::{self, Entry};
+use super::parse::{Entry, distinctive_texts, entries, text_but_status};
 use super::text::{decode_string, has_line_break, on_one_line};
 
 /// How long an answer took.
@@ -39,29 +39,17 @@ pub struct Record<'a> {
     pub payload: Option<&'a [u8]>,
     /// What tells it from other records.
     pub fingerprint: Fingerprint,
-    /// The whole record, as it was sent
-    pub text: &'a [u8],
-    /// The same before and after its read status
+    /// Its text before and after its read status
     text_but_status: [&'a [u8]; 2],
     /// Whether `readStatus` says that it is read. It is a string, and a boolean may be met.
     pub is_read: bool,
 }
 
 impl Record<'_> {
-    /// Whether it has both of its key properties.
-    pub fn has_identity(&self) -> bool {
-        self.record_id.is_some() && self.timestamp.is_some()
-    }
-
-    /// What tells it from other records: its id, its time stamp and its payload; without an identity, its whole text but for the read
-    /// status.
+    /// What tells it from other records.
     pub(super) fn distinctive_texts(&self) -> [Option<&[u8]>; 3] {
-        match (&self.record_id, &self.timestamp) {
-            (Some(record_id), Some(timestamp)) => {
-                [Some(record_id.as_bytes()), Some(timestamp.as_bytes()), self.payload]
-            }
-            _ => [None, Some(self.text_but_status[0]), Some(self.text_but_status[1])],
-        }
+        let identity = self.record_id.as_deref().zip(self.timestamp.as_deref());
+        distinctive_texts(identity, self.payload, self.text_but_status)
     }
 }
 
@@ -80,16 +68,16 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads the answer to a record-request that asked for `asked` records, and has arrived now. A record without an identity is
-    /// kept: it can still be written.
+    /// Reads the answer to a record-request that asked for `asked` records, and has arrived now. A record
+    /// without an identity is kept: it can still be written.
     ///
     /// # Errors
     /// [`InvalidBody`] when the answer is not a JSON array.
     pub fn parse(answer: Bytes, asked: usize) -> Result<Page, InvalidBody> {
-        let entries = str::from_utf8(&answer).ok().and_then(parse::entries).ok_or_else(|| diagnose(&answer))?;
+        let entries = str::from_utf8(&answer).ok().and_then(entries).ok_or_else(|| diagnose(&answer))?;
         let is_short = entries.len() < asked;
-        let (timing, arrived) = (Timing::default(), Timestamp::now());
-        Ok(Page { answer, entries, timing, arrived, is_short, may_be_capped: false })
+        let arrived = Timestamp::now();
+        Ok(Page { answer, entries, timing: Timing::default(), arrived, is_short, may_be_capped: false })
     }
 
     /// Notes how long the answer took.
@@ -127,8 +115,8 @@ impl Page {
         self.entries.is_empty()
     }
 
-    /// Whether the stream ends with this page: it is shorter than what was asked for, and the service is not suspected of
-    /// capping pages there. Says nothing of the answer to a mark.
+    /// Whether the stream ends with this page: it is shorter than what was asked for, and the service is
+    /// not suspected of capping pages there. Says nothing of the answer to a mark.
     pub fn is_last(&self) -> bool {
         self.is_short && !self.may_be_capped
     }
@@ -138,7 +126,8 @@ impl Page {
         self.is_short
     }
 
-    /// Notes that the service may have capped the page, so that more records may follow although it is short.
+    /// Notes that the service may have capped the page, so that more records may follow although it is
+    /// short.
     pub fn suspect_cap(&mut self) {
         self.may_be_capped = true;
     }
@@ -155,8 +144,7 @@ impl Page {
             timestamp: self.string(entry.timestamp.as_ref()),
             payload: entry.payload.clone().map(|payload| &self.answer[payload]),
             fingerprint: entry.fingerprint,
-            text: &self.answer[entry.span.clone()],
-            text_but_status: entry.text_but_status(&self.answer),
+            text_but_status: text_but_status(&self.answer, &entry.span, entry.read_status.as_ref()),
             is_read: self.is_read(entry),
         })
     }
@@ -168,21 +156,20 @@ impl Page {
 
     /// The last time stamp that one of the oldest `count` records has.
     pub fn last_timestamp_of(&self, count: usize) -> Option<String> {
-        let oldest = &self.entries[..count];
-        let last = oldest.iter().rev().find_map(|entry| self.string(entry.timestamp.as_ref()));
-        last.map(Cow::into_owned)
+        let mut latest = self.entries[..count].iter().rev();
+        latest.find_map(|entry| self.string(entry.timestamp.as_ref())).map(Cow::into_owned)
     }
 
-    /// The time stamps of a page that was asked for after `timestamp`: one for each record, as sent. A record without one takes that of
-    /// the record before it, else that of the first record that has one, else `timestamp`.
+    /// The time stamps of a page that was asked for after `timestamp`: one for each record, as sent. A
+    /// record without one takes that of the record before it, else that of the first record that has
+    /// one, else `timestamp`.
     pub fn timestamps_after<'a>(&'a self, timestamp: &'a str) -> Vec<Cow<'a, str>> {
-        let first = self.records().find_map(|record| record.timestamp);
-        let mut last = first.unwrap_or(Cow::Borrowed(timestamp));
-        let timestamps = self.records().map(|record| {
+        let mut last = self.first_timestamp().map_or(Cow::Borrowed(timestamp), Cow::Owned);
+        let known = |record: Record<'a>| {
             last = record.timestamp.unwrap_or(std::mem::take(&mut last));
             last.clone()
-        });
-        timestamps.collect()
+        };
+        self.records().map(known).collect()
     }
 
     /// Counts records whose time stamp is not valid as records without one.
@@ -194,11 +181,6 @@ impl Page {
             }
         }
         self.entries = entries;
-    }
-
-    /// Forgets all but the oldest `count` records.
-    pub fn keep_first(&mut self, count: usize) {
-        self.entries.truncate(count);
     }
 
     /// The fingerprints of the records.
@@ -250,7 +232,7 @@ impl Page {
             if entry.has_identity() {
                 out.record(&text, &time_extracted)?;
             } else {
-                out.odd_record(&text, &self.what_lacks(entry), &time_extracted)?;
+                out.dead_letter(&text, &self.why_no_identity(entry), &time_extracted)?;
             }
             written += 1;
         }
@@ -271,7 +253,7 @@ impl Page {
     }
 
     /// The page with its `count` oldest records.
-    pub(super) fn oldest(mut self, count: usize) -> Page {
+    pub fn oldest(mut self, count: usize) -> Page {
         self.entries.truncate(count);
         self
     }
@@ -296,11 +278,11 @@ impl Page {
     /// The error about the first record without an identity, if there is one.
     pub fn missing_identity(&self) -> Option<InvalidBody> {
         let index = self.entries.iter().position(|entry| !entry.has_identity())?;
-        Some(InvalidBody::NoIdentity(index + 1, self.what_lacks(&self.entries[index])))
+        Some(InvalidBody::NoIdentity(index + 1, self.why_no_identity(&self.entries[index])))
     }
 
     /// Why a record has no identity, without quoting it.
-    fn what_lacks(&self, entry: &Entry) -> String {
+    fn why_no_identity(&self, entry: &Entry) -> String {
         let record = &self.answer[entry.span.clone()];
         let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(record) else {
             let is_object = record.starts_with(b"{");
@@ -317,11 +299,5 @@ impl Page {
             (Some(_), None) => "`recordTimeStampISO` is no time stamp with an offset".to_owned(),
             _ => "a field is there twice".to_owned(),
         }
-    }
-}
-
-impl AsRef<Page> for Page {
-    fn as_ref(&self) -> &Page {
-        self
     }
 }

@@ -1,8 +1,10 @@
-//! The one parser: where each record of an answer lies, and where its identity and its payload are written.
+//! The one parser: where each record of an answer lies, and where its identity and its payload are
+//! written.
 //!
-//! The answer is read once. Each record is read by `serde_json` from where it begins, which tells where it ends. A record may be
-//! any JSON value. It has no identity if it is not an object, lacks a field, has one twice, or has a name that is not Unicode text. Its
-//! fingerprint is then that of its whole text.
+//! The answer is read once. Each record is read by `serde_json` from where it begins, which tells where
+//! it ends. A record may be any JSON value. It has no identity if it is not an object, lacks a field,
+//! has one twice, or has a name that is not Unicode text. Its fingerprint is then that of its whole
+//! text.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -40,38 +42,46 @@ impl Entry {
     pub(super) fn has_identity(&self) -> bool {
         self.record_id.is_some() && self.timestamp.is_some()
     }
+}
 
-    /// The record's text before and after the value of `readStatus`.
-    pub(super) fn text_but_status<'a>(&self, answer: &'a [u8]) -> [&'a [u8]; 2] {
-        text_but_status(answer, &self.span, self.read_status.as_ref())
+/// What tells a record from others: its id, its time stamp and its payload; without an identity, its
+/// whole text before and after the value of `readStatus`.
+pub(super) fn distinctive_texts<'a>(
+    identity: Option<(&'a str, &'a str)>,
+    payload: Option<&'a [u8]>,
+    text_but_status: [&'a [u8]; 2],
+) -> [Option<&'a [u8]>; 3] {
+    match identity {
+        Some((record_id, timestamp)) => [Some(record_id.as_bytes()), Some(timestamp.as_bytes()), payload],
+        None => [None, Some(text_but_status[0]), Some(text_but_status[1])],
     }
 }
 
-fn text_but_status<'a>(answer: &'a [u8], record: &Range<usize>, status: Option<&Range<usize>>) -> [&'a [u8]; 2] {
+/// A record's text before and after the value of its `readStatus`.
+pub(super) fn text_but_status<'a>(
+    answer: &'a [u8],
+    record: &Range<usize>,
+    status: Option<&Range<usize>>,
+) -> [&'a [u8]; 2] {
     let (end, next) = status.map_or((record.end, record.end), |status| (status.start, status.end));
     [&answer[record.start..end], &answer[next..record.end]]
 }
 
-/// The records of an answer; `None` if it is not a JSON array, or holds more values than any request asks for.
+/// The records of an answer; `None` if it is not a JSON array, or holds more values than any request
+/// asks for.
 pub(super) fn entries(answer: &str) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut at = expect(b'[', answer, 0)?;
-    if let Some(end) = expect(b']', answer, at) {
-        return ends(answer, end).then_some(entries);
-    }
-    while entries.len() < MAX_ENTRIES {
-        let start = skip_space(answer, at);
-        let (entry, end) = entry(answer, start)?;
+    let mut end = expect(b']', answer, at);
+    while end.is_none() && entries.len() < MAX_ENTRIES {
+        let (entry, behind) = entry(answer, skip_space(answer, at))?;
         entries.push(entry);
-        match expect(b',', answer, end) {
-            Some(next) => at = next,
-            None => {
-                let end = expect(b']', answer, end)?;
-                return ends(answer, end).then_some(entries);
-            }
+        end = expect(b']', answer, behind);
+        if end.is_none() {
+            at = expect(b',', answer, behind)?;
         }
     }
-    None
+    (skip_space(answer, end?) == answer.len()).then_some(entries)
 }
 
 /// Reads the record that begins at `start`. Returns it and where it ends.
@@ -87,8 +97,8 @@ fn entry(answer: &str, start: usize) -> Option<(Entry, usize)> {
     Some((fields.entry(answer, start..end), end))
 }
 
-/// The first JSON value of a text, and its length, where it is no object, holds a field twice, or has a name that is not Unicode text.
-/// Only `readStatus` is read of it.
+/// The first JSON value of a text, and its length, if it is not an object, holds a field twice, or has a
+/// name that is not Unicode text. Only `readStatus` is read of it.
 fn odd_value(text: &str) -> Option<(Fields<'_>, usize)> {
     let Some((Members(members), length)) = first::<Members<'_>>(text) else {
         return Some((Fields::default(), first::<IgnoredAny>(text)?.1));
@@ -111,17 +121,14 @@ fn expect(byte: u8, text: &str, at: usize) -> Option<usize> {
     (text.as_bytes().get(at) == Some(&byte)).then_some(at + 1)
 }
 
-fn ends(text: &str, at: usize) -> bool {
-    skip_space(text, at) == text.len()
-}
-
 /// The next place that holds no white space (RFC 8259 section 2).
 fn skip_space(text: &str, at: usize) -> usize {
     let space = text.as_bytes()[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
     at + space.count()
 }
 
-/// The fields of a record that the tap reads, as they are written. A field that is there twice is an error.
+/// The fields of a record that the tap reads, as they are written. A field that is there twice is an
+/// error.
 #[derive(Default, Deserialize)]
 struct Fields<'a> {
     #[serde(borrow, rename = "recordId")]
@@ -148,12 +155,13 @@ impl Fields<'_> {
     /// The record at `span` of the answer.
     fn entry(&self, answer: &str, span: Range<usize>) -> Entry {
         let range = |field: Option<&RawValue>| Some(range_of(field?.get(), answer));
-        let (record_id, timestamp) = (string(self.record_id), string(self.timestamp));
+        let record_id = string(self.record_id);
+        let timestamp = string(self.timestamp);
         let read_status = range(self.read_status);
-        let fingerprint = match (&record_id, &timestamp) {
-            (Some(id), Some(timestamp)) => Fingerprint::of(id, timestamp, self.payload.map(RawValue::get)),
-            _ => Fingerprint::of_odd(text_but_status(answer.as_bytes(), &span, read_status.as_ref())),
-        };
+        let text_but_status = text_but_status(answer.as_bytes(), &span, read_status.as_ref());
+        let identity = record_id.as_deref().zip(timestamp.as_deref());
+        let payload = self.payload.map(|payload| payload.get().as_bytes());
+        let fingerprint = Fingerprint::of(distinctive_texts(identity, payload, text_but_status));
         Entry {
             span,
             record_id: record_id.and_then(|_| range(self.record_id)),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MessageWriter;
 use super::identity::{Fingerprint, Fingerprints};
-use super::in_flight::Proven;
+use super::in_flight::{Proven, Returned};
 use super::invalid::InvalidBody;
 use super::ledger::Ledger;
 use super::page::Page;
@@ -29,10 +29,7 @@ impl Peeked {
     /// # Errors
     /// [`InvalidBody`] when a record has no identity: no target could tell it from others.
     pub fn new(page: Page) -> Result<Peeked, InvalidBody> {
-        match page.missing_identity() {
-            None => Ok(Peeked(page)),
-            Some(error) => Err(error),
-        }
+        page.missing_identity().map_or(Ok(Peeked(page)), Err)
     }
 
     /// Takes the answer to a peek, where records without an identity become dead letters.
@@ -48,15 +45,8 @@ impl Peeked {
 
     /// Writes the records that are not in the ledger; flushes, and only then adds them to it.
     pub fn deliver(self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<Delivered> {
-        let Peeked(page) = self;
-        let written = page.write(ledger, out)?;
-        Ok(Delivered { count: page.len(), page, written })
-    }
-}
-
-impl AsRef<Page> for Peeked {
-    fn as_ref(&self) -> &Page {
-        &self.0
+        let written = self.write(ledger, out)?;
+        Ok(Delivered { count: self.len(), page: self.0, written })
     }
 }
 
@@ -120,11 +110,8 @@ impl Delivered {
     /// # Errors
     /// [`InvalidBody`] when the answer is not a JSON array.
     pub fn parse_marked(self, answer: Bytes) -> Result<Page, InvalidBody> {
-        if self.page.same_but_for_status(self.count, &answer) {
-            Ok(self.into_records())
-        } else {
-            Page::parse(answer, self.count)
-        }
+        let is_same = self.page.same_but_for_status(self.count, &answer);
+        if is_same { Ok(self.into_records()) } else { Page::parse(answer, self.count) }
     }
 }
 
@@ -158,18 +145,8 @@ impl Bookmark {
     }
 }
 
-/// A bookmark that the target has returned: it has committed what the bookmark covers. It can only be
-/// deserialized, and is to be deserialized only from a STATE that came back.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct ReturnedBookmark(Bookmark);
-
-impl Deref for ReturnedBookmark {
-    type Target = Bookmark;
-
-    fn deref(&self) -> &Bookmark {
-        &self.0
-    }
-}
+/// A bookmark that came back: the target has committed what it covers.
+pub type ReturnedBookmark = Returned<Bookmark>;
 
 /// Records that a target was given between two STATEs.
 #[derive(Debug, PartialEq, Eq)]
@@ -186,7 +163,7 @@ pub struct Batch {
 #[derive(Debug, Default)]
 pub struct Committed {
     /// Not known to be marked.
-    left: Fingerprints,
+    pub(super) left: Fingerprints,
     /// Marked, as far as is known. If a page shows one as unread after all, it is marked again.
     marked: Ledger,
 }
@@ -194,7 +171,7 @@ pub struct Committed {
 impl Committed {
     /// The records of a page, if they are the ones that the bookmark covers.
     pub fn prove(page: &Peeked, returned: &ReturnedBookmark) -> Option<Committed> {
-        let is_proven = Bookmark::of(page) == returned.0;
+        let is_proven = Bookmark::of(page) == **returned;
         is_proven.then(|| Committed { left: page.fingerprints().collect(), marked: Ledger::default() })
     }
 
@@ -232,11 +209,6 @@ impl Committed {
     /// Whether a record is committed, as far as is remembered.
     pub fn contains(&self, record: Fingerprint) -> bool {
         self.left.contains(&record) || self.marked.contains(record)
-    }
-
-    /// The records that are left to mark.
-    pub fn left(&self) -> impl Iterator<Item = Fingerprint> {
-        self.left.iter().copied()
     }
 
     /// How many records are left to mark.

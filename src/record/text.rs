@@ -10,7 +10,8 @@ pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
         return Cow::Borrowed(json);
     }
     let mut line = Vec::with_capacity(json.len());
-    let (mut in_string, mut escaped) = (false, false);
+    let mut in_string = false;
+    let mut escaped = false;
     for &byte in json {
         if in_string {
             in_string = escaped || byte != b'"';
@@ -30,8 +31,8 @@ pub(super) fn has_line_break(json: &[u8]) -> bool {
     memchr::memchr2(b'\n', b'\r', json).is_some()
 }
 
-/// The value of a JSON string; `None` for any other JSON value. A string that is not Unicode text (JSON can write a lone
-/// surrogate) is returned as written, quotes included.
+/// The value of a JSON string; `None` for any other JSON value. A string that is not Unicode text (JSON
+/// can write a lone surrogate) is returned as written, quotes included.
 pub(super) fn decode_string(json: &str) -> Option<Cow<'_, str>> {
     let plain = json.strip_prefix('"')?.strip_suffix('"')?;
     Some(if memchr::memchr(b'\\', plain.as_bytes()).is_some() {

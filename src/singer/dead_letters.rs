@@ -99,7 +99,7 @@ impl MessageWriter for DeadLetters {
         let written = self.writer.record(json, time_extracted);
         let error = written.as_ref().err().and_then(io::Error::get_ref);
         if let Some(Unwritable { reason }) = error.and_then(|error| error.downcast_ref()) {
-            return self.odd_record(json, reason, time_extracted);
+            return self.dead_letter(json, reason, time_extracted);
         }
         if written.is_err() {
             // No flush comes any more. What the page holds may be marked already; ignore a second
@@ -109,7 +109,7 @@ impl MessageWriter for DeadLetters {
         written
     }
 
-    fn odd_record(&mut self, json: &[u8], reason: &str, time_extracted: &str) -> io::Result<()> {
+    fn dead_letter(&mut self, json: &[u8], reason: &str, time_extracted: &str) -> io::Result<()> {
         let record: &RawValue = serde_json::from_slice(json)?;
         let stream_id = serde_json::to_string(&self.stream_id)?;
         let why = serde_json::to_string(reason)?;
@@ -125,7 +125,7 @@ impl MessageWriter for DeadLetters {
         Ok(())
     }
 
-    fn put_aside(&self) -> usize {
+    fn dead_letters(&self) -> usize {
         self.put_aside
     }
 

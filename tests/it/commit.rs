@@ -216,7 +216,9 @@ fn a_run_ends_with_what_is_written_if_the_service_refuses_the_window() {
     run.assert_logged(
         "INFO peek: asking for 100 records instead of 200: read stream STREAM: HOST answers 413: too many",
     );
-    run.assert_logged("INFO 100 records are out, and no more are shown: if there are, they follow in the next run");
+    run.assert_logged(
+        "INFO 100 records are out, and the service shows no more at once: if there are more, they follow in the next run",
+    );
 }
 
 #[test]

@@ -130,8 +130,7 @@ impl FakeService {
     /// Nothing is to be marked that is not delivered.
     fn check_delivered(&self, delivered: &Delivered) {
         let output = self.output.borrow();
-        for record in delivered.page().records().take(delivered.count()) {
-            let record = Record::parse(record.text);
+        for record in delivered.page().texts().take(delivered.count()).map(Record::parse) {
             assert!(output.is_delivered(&record, self.acknowledge), "{record:?} is to be marked, and not delivered");
         }
     }
@@ -167,14 +166,14 @@ impl FakeService {
 impl Queue for FakeService {
     fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
         let page = self.look(count.max(), Service::unread)?;
-        let shown: Vec<_> = page.records().map(|record| Record::parse(record.text)).collect();
+        let shown: Vec<_> = page.texts().map(Record::parse).collect();
         self.service.borrow_mut().watch.show(shown.iter());
         Ok(Peeked::with_odd_records(page))
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
         self.check_delivered(&delivered);
-        let page: Vec<_> = delivered.page().records().map(|record| Record::parse(record.text)).collect();
+        let page: Vec<_> = delivered.page().texts().map(Record::parse).collect();
         self.service.borrow_mut().watch.mark(page.iter());
         self.service.borrow_mut().expect(page.get(delivered.count()).cloned());
         let Fate { applied, mut answer } = self.next();
