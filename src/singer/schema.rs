@@ -47,11 +47,14 @@ pub fn apply_settings(schema: &mut Value, config: &Config) {
             *property = value;
         }
     };
-    if config.timestamp_format == TimestampFormat::Rfc3339 {
-        set(TIMESTAMP, json!({"type": "string", "format": "date-time"}));
-    }
     if config.payload_format == PayloadFormat::String {
         set(PAYLOAD, json!({"type": ["null", "string"]}));
+    }
+    if config.timestamp_format == TimestampFormat::Rfc3339 {
+        set(TIMESTAMP, json!({"type": "string", "format": "date-time"}));
+    } else if let Some(Value::Object(timestamp)) = properties.get_mut(TIMESTAMP) {
+        // Of a catalog that was made with the other format.
+        timestamp.shift_remove("format");
     }
 }
 
