@@ -270,19 +270,66 @@ fn the_state_of_another_stream_or_mode_is_not_taken() {
         (other, "is of stream other"),
         (commit, "is not of `acknowledge` `never`"),
         (state_at(&tap, "2022-02-01"), "holds no time stamp with an offset"),
+        (json!({"bookmarks": {"records": {"partitions": []}}}), "holds no time stamp with an offset"),
+        (json!({"bookmarks": {"cars": {}}}), "is missing"),
+        (json!({"records": last}), "is missing"),
     ] {
         let run = run_from(&tap, &state);
-        assert_eq!((run.code, run.stdout.clone()), (0, schema_and(&tap.records()) + &state_line(&tap, &tap.records())));
+        let bookmark = &states(&run.stdout).pop().unwrap().0["bookmarks"]["records"];
+        assert_eq!(
+            (bookmark, run.written()),
+            (&state_at(&tap, &last)["bookmarks"]["records"], identities(&tap.records()))
+        );
         run.assert_logged(&format!(
-            "INFO the state's bookmark of \"records\" {problem}: reading from `startTimestamp` on"
+            "WARNING the state's bookmark of \"records\" {problem}: reading from `startTimestamp` on"
         ));
     }
     // Nor is its state by another mode.
     let state = state_at(&tap, &last);
     let tap = tap.set("acknowledge", "commit");
     run_from(&tap, &state).assert_logged(
-        "INFO the state's bookmark of \"records\" is not of `acknowledge` `commit`: nothing is marked by it",
+        "WARNING the state's bookmark of \"records\" is not of `acknowledge` `commit`: nothing is marked by it",
     );
+}
+
+#[test]
+fn a_state_is_taken_in_every_form_that_it_is_kept_in() {
+    let tap = replay(3);
+    let stamp = |index: usize| tap.records()[index].identity.timestamp.clone();
+    let own = state_at(&tap, &stamp(1));
+    let of = |bookmark: Value| json!({"bookmarks": {"records": bookmark}});
+    let message = json!({"type": "STATE", "value": own});
+    for text in [
+        json!({"singer_state": own}).to_string(),
+        format!("{:#}", json!({"completed": {"singer_state": own}, "partial": {}})),
+        of(json!({"replication_key": "recordTimeStampISO", "replication_key_value": stamp(1)})).to_string(),
+        of(json!({"recordTimeStampISO": stamp(1)})).to_string(),
+        of(json!(stamp(1))).to_string(),
+        format!("{}\n{own:#}\n\n", state_at(&tap, EARLY)),
+        format!("{}\n{message}", state_at(&tap, EARLY)),
+    ] {
+        let run = tap.run_with("--state", tap.write_file("state.json", &text));
+        assert_eq!((run.code, run.written()), (0, identities(&tap.records()[2..])), "{text}\n{}", run.stderr);
+        assert!(!run.stderr.contains("WARNING"), "{text}\n{}", run.stderr);
+    }
+    let partial = json!({"completed": {"singer_state": own}, "partial": {"singer_state": own}});
+    run_from(&tap, &partial).assert_logged(
+        "WARNING the state holds a `partial` one of Meltano's, which is not used: only what is `completed` is",
+    );
+    let cut = tap.write_file("state.json", &format!("{own}\n{{\"bookmarks\":"));
+    let problem = "not JSON: EOF while parsing a value at line 2 column 13";
+    tap.run_with("--state", cut).assert_refused(&tap, 2, &format!("state DIR/state.json: {problem}"));
+}
+
+#[test]
+fn a_target_that_the_tap_runs_does_not_get_the_bookmarks_of_other_streams_which_stay() {
+    let tap = replay_into_target(replay(3), &["--every", "1"]);
+    let other = json!({"x": "x".repeat(80_000)});
+    tap.write_file("state.json", &json!({"bookmarks": {"other": other}}).to_string());
+    tap.run().assert_succeeds("");
+    let mut expected = state_at(&tap, &tap.records()[2].identity.timestamp);
+    expected["bookmarks"]["other"] = other;
+    assert_eq!((committed(&tap), kept_state(&tap)), (identities(&tap.records()), expected));
 }
 
 #[test]
