@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::config::settings::MAX_RECORDS;
 use crate::config::timestamp::{earlier, instant};
 use crate::metrics::records;
-use crate::record::{Fingerprint, Fingerprints, Page};
+use crate::record::{Bookmark, Fingerprint, Fingerprints, Page};
+use crate::singer::state::TimeBookmark;
 use crate::streamduo::queue::Count;
 
 /// Why a service cannot be read by time, and what to do.
@@ -34,8 +35,8 @@ pub struct ByTime {
     start: String,
     /// Whether `deadLetterFile` takes records without a time stamp: see [`Page::timestamps_after`].
     puts_aside: bool,
-    /// Everything up to this time stamp is written.
-    bookmark: Option<String>,
+    /// What is written.
+    bookmark: TimeBookmark,
     /// The next page begins after this time stamp.
     after: String,
     /// The records after it, while the next page does not show more than one time stamp of them.
@@ -59,13 +60,13 @@ struct Stretch {
 
 impl ByTime {
     /// Reads from a bookmark on, or else from `startTimestamp`.
-    pub fn new(config: &Config, bookmark: Option<&str>) -> ByTime {
+    pub fn new(config: &Config, bookmark: TimeBookmark) -> ByTime {
         ByTime {
             page_size: config.page_size,
             overlap: config.replay_overlap,
             start: config.start_timestamp.clone(),
             puts_aside: config.dead_letter_file.is_some(),
-            bookmark: bookmark.map(str::to_owned),
+            bookmark,
             after: config.start_timestamp.clone(),
             crowd: Crowd::default(),
             is_oldest_first: false,
@@ -75,9 +76,9 @@ impl ByTime {
         }
     }
 
-    /// Everything up to this time stamp is written.
-    pub fn bookmark(&self) -> Option<&str> {
-        self.bookmark.as_deref()
+    /// What is written.
+    pub fn bookmark(&self) -> &TimeBookmark {
+        &self.bookmark
     }
 
     /// Whether the stream ends with what was written last.
@@ -91,7 +92,7 @@ impl ByTime {
     /// When there is no such time stamp.
     pub fn begin(&mut self) -> Result<()> {
         self.crowd = Crowd::default();
-        let Some(bookmark) = &self.bookmark else { return Ok(()) };
+        let Some(bookmark) = &self.bookmark.timestamp else { return Ok(()) };
         self.after = earlier(bookmark, self.overlap).map_err(|problem| anyhow!("before {bookmark}: {problem}"))?;
         let start = instant(&self.start);
         if instant(&self.after) < start && start < instant(bookmark) {
@@ -107,21 +108,25 @@ impl ByTime {
     /// When the service or the output fails, or records would be skipped.
     pub fn write_next(&mut self, run: &mut Run) -> Result<usize> {
         let Stretch { page, instants, is_complete } = self.read_next(run)?;
-        let new = run.out.write(&page, |record| self.written.contains(&record))?;
+        // What an earlier run has written of the records that ended the stream.
+        let at_end = self.bookmark.at_end.take().filter(|at_end| at_end.begins(&page));
+        let at_end: Fingerprints = page.fingerprints().take(at_end.map_or(0, |at_end| at_end.count)).collect();
+        let new = run.out.write(&page, |record| self.written.contains(&record) || at_end.contains(&record))?;
         if let Some(last) = page.timestamps_after(&self.after).pop().filter(|_| is_complete) {
             let last = last.into_owned();
-            if self.bookmark.as_ref().is_none_or(|bookmark| instant(bookmark) < instant(&last)) {
-                self.bookmark = Some(last.clone());
+            if self.bookmark.timestamp.as_ref().is_none_or(|bookmark| instant(bookmark) < instant(&last)) {
+                self.bookmark.timestamp = Some(last.clone());
             }
             self.after = last;
         }
+        self.bookmark.at_end = (!is_complete).then(|| Bookmark::of(&page));
         self.remember(&page, instants);
         Ok(new)
     }
 
     /// Remembers the records of a page as long as the service may show them again.
     fn remember(&mut self, page: &Page, instants: Vec<Timestamp>) {
-        let bookmark = self.bookmark.as_deref().and_then(|bookmark| instant(bookmark).ok());
+        let bookmark = self.bookmark.timestamp.as_deref().and_then(|bookmark| instant(bookmark).ok());
         let from = bookmark.and_then(|bookmark| bookmark.checked_sub(self.overlap).ok()).unwrap_or(Timestamp::MIN);
         for (at, record) in instants.into_iter().zip(page.fingerprints()) {
             if at >= from && self.written.insert(record) {

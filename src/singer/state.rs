@@ -53,6 +53,15 @@ struct Entry {
     covers: Value,
 }
 
+/// What a replay has written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TimeBookmark {
+    /// Everything up to this time stamp.
+    pub timestamp: Option<String>,
+    /// The records behind it, which end the stream: more may follow at their time stamp.
+    pub at_end: Option<Bookmark>,
+}
+
 impl State {
     /// Reads the file that `--state` names. A file that is missing or empty is a warning and no
     /// state: without one nothing is lost, it is only read again.
@@ -117,11 +126,7 @@ impl State {
                 state.set_bookmark(bookmark.as_deref().cloned());
                 returned = bookmark;
             }),
-            Acknowledge::Never => state.returned_time().map(|time| {
-                if let Some(time) = time {
-                    state.set_time_bookmark(&time);
-                }
-            }),
+            Acknowledge::Never => state.returned_time().map(|bookmark| state.set_time_bookmark(&bookmark)),
         };
         if let Err(problem) = read {
             let result = match config.acknowledge {
@@ -196,23 +201,25 @@ impl StreamState {
         Ok(Some(bookmark).filter(|bookmark| bookmark.count > 0))
     }
 
-    /// The time stamp up to which an earlier run has written everything.
-    fn returned_time(&self) -> Result<Option<String>, String> {
+    /// What an earlier run has written.
+    fn returned_time(&self) -> Result<TimeBookmark, String> {
         let entry = self.entry();
         let is_own = entry.get("streamId").is_some();
         let is_empty = self.state.members.values().all(|member| member.get() == "{}");
+        let own = if is_own { self.returned()? } else { Value::Null };
         let time = match [KEY_VALUE, TIMESTAMP].iter().find_map(|name| entry.get(name)) {
-            _ if is_own => self.returned()?[KEY_VALUE].take(),
+            _ if is_own => own[KEY_VALUE].clone(),
             // As the Singer SDK writes it, or as singer-python does.
             Some(time) => time.clone(),
             None => entry,
         };
-        match time {
-            Value::Null if is_own || is_empty => Ok(None),
-            Value::Null => Err("is missing".to_owned()),
-            Value::String(time) if instant(&time).is_ok() => Ok(Some(time)),
-            _ => Err("holds no time stamp with an offset".to_owned()),
-        }
+        let timestamp = match time {
+            Value::Null if is_own || is_empty => None,
+            Value::Null => return Err("is missing".to_owned()),
+            Value::String(time) if instant(&time).is_ok() => Some(time),
+            _ => return Err("holds no time stamp with an offset".to_owned()),
+        };
+        Ok(TimeBookmark { timestamp, at_end: Bookmark::deserialize(own).ok() })
     }
 
     /// Sets what the next STATE covers; in `write` mode a STATE covers nothing.
@@ -225,14 +232,20 @@ impl StreamState {
         self.own.covers = json!(checkpoint);
     }
 
-    /// Sets up to which time stamp the next STATE covers everything.
-    pub fn set_time_bookmark(&mut self, timestamp: &str) {
-        self.own.covers = json!({"replication_key": TIMESTAMP, KEY_VALUE: timestamp});
+    /// Sets what the next STATE covers, in `never` mode.
+    pub fn set_time_bookmark(&mut self, bookmark: &TimeBookmark) {
+        self.set_bookmark(bookmark.at_end.clone());
+        if let Some(timestamp) = &bookmark.timestamp {
+            self.own.covers["replication_key"] = json!(TIMESTAMP);
+            self.own.covers[KEY_VALUE] = json!(timestamp);
+        }
     }
 
-    /// The time stamp up to which the STATE covers everything, in `never` mode.
-    pub fn time_bookmark(&self) -> Option<&str> {
-        self.own.covers[KEY_VALUE].as_str()
+    /// What the STATE covers, in `never` mode.
+    pub fn time_bookmark(&self) -> TimeBookmark {
+        let covers = &self.own.covers;
+        let timestamp = covers[KEY_VALUE].as_str().map(str::to_owned);
+        TimeBookmark { timestamp, at_end: Bookmark::deserialize(covers).ok() }
     }
 
     /// Writes the value to the file that the state came from, if there is one. A crash leaves the
