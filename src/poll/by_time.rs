@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use jiff::Timestamp;
+use jiff::SignedDuration;
 
 use super::run::Run;
 use super::ties::{Crowd, Next};
@@ -47,13 +47,13 @@ pub struct ByTime {
     is_at_end: bool,
     /// The records that this run has written and the service may show again, also in their order.
     written: Fingerprints,
-    in_order: VecDeque<(Timestamp, Fingerprint)>,
+    in_order: VecDeque<(SignedDuration, Fingerprint)>,
 }
 
 /// The beginning of a page, up to where it is complete.
 struct Stretch {
     page: Page,
-    instants: Vec<Timestamp>,
+    instants: Vec<SignedDuration>,
     /// Whether it shows all records up to its last time stamp.
     is_complete: bool,
 }
@@ -125,9 +125,10 @@ impl ByTime {
     }
 
     /// Remembers the records of a page as long as the service may show them again.
-    fn remember(&mut self, page: &Page, instants: Vec<Timestamp>) {
+    fn remember(&mut self, page: &Page, instants: Vec<SignedDuration>) {
         let bookmark = self.bookmark.timestamp.as_deref().and_then(|bookmark| instant(bookmark).ok());
-        let from = bookmark.and_then(|bookmark| bookmark.checked_sub(self.overlap).ok()).unwrap_or(Timestamp::MIN);
+        let overlap = SignedDuration::try_from(self.overlap).unwrap_or_default();
+        let from = bookmark.map_or(SignedDuration::MIN, |bookmark| bookmark.saturating_sub(overlap));
         for (at, record) in instants.into_iter().zip(page.fingerprints()) {
             if at >= from && self.written.insert(record) {
                 self.in_order.push_back((at, record));
@@ -173,7 +174,7 @@ impl ByTime {
     }
 
     /// The instants of a page's records, in order.
-    fn instants(&self, page: &mut Page) -> Result<Vec<Timestamp>> {
+    fn instants(&self, page: &mut Page) -> Result<Vec<SignedDuration>> {
         if self.puts_aside {
             page.drop_invalid_timestamps(|timestamp| instant(timestamp).is_ok());
         } else if let Some(error) = page.missing_identity() {
@@ -203,7 +204,7 @@ impl ByTime {
 
     /// Checks once that the service shows the oldest records after a time stamp, and not the newest: a request for a single record
     /// has to show the one that the page begins with, or one that is no later.
-    fn check_order(&mut self, page: &Page, first: Timestamp, run: &mut Run) -> Result<()> {
+    fn check_order(&mut self, page: &Page, first: SignedDuration, run: &mut Run) -> Result<()> {
         if self.is_oldest_first {
             return Ok(());
         }

@@ -140,6 +140,27 @@ fn time_stamps_of_every_form_are_compared_as_instants() {
     }
 }
 
+#[test]
+fn a_fixed_offset_as_java_writes_it_and_the_last_day_of_9999_are_time_stamps() {
+    let tap = replay(0).set("timestampFormat", "rfc3339");
+    for (stamp, utc) in [
+        ("2022-02-02T06:16:01+10:00[GMT+10:00]", "2022-02-01T20:16:01Z"),
+        ("2022-02-02T06:16:02+10:00[UTC+10:00]", "2022-02-01T20:16:02Z"),
+        ("2022-02-01T17:16:03.5-03:00[UT-03:00]", "2022-02-01T20:16:03.5Z"),
+        ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+    ] {
+        tap.sandbox.write_as(&tap.stream, utc, stamp, "1");
+    }
+    let run = tap.run();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let written = run.written();
+    assert_eq!(written.len(), 4, "{}", run.stdout);
+    assert!(written.iter().all(|identity| identity.record_id == identity.timestamp), "{}", run.stdout);
+    let state = states(&run.stdout).pop().unwrap().0;
+    assert_eq!(state, state_at(&tap, "9999-12-31T23:59:59.999Z"));
+    assert_eq!(run_from(&tap, &state).written(), []);
+}
+
 /// Writes records that share a time stamp, and one after them.
 fn write_crowd(tap: &Tap, count: usize, with_next: bool) {
     for number in 0..count {

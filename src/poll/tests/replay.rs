@@ -60,7 +60,7 @@ impl Stream {
 
     fn since(&self, timestamp: &str, count: usize, newest: bool) -> Vec<Row> {
         let after = instant(timestamp).unwrap();
-        let found = &self.records[self.records.partition_point(|(at, _)| *at <= after)..];
+        let found = &self.records[self.records.partition_point(|(at, _)| at.as_duration() <= after)..];
         let skipped = if newest { found.len().saturating_sub(count) } else { 0 };
         found.iter().skip(skipped).take(count).map(|(_, record)| record.clone()).collect()
     }
@@ -185,7 +185,7 @@ impl Replay {
         let output = self.output.borrow();
         let bookmark = instant(bookmark).unwrap();
         for (at, Row { record, .. }) in &self.stream.borrow().records {
-            let is_later = *at > bookmark;
+            let is_later = at.as_duration() > bookmark;
             prop_assert!(is_later || output.committed.contains(record), "{record:?} is skipped: {bookmark}");
         }
         Ok(())
