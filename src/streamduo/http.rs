@@ -20,7 +20,6 @@ use url::Url;
 use super::diagnose::{diagnose, host, refusal, transfer_failure};
 use super::http_error::{Failure, HttpError};
 use super::{certificate, proxy};
-use crate::config::url::is_loopback;
 use crate::config::{Config, Invalid};
 use crate::metrics;
 use crate::record::Timing;
@@ -41,7 +40,8 @@ pub struct Answer {
 /// of its own.
 #[derive(Debug)]
 pub struct Http {
-    /// For this machine itself: a proxy would see what goes there unencrypted.
+    /// For this machine itself, where a proxy would see what goes there unencrypted, and for what
+    /// `NO_PROXY` lists.
     near: Client,
     /// For all other machines.
     far: Client,
@@ -65,7 +65,7 @@ impl Http {
         // Fails if a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let urls = [config.api_url.clone(), config.auth_url.clone()];
-        if !urls.iter().all(is_loopback) {
+        if !urls.iter().all(proxy::is_direct) {
             proxy::check()?;
         }
         let (near, far) = clients(&urls, &config.user_agent, true)?;
@@ -119,7 +119,7 @@ impl Http {
     }
 
     fn client(&self, url: &Url) -> &Client {
-        if is_loopback(url) { &self.near } else { &self.far }
+        if proxy::is_direct(url) { &self.near } else { &self.far }
     }
 
     fn call(
@@ -142,9 +142,9 @@ impl Http {
     }
 }
 
-/// A client for the URLs on this machine, and one for the others.
+/// A client for the URLs that no proxy is between, and one for the others.
 fn clients(urls: &[Url], user_agent: &str, keeps_alive: bool) -> Result<(Client, Client)> {
-    let (near, far): (Vec<&Url>, Vec<&Url>) = urls.iter().partition(|url| is_loopback(url));
+    let (near, far): (Vec<&Url>, Vec<&Url>) = urls.iter().partition(|url| proxy::is_direct(url));
     let build = |urls: &[&Url], is_near: bool| {
         let mut builder = Client::builder()
             .user_agent(user_agent)
