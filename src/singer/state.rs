@@ -275,8 +275,10 @@ impl StreamState {
     }
 }
 
-/// Replaces a file by way of another one beside it.
+/// Replaces a file by way of another one beside it. If it is a link, that stays.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let linked = fs::canonicalize(path).or_else(|_| fs::read_link(path).map(|link| path.with_file_name(link)));
+    let path = linked.as_deref().unwrap_or(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);

@@ -621,3 +621,25 @@ fn a_state_file_that_cannot_be_written_ends_the_run() {
         Some("CRITICAL write the state to DIR/no-such-folder/state.json: No such file or directory (os error 2)")
     );
 }
+
+#[test]
+fn a_state_that_is_a_link_stays_one_and_what_is_not_a_regular_file_is_refused() {
+    for exists in [true, false] {
+        let tap = replay_into_target(replay(3), &["--every", "1"]);
+        fs::create_dir(tap.path("real")).unwrap();
+        if exists {
+            tap.write_file("real/state.json", "{}");
+        }
+        std::os::unix::fs::symlink("real/state.json", tap.path("state.json")).unwrap();
+        tap.run().assert_succeeds("");
+        assert!(tap.path("state.json").is_symlink());
+        assert_eq!(kept_state(&tap), state_at(&tap, &tap.records()[2].identity.timestamp));
+    }
+    let other = replay(0);
+    let fifo = crate::target::make_fifo(&other);
+    for path in ["/dev/null", "/tmp", fifo.to_str().unwrap()] {
+        let tap = replay(3).args(&["--state", path]).target(&["cat"]);
+        let problem = format!("state {path}: it is not a regular file, so nothing can be kept there");
+        tap.run().assert_refused(&tap, 2, &problem);
+    }
+}
