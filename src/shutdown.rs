@@ -49,10 +49,8 @@ impl Shutdown {
         let shutdown = Shutdown { signal: Arc::default(), requested, deferred: Arc::default() };
         let terminated = Arc::new(AtomicBool::new(false));
         let interrupted = Arc::new(AtomicBool::new(false));
-        for (signal, this, other) in [(SIGTERM, &terminated, &interrupted), (SIGINT, &interrupted, &terminated)] {
-            if is_ignored(signal) {
-                continue;
-            }
+        let signals = [(SIGTERM, &terminated, &interrupted), (SIGINT, &interrupted, &terminated)];
+        for (signal, this, other) in signals.into_iter().filter(|(signal, ..)| !is_ignored(*signal)) {
             let number = usize::try_from(signal)?;
             // In this order: a signal that comes again, or after the other one, ends the process
             // from within its handler, so that not even a blocked write holds it up. Of two that

@@ -120,15 +120,14 @@ impl Entry {
         let in_root = serde_json::from_value(self.root()["table-key-properties"].clone()).ok();
         let mut said = [in_root, self.key_properties.clone()].into_iter().flatten();
         // Both are there in a discovered catalog, and whoever changes one leaves the other.
-        let said = said.find(|names| !names.is_empty() && *names != KEY_PROPERTIES);
-        let known = said.filter(|names| {
-            let has_all = self.has(names);
-            if !has_all {
+        match said.find(|names| !names.is_empty() && *names != KEY_PROPERTIES) {
+            Some(names) if self.has(&names) => return names,
+            Some(names) => {
                 warn!("the catalog's key properties {names:?} are not all in its schema, so the tap's own are used");
             }
-            has_all
-        });
-        known.unwrap_or_else(|| KEY_PROPERTIES.map(str::to_owned).to_vec())
+            None => {}
+        }
+        KEY_PROPERTIES.map(str::to_owned).to_vec()
     }
 }
 

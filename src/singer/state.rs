@@ -101,9 +101,8 @@ impl State {
             if object(&members, "partial").is_some_and(|partial| !partial.is_empty()) {
                 warn!("the state holds a `partial` one of Meltano's, which is not used: only what is `completed` is");
             }
-            for wrapper in ["completed", "singer_state"] {
-                members = object(&members, wrapper).unwrap_or(members);
-            }
+            let completed = object(&members, "completed").and_then(|completed| object(&completed, "singer_state"));
+            members = completed.or_else(|| object(&members, "singer_state")).unwrap_or(members);
         }
         Ok(State { members, file: None })
     }
