@@ -1,7 +1,7 @@
 //! What the tap can be asked to do. Each command wires the parts that it needs.
 
 use std::cell::RefCell;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::rc::Rc;
 
 use anyhow::Result;
@@ -91,8 +91,8 @@ fn in_use(config: &Config) -> String {
 /// Reads the stream and writes it to stdout.
 fn sync(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
-    let out = stdout::open()?;
-    let would_mark = out.is_terminal() && config.acknowledge != Acknowledge::Never;
+    let out = stdout::open(config.acknowledge == Acknowledge::Write)?;
+    let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);
     let write = |stream| Ok((Box::new(Writer::new(out, stream)?) as Box<dyn MessageWriter>, None));
@@ -134,6 +134,12 @@ fn state_for_target(args: &Args, config: &Config) -> Result<State> {
     }
     if config.acknowledge == Acknowledge::Never && args.state.is_none() {
         info!("no --state: the next run begins at `startTimestamp` again");
+    }
+    if let Some(path) = args.state.as_ref().filter(|path| path.exists() && !path.is_file()) {
+        let path = path.display();
+        return Err(
+            Invalid::new(format!("state {path}: it is not a regular file, so nothing can be kept there")).into()
+        );
     }
     Ok(State::load(args.state.as_deref())?)
 }

@@ -42,13 +42,15 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Catches SIGTERM and SIGINT from now on.
+    /// Catches SIGTERM and SIGINT from now on, but for one that is ignored: it stays so, as SIGINT in a
+    /// script's `command &`.
     pub fn install() -> Result<Shutdown> {
         let (sender, requested) = bounded(0);
         let shutdown = Shutdown { signal: Arc::default(), requested, deferred: Arc::default() };
         let terminated = Arc::new(AtomicBool::new(false));
         let interrupted = Arc::new(AtomicBool::new(false));
-        for (signal, this, other) in [(SIGTERM, &terminated, &interrupted), (SIGINT, &interrupted, &terminated)] {
+        let signals = [(SIGTERM, &terminated, &interrupted), (SIGINT, &interrupted, &terminated)];
+        for (signal, this, other) in signals.into_iter().filter(|(signal, ..)| !is_ignored(*signal)) {
             let number = usize::try_from(signal)?;
             // In this order: a signal that comes again, or after the other one, ends the process
             // from within its handler, so that not even a blocked write holds it up. Of two that
@@ -113,7 +115,8 @@ impl Shutdown {
 /// wakes.
 #[cfg(unix)]
 fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).context("catch signals")?;
+    let caught = [SIGTERM, SIGINT].into_iter().filter(|signal| !is_ignored(*signal));
+    let mut signals = signal_hook::iterator::Signals::new(caught).context("catch signals")?;
     start_thread(move || {
         // A signal that came before `signals` was made does not reach it.
         if shutdown.check().is_ok() {
@@ -133,6 +136,13 @@ fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Resul
         }
         drop(sender);
     })
+}
+
+/// Whether this process ignores a signal (proc(5)). Where there is no such file, that is not known.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 fn start_thread(run: impl FnOnce() + Send + 'static) -> Result<()> {

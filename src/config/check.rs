@@ -15,12 +15,14 @@ impl Setting {
     /// secret.
     pub fn check(&self, value: &Value) -> Result<(), String> {
         match (&self.kind, value) {
+            // As from an --env-file of Docker's, which takes quotes for a part of the value.
+            (_, Value::String(text)) if is_in_quotes(text) => {
+                Err("begins and ends with quotes, which are a part of the value: remove them".to_owned())
+            }
             (Kind::Integer(range), _) if value.as_u64().is_some_and(|number| range.contains(&number)) => Ok(()),
             (Kind::Integer(range), _) => {
-                let is_quoted = value.as_str().is_some_and(|text| text.parse::<u64>().is_ok());
-                let remedy = if is_quoted { ": write it without quotes" } else { "" };
                 let (min, max) = range.clone().into_inner();
-                Err(format!("must be a whole number from {min} to {max}, not {}{remedy}", shown(value)))
+                Err(format!("must be a whole number from {min} to {max}, not {}", shown(value)))
             }
             (Kind::Choice(words), _) if words().iter().any(|(word, _)| value == word) => Ok(()),
             (Kind::Choice(_), _) if self.name == "acknowledge" && value == "read" => {
@@ -40,6 +42,10 @@ impl Setting {
             _ => Err(format!("must be a string, not {}", shown(value))),
         }
     }
+}
+
+fn is_in_quotes(text: &str) -> bool {
+    text.len() > 1 && ['"', '\''].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
 }
 
 fn check_text(kind: &Kind, text: &str) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::Path;
 use std::{env, fs, io};
 
@@ -56,23 +57,48 @@ fn files(sources: &[impl AsRef<Path>]) -> usize {
 }
 
 fn read_object(path: &Path) -> Result<Map<String, Value>> {
+    let mut bytes = Vec::new();
+    let read = match path.to_str() {
+        Some("-") => io::stdin().read_to_end(&mut bytes).and_then(|_| decode(bytes)),
+        _ => read_text(path),
+    };
     // `serde_json` quotes no values in its syntax errors, so no secret leaks here.
-    match serde_json::from_str(&read_text(path).context("read the file")?).context("not JSON")? {
+    match serde_json::from_str(&read.context("read the file")?).context("not JSON")? {
         Value::Object(object) => Ok(object),
         _ => bail!("not a JSON object"),
     }
 }
 
-/// Reads a file, without the byte order mark that some editors write (RFC 8259 section 8.1).
+/// Reads a JSON file, without the byte order mark that some editors write (RFC 8259 section 8.1).
 pub fn read_text(path: &Path) -> io::Result<String> {
-    let text = fs::read_to_string(path)?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    decode(fs::read(path)?)
 }
 
-/// The settings that a file holds. A null stands for a setting that is not set.
+/// The text of a JSON file in UTF-8, or in UTF-16, which PowerShell writes. JSON begins with ASCII.
+fn decode(bytes: Vec<u8>) -> io::Result<String> {
+    let unit = match bytes[..] {
+        [0xff, 0xfe, ..] | [_, 0, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] | [0, _, ..] => u16::from_be_bytes,
+        _ => {
+            let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+            return Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text));
+        }
+    };
+    let units = bytes.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or_default()]));
+    let text = char::decode_utf16(units).collect::<Result<String, _>>();
+    let text = text.map_err(|_| io::Error::other("it is not UTF-16 text, although it begins so"))?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
+}
+
+/// The settings that a file holds. A null stands for a setting that is not set; a number may be a
+/// text, as in the environment.
 fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = (String, (String, Value))> {
     let settings = object.into_iter().filter(|(_, value)| !value.is_null());
-    settings.map(move |(key, value)| (key.clone(), (format!("`{key}`{place}"), value)))
+    settings.map(move |(key, value)| {
+        let setting = SETTINGS.iter().find(|setting| setting.name == key);
+        let as_text = setting.zip(value.as_str()).map(|(setting, text)| setting.value(text));
+        (key.clone(), (format!("`{key}`{place}"), as_text.unwrap_or(value)))
+    })
 }
 
 /// The settings that the environment holds. An empty variable counts as not set; a number may be

@@ -6,19 +6,44 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
 
-/// The instant of a time stamp. The offset tells it; the zone in brackets adds nothing (RFC 9557
-/// section 3.4).
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
+/// The instant of a time stamp, as the time since 1970 in UTC.
 ///
 /// # Errors
 /// What is wrong with the text. One without an offset has no instant.
-pub fn instant(text: &str) -> Result<jiff::Timestamp, String> {
+pub fn instant(text: &str) -> Result<SignedDuration, String> {
     let separators: Vec<_> = [4, 7, 10, 13].iter().filter_map(|place| text.as_bytes().get(*place)).collect();
     if !matches!(separators[..], [b'-', b'-', b'T' | b't', b':']) {
         return Err("it does not begin like 2026-01-31T08:00".to_owned());
     }
-    text.parse().map_err(|error: jiff::Error| error.to_string())
+    since_epoch(text)
+}
+
+/// The offset tells the instant; the zone in brackets adds nothing (RFC 9557 section 3.4). jiff's own
+/// type ends before the last day of the year 9999, and knows no zone such as `[GMT+10:00]`, which is
+/// how Java writes fixed offsets.
+fn since_epoch(text: &str) -> Result<SignedDuration, String> {
+    let zone = text.strip_suffix(']').and_then(|text| text.split_once('['));
+    let pieces = Pieces::parse(zone.map_or(text, |(time, _)| time)).map_err(|error| error.to_string())?;
+    let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset()) else {
+        return Err("it has no time of day with an offset".to_owned());
+    };
+    let local = pieces.date().to_datetime(time).duration_since(EPOCH);
+    Ok(local - SignedDuration::from_secs(offset.seconds().into()))
+}
+
+/// The time stamp in UTC, with `Z` (RFC 3339 section 5.6).
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn in_utc(text: &str) -> Result<String, String> {
+    let utc = EPOCH.checked_add(since_epoch(text)?).map_err(|error| error.to_string())?;
+    Ok(format!("{utc}Z"))
 }
 
 /// The time stamp that is so much earlier, to the second, with the same offset, zone and digits:
@@ -47,11 +72,16 @@ mod tests {
             "2022-02-01T15:16:00.000-05:00",
             "2022-02-01T20:16:00.000000Z[UTC]",
             "2022-02-01T20:16:00.000000000Z",
+            "2022-02-02T06:16:00+10:00[GMT+10:00]",
+            "2022-02-02T06:16:00+10:00[UTC+10:00]",
+            "2022-02-01T17:16:00-03:00[UT-03:00]",
+            "2022-02-01T17:16:00-03:00[-03:00]",
         ];
         for text in texts {
             assert_eq!(instant(text), instant(texts[0]), "{text}");
         }
         assert!(instant("2022-02-01T20:16:00.000000001Z") > instant(texts[0]));
+        assert!(instant("9999-12-31T23:59:59.999999999-05:00[America/New_York]") > instant("9999-12-31T23:59:59Z"));
     }
 
     #[test]

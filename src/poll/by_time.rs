@@ -9,14 +9,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use jiff::Timestamp;
+use jiff::SignedDuration;
 
 use super::cursor::Cursor;
 use super::run::Run;
 use crate::config::Config;
 use crate::config::timestamp::{earlier, instant};
 use crate::metrics::records;
-use crate::record::{Fingerprint, Fingerprints, Page};
+use crate::record::{Bookmark, Fingerprint, Fingerprints, Page};
+use crate::singer::state::TimeBookmark;
 use crate::streamduo::queue::Count;
 
 /// Why a service cannot be read by time, and what to do.
@@ -34,8 +35,8 @@ pub struct ByTime {
     start: String,
     /// Whether `deadLetterFile` takes records without a time stamp: see [`Page::timestamps_after`].
     has_dead_letter_file: bool,
-    /// Everything up to this time stamp is written.
-    bookmark: Option<String>,
+    /// What is written.
+    bookmark: TimeBookmark,
     cursor: Cursor,
     /// Whether the service is known to show the oldest records first.
     is_oldest_first: bool,
@@ -43,18 +44,18 @@ pub struct ByTime {
     is_at_end: bool,
     /// The records that this run has written and the service may show again, also in their order.
     written: Fingerprints,
-    in_order: VecDeque<(Timestamp, Fingerprint)>,
+    in_order: VecDeque<(SignedDuration, Fingerprint)>,
 }
 
 impl ByTime {
     /// Reads from a bookmark on, or else from `startTimestamp`.
-    pub fn new(config: &Config, bookmark: Option<&str>) -> ByTime {
+    pub fn new(config: &Config, bookmark: TimeBookmark) -> ByTime {
         ByTime {
             page_size: config.page_size,
             overlap: config.replay_overlap,
             start: config.start_timestamp.clone(),
             has_dead_letter_file: config.dead_letter_file.is_some(),
-            bookmark: bookmark.map(str::to_owned),
+            bookmark,
             cursor: Cursor::at(config.start_timestamp.clone()),
             is_oldest_first: false,
             is_at_end: false,
@@ -63,9 +64,9 @@ impl ByTime {
         }
     }
 
-    /// Everything up to this time stamp is written.
-    pub fn bookmark(&self) -> Option<&str> {
-        self.bookmark.as_deref()
+    /// What is written.
+    pub fn bookmark(&self) -> &TimeBookmark {
+        &self.bookmark
     }
 
     /// Whether the stream ends with what was written last.
@@ -77,7 +78,7 @@ impl ByTime {
     /// `startTimestamp`.
     pub fn begin(&mut self) -> Result<()> {
         let mut after = self.start.clone();
-        if let Some(bookmark) = &self.bookmark {
+        if let Some(bookmark) = &self.bookmark.timestamp {
             let early = earlier(bookmark, self.overlap).map_err(|problem| anyhow!("before {bookmark}: {problem}"))?;
             let start = instant(&self.start);
             if instant(&early) >= start || start >= instant(bookmark) {
@@ -95,22 +96,27 @@ impl ByTime {
     /// When the service or the output fails, or records would be skipped.
     pub fn write_next(&mut self, run: &mut Run) -> Result<usize> {
         let (page, instants, is_complete) = self.read_next(run)?;
-        let new = run.out.write(&page, |record| self.written.contains(&record))?;
+        // What an earlier run has written of the records that ended the stream.
+        let at_end = self.bookmark.at_end.take().filter(|at_end| at_end.begins(&page));
+        let at_end: Fingerprints = page.fingerprints().take(at_end.map_or(0, |at_end| at_end.count)).collect();
+        let new = run.out.write(&page, |record| self.written.contains(&record) || at_end.contains(&record))?;
         if let Some(last) = page.timestamps_after(self.cursor.after()).pop().filter(|_| is_complete) {
             let last = last.into_owned();
-            if self.bookmark.as_ref().is_none_or(|bookmark| instant(bookmark) < instant(&last)) {
-                self.bookmark = Some(last.clone());
+            if self.bookmark.timestamp.as_ref().is_none_or(|bookmark| instant(bookmark) < instant(&last)) {
+                self.bookmark.timestamp = Some(last.clone());
             }
             self.cursor = Cursor::at(last);
         }
+        self.bookmark.at_end = (!is_complete).then(|| Bookmark::of(&page));
         self.remember(&page, instants);
         Ok(new)
     }
 
     /// Remembers the records of a page as long as the service may show them again.
-    fn remember(&mut self, page: &Page, instants: Vec<Timestamp>) {
-        let bookmark = self.bookmark.as_deref().and_then(|bookmark| instant(bookmark).ok());
-        let from = bookmark.and_then(|bookmark| bookmark.checked_sub(self.overlap).ok()).unwrap_or(Timestamp::MIN);
+    fn remember(&mut self, page: &Page, instants: Vec<SignedDuration>) {
+        let bookmark = self.bookmark.timestamp.as_deref().and_then(|bookmark| instant(bookmark).ok());
+        let overlap = SignedDuration::try_from(self.overlap).unwrap_or_default();
+        let from = bookmark.map_or(SignedDuration::MIN, |bookmark| bookmark.saturating_sub(overlap));
         for (at, record) in instants.into_iter().zip(page.fingerprints()) {
             if at >= from && self.written.insert(record) {
                 self.in_order.push_back((at, record));
@@ -123,7 +129,7 @@ impl ByTime {
 
     /// Reads the next page up to its last time stamp, with the instants of its records. Returns also
     /// whether it shows all records up to there.
-    fn read_next(&mut self, run: &mut Run) -> Result<(Page, Vec<Timestamp>, bool)> {
+    fn read_next(&mut self, run: &mut Run) -> Result<(Page, Vec<SignedDuration>, bool)> {
         self.is_at_end = false;
         loop {
             run.stop.check()?;
@@ -154,7 +160,7 @@ impl ByTime {
     }
 
     /// The instants of a page's records, in order.
-    fn instants(&self, page: &mut Page) -> Result<Vec<Timestamp>> {
+    fn instants(&self, page: &mut Page) -> Result<Vec<SignedDuration>> {
         if self.has_dead_letter_file {
             page.drop_invalid_timestamps(|timestamp| instant(timestamp).is_ok());
         } else if let Some(error) = page.missing_identity() {
@@ -186,7 +192,7 @@ impl ByTime {
     /// Checks once that the service shows the oldest records after a time stamp, and not the newest: a
     /// request for a single record has to show the one that the page begins with, or one that is no
     /// later.
-    fn check_order(&mut self, page: &Page, first: Timestamp, run: &mut Run) -> Result<()> {
+    fn check_order(&mut self, page: &Page, first: SignedDuration, run: &mut Run) -> Result<()> {
         if self.is_oldest_first {
             return Ok(());
         }

@@ -10,10 +10,10 @@ use super::session::{TargetSession, final_error};
 use super::target::{Target, TargetFailed};
 use crate::config::Config;
 use crate::metrics::records;
+use crate::singer::state::TimeBookmark;
 
-/// What the target was given between two STATEs: how many records, and the time stamp up to which
-/// everything was given by then.
-type Batch = (usize, Option<String>);
+/// What the target was given between two STATEs: how many records, and everything by then.
+type Batch = (usize, TimeBookmark);
 
 /// Loads pages, and keeps the bookmark of what is committed.
 pub struct NeverTarget {
@@ -55,14 +55,14 @@ impl NeverTarget {
     /// Gives the target the next page, and the STATE that covers it.
     fn feed(&mut self, run: &mut Run) -> Result<()> {
         let new = self.reader.write_next(run)?;
-        let bookmark = self.reader.bookmark().map(str::to_owned);
+        let bookmark = self.reader.bookmark().clone();
         if new > 0 {
             self.session.send((new, bookmark), &mut run.out)
         } else if let Some((_, covered)) = self.session.in_flight().last_mut() {
             *covered = bookmark;
             Ok(())
         } else {
-            run.out.save_time_bookmark(bookmark.as_deref())
+            run.out.save_time_bookmark(&bookmark)
         }
     }
 
@@ -72,9 +72,8 @@ impl NeverTarget {
 
     /// Keeps the bookmark of what the target has committed.
     fn keep_committed(&mut self, run: &mut Run) -> Result<()> {
-        let mut proven = self.session.take_proven().into_iter().rev();
-        let bookmark = proven.find_map(|batch| batch.into_inner().1);
-        run.out.save_time_bookmark(bookmark.as_deref())
+        let Some(batch) = self.session.take_proven().pop() else { return Ok(()) };
+        run.out.save_time_bookmark(&batch.into_inner().1)
     }
 
     /// Ends the target, and keeps the bookmark of what it has committed.

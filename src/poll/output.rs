@@ -10,7 +10,7 @@ use crate::metrics::{RunMetrics, plural, records};
 use crate::record::{Bookmark, Checkpoint, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
 use crate::shutdown::Shutdown;
 use crate::singer::dead_letters::CannotPutAside;
-use crate::singer::state::StreamState;
+use crate::singer::state::{StreamState, TimeBookmark};
 use crate::singer::stdout;
 
 /// How many ids of lost records an error names.
@@ -123,21 +123,24 @@ impl Output {
         self.state_is_written = false;
     }
 
-    /// Sets up to which time stamp the next STATE covers everything. Returns whether that is known and
-    /// has changed.
-    pub fn set_time_bookmark(&mut self, timestamp: Option<&str>) -> bool {
-        let new = timestamp.filter(|timestamp| self.state.time_bookmark() != Some(timestamp));
-        if let Some(timestamp) = new {
-            self.state.set_time_bookmark(timestamp);
+    /// Sets what the next STATE covers in a replay, if that has changed.
+    pub fn set_time_bookmark(&mut self, bookmark: &TimeBookmark) {
+        if self.state.time_bookmark() != *bookmark {
+            self.state.set_time_bookmark(bookmark);
             self.state_is_written = false;
         }
-        new.is_some()
     }
 
-    /// Writes the STATE that covers everything up to a time stamp to the file that `--state` names, if
-    /// that is known and has changed.
-    pub fn save_time_bookmark(&mut self, timestamp: Option<&str>) -> Result<()> {
-        if self.set_time_bookmark(timestamp) { self.state.save() } else { Ok(()) }
+    /// Writes what a replay has written, if that has changed, to the file that `--state` names.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save_time_bookmark(&mut self, bookmark: &TimeBookmark) -> Result<()> {
+        if self.state.time_bookmark() == *bookmark {
+            return Ok(());
+        }
+        self.set_time_bookmark(bookmark);
+        self.state.save()
     }
 
     /// Ends the input of the target that the tap runs.

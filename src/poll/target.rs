@@ -26,7 +26,7 @@ use crate::shutdown::Shutdown;
 use crate::singer::state::returned_checkpoint;
 use crate::singer::{Stream, Writer};
 
-/// A longer line of the target's output is read in pieces, in bytes. STATEs are shorter.
+/// A longer line of the target's output is read in pieces, in bytes. Checkpoints are shorter.
 const MAX_LINE: u64 = 64 * 1024;
 
 /// How many events may wait before the target has to.

@@ -133,15 +133,24 @@ pub struct Bookmark {
 impl Bookmark {
     /// The bookmark that covers a page, and nothing else.
     pub fn of(page: &Page) -> Bookmark {
+        Bookmark::of_oldest(page, page.len())
+    }
+
+    /// Whether a page begins with what the bookmark covers.
+    pub fn begins(&self, page: &Page) -> bool {
+        self.count <= page.len() && *self == Bookmark::of_oldest(page, self.count)
+    }
+
+    fn of_oldest(page: &Page, count: usize) -> Bookmark {
         let mut digest = Context::new(&SHA256);
-        for record in page.records() {
+        for record in page.records().take(count) {
             for text in record.distinctive_texts() {
                 digest.update(&text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
                 digest.update(text.unwrap_or_default());
             }
         }
         let digest = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Bookmark { count: page.len(), digest }
+        Bookmark { count, digest }
     }
 }
 

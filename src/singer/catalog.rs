@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::source::read_text;
-use crate::config::{Acknowledge, Config, Invalid};
+use crate::config::{Acknowledge, Config, Invalid, PayloadFormat};
 use crate::singer::selection::{self, Metadata, Selection};
 use crate::singer::transform::{PAYLOAD, TIMESTAMP, Transform};
 use crate::singer::{Stream, schema};
@@ -80,7 +80,8 @@ struct Entry {
     tap_stream_id: Option<String>,
     #[serde(default)]
     schema: Value,
-    selected: Option<bool>,
+    #[serde(default)]
+    selected: Value,
     key_properties: Option<Vec<String>>,
     #[serde(default)]
     metadata: Vec<Metadata>,
@@ -105,16 +106,24 @@ impl Entry {
     /// Whether the stream is selected: yes, unless the entry says otherwise.
     fn is_selected(&self) -> bool {
         let root = self.root();
-        let said = root["selected"].as_bool().or(self.selected).or_else(|| self.schema["selected"].as_bool());
+        let said = [&root["selected"], &self.selected, &self.schema["selected"]].into_iter().find_map(selection::flag);
         root["inclusion"] != "unsupported" && said.or_else(|| selection::selected(root)).unwrap_or(true)
     }
 
-    /// The catalog's key properties if its schema has them all, else the tap's.
+    /// The key properties that the metadata (as Meltano's `metadata` extra) or else the entry sets,
+    /// if the schema has them all; else the tap's.
     fn key_properties(&self) -> Vec<String> {
         let in_root = serde_json::from_value(self.root()["table-key-properties"].clone()).ok();
-        let mut said = [self.key_properties.clone(), in_root].into_iter().flatten();
-        said.find(|names| !names.is_empty() && self.has(names))
-            .unwrap_or_else(|| KEY_PROPERTIES.map(str::to_owned).to_vec())
+        let mut said = [in_root, self.key_properties.clone()].into_iter().flatten();
+        // Both are there in a discovered catalog, and whoever changes one leaves the other.
+        match said.find(|names| !names.is_empty() && *names != KEY_PROPERTIES) {
+            Some(names) if self.has(&names) => return names,
+            Some(names) => {
+                warn!("the catalog's key properties {names:?} are not all in its schema, so the tap's own are used");
+            }
+            None => {}
+        }
+        KEY_PROPERTIES.map(str::to_owned).to_vec()
     }
 }
 
@@ -125,6 +134,7 @@ impl Entry {
 pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
     let invalid = |problem| Invalid::new(format!("catalog {}: {problem}", path.display()));
     let Some(mut entry) = selected(path).map_err(invalid)? else { return Ok(None) };
+    selection::move_to_metadata(&mut entry.schema, &[], &mut entry.metadata);
     let key_properties = entry.key_properties();
     let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
     let mut selection = Selection::new(&entry.metadata, &keys);
@@ -133,7 +143,12 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
     }
     let mut stream = whole_stream(config);
     if entry.has(&KEY_PROPERTIES) {
-        stream.schema = entry.schema.take();
+        let own = std::mem::replace(&mut stream.schema, entry.schema.take());
+        let payload = &mut stream.schema["properties"][PAYLOAD];
+        if payload["type"] == json!(["null", "string"]) && config.payload_format == PayloadFormat::Json {
+            // The catalog was made with `payloadFormat` `string`.
+            own["properties"][PAYLOAD].clone_into(payload);
+        }
         schema::apply_settings(&mut stream.schema, config);
     } else if !entry.schema.is_null() {
         let missing = KEY_PROPERTIES.join(" and ");

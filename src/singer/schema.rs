@@ -39,9 +39,6 @@ pub fn apply_settings(schema: &mut Value, config: &Config) {
             *property = value;
         }
     };
-    if config.timestamp_format == TimestampFormat::Rfc3339 {
-        set(TIMESTAMP, json!({"type": "string", "format": "date-time"}));
-    }
     // Columns describe themselves once they are known.
     if has_columns && config.payload_schema == PayloadSchema::Any {
         warn!("the catalog was made with columns, and `payloadSchema` is `any`: the payload is written as it is");
@@ -49,5 +46,11 @@ pub fn apply_settings(schema: &mut Value, config: &Config) {
     }
     if config.payload_format == PayloadFormat::String {
         set(PAYLOAD, json!({"type": ["null", "string"]}));
+    }
+    if config.timestamp_format == TimestampFormat::Rfc3339 {
+        set(TIMESTAMP, json!({"type": "string", "format": "date-time"}));
+    } else if let Some(Value::Object(timestamp)) = properties.get_mut(TIMESTAMP) {
+        // Of a catalog that was made with the other format.
+        timestamp.shift_remove("format");
     }
 }

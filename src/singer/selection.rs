@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::record::Members;
 
@@ -27,7 +27,34 @@ pub fn selected(metadata: &Value) -> Option<bool> {
     match metadata["inclusion"].as_str() {
         Some("automatic") => Some(true),
         Some("unsupported") => Some(false),
-        _ => metadata["selected"].as_bool().or_else(|| metadata["selected-by-default"].as_bool()),
+        _ => flag(&metadata["selected"]).or_else(|| flag(&metadata["selected-by-default"])),
+    }
+}
+
+/// What `true` or `false` says, also as a text: some tools write it so.
+pub fn flag(value: &Value) -> Option<bool> {
+    value.as_bool().or_else(|| value.as_str()?.to_ascii_lowercase().parse().ok())
+}
+
+/// Moves what a schema says of selection (an old form of the catalog) to the metadata, which wins.
+pub fn move_to_metadata(schema: &mut Value, breadcrumb: &[String], metadata: &mut Vec<Metadata>) {
+    let Value::Object(members) = schema else { return };
+    for name in ["selected", "inclusion"] {
+        let Some(said) = members.shift_remove(name) else { continue };
+        match metadata.iter_mut().find(|entry| entry.breadcrumb == breadcrumb) {
+            Some(entry) if entry.metadata.is_object() && entry.metadata[name].is_null() => entry.metadata[name] = said,
+            Some(_) => {}
+            None => metadata.push(Metadata { breadcrumb: breadcrumb.to_vec(), metadata: json!({ name: said }) }),
+        }
+    }
+    let step = |name: &str| [breadcrumb, &[name.to_owned()]].concat();
+    if let Some(Value::Object(properties)) = members.get_mut("properties") {
+        for (name, property) in properties {
+            move_to_metadata(property, &[step("properties"), vec![name.clone()]].concat(), metadata);
+        }
+    }
+    if let Some(items) = members.get_mut("items") {
+        move_to_metadata(items, &step("items"), metadata);
     }
 }
 
@@ -185,7 +212,6 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn selection(metadata: Value) -> Selection {
         Selection::new(&serde_json::from_value::<Vec<Metadata>>(metadata).unwrap(), &["recordId"])
@@ -209,6 +235,7 @@ mod tests {
             (json!({"selected": true, "selected-by-default": false}), Some(true)),
             (json!({"selected": false, "selected-by-default": true}), Some(false)),
             (json!({"selected-by-default": false}), Some(false)),
+            (json!({"selected": "False", "selected-by-default": "true"}), Some(false)),
             (json!({"inclusion": "automatic", "selected": false}), Some(true)),
             (json!({"inclusion": "unsupported", "selected": true}), Some(false)),
             (json!({"inclusion": "available"}), None),

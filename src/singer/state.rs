@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::ValueEnum;
 use indexmap::IndexMap;
-use log::{info, warn};
+use log::warn;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value, error::Category, json};
+use serde_json::{Deserializer, Value, json};
 
 use crate::config::settings::MAX_RECORDS;
 use crate::config::source::read_text;
@@ -53,6 +53,15 @@ struct Entry {
     covers: Value,
 }
 
+/// What a replay has written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TimeBookmark {
+    /// Everything up to this time stamp.
+    pub timestamp: Option<String>,
+    /// The records behind it, which end the stream: more may follow at their time stamp.
+    pub at_end: Option<Bookmark>,
+}
+
 impl State {
     /// Reads the file that `--state` names. A file that is missing or empty is a warning and no
     /// state: without one nothing is lost, it is only read again.
@@ -75,20 +84,25 @@ impl State {
         Ok(state)
     }
 
-    /// Reads a state, or a STATE message: the whole message instead of its value is easily saved by
-    /// mistake.
+    /// Reads a state, or the last of several: what a target prints is one a line. It may be a whole
+    /// STATE message instead of its value, which is easily saved by mistake, or as Meltano keeps it.
     pub(crate) fn parse(text: &str) -> Result<State, String> {
-        let read = |text: &[u8]| {
-            serde_json::from_slice::<Members>(text).map_err(|error| match error.classify() {
-                Category::Data => "not a JSON object".to_owned(),
-                _ => format!("not JSON: {error}"),
-            })
-        };
+        let mut last = "";
         // Before any white space goes: without it `1 2` would be a number.
-        read(text.as_bytes())?;
-        let mut members = read(&on_one_line(text.trim().as_bytes()))?;
+        for state in Deserializer::from_str(text).into_iter::<&RawValue>() {
+            last = state.map_err(|error| format!("not JSON: {error}"))?.get();
+        }
+        let last = on_one_line(last.as_bytes());
+        let mut members: Members = serde_json::from_slice(&last).map_err(|_| "not a JSON object")?;
         if members.get("type").is_some_and(|kind| kind.get() == "\"STATE\"") {
             members = object(&members, "value").ok_or("a STATE message without a value")?;
+        }
+        if !members.contains_key("bookmarks") {
+            if object(&members, "partial").is_some_and(|partial| !partial.is_empty()) {
+                warn!("the state holds a `partial` one of Meltano's, which is not used: only what is `completed` is");
+            }
+            let completed = object(&members, "completed").and_then(|completed| object(&completed, "singer_state"));
+            members = completed.or_else(|| object(&members, "singer_state")).unwrap_or(members);
         }
         Ok(State { members, file: None })
     }
@@ -111,18 +125,14 @@ impl State {
                 state.set_bookmark(bookmark.as_deref().cloned());
                 returned = bookmark;
             }),
-            Acknowledge::Never => state.returned_time().map(|time| {
-                if let Some(time) = time {
-                    state.set_time_bookmark(&time);
-                }
-            }),
+            Acknowledge::Never => state.returned_time().map(|bookmark| state.set_time_bookmark(&bookmark)),
         };
         if let Err(problem) = read {
             let result = match config.acknowledge {
                 Acknowledge::Never => "reading from `startTimestamp` on",
                 _ => "nothing is marked by it",
             };
-            info!("the state's bookmark of {stream:?} {problem}: {result}");
+            warn!("the state's bookmark of {stream:?} {problem}: {result}");
         }
         (state, returned)
     }
@@ -151,15 +161,22 @@ pub struct StreamState {
 }
 
 impl StreamState {
+    /// The stream's entry in the state; null if there is none. What does not fit a `Value`, such as
+    /// 1e400, counts as null, which is no bookmark.
+    fn entry(&self) -> Value {
+        let bookmarks = self.bookmarks();
+        bookmarks.get(&self.stream).and_then(|entry| serde_json::from_str(entry.get()).ok()).unwrap_or_default()
+    }
+
     /// What the stream's entry in the state covers; null if there is none.
     ///
     /// # Errors
     /// Why the entry is not one of the stream and the mode that are read.
     fn returned(&self) -> Result<Value, String> {
-        let bookmarks = self.bookmarks();
-        let Some(entry) = bookmarks.get(&self.stream) else { return Ok(Value::Null) };
-        // What does not fit a `Value`, such as 1e400, counts as null, which is no bookmark.
-        let entry: Value = serde_json::from_str(entry.get()).unwrap_or_default();
+        let entry = self.entry();
+        if entry.is_null() {
+            return Ok(entry);
+        }
         let entry = Entry::deserialize(entry).map_err(|error| format!("cannot be read ({error})"))?;
         if entry.stream_id != self.own.stream_id {
             return Err(format!("is of stream {}", entry.stream_id));
@@ -183,13 +200,25 @@ impl StreamState {
         Ok(Some(bookmark).filter(|bookmark| bookmark.count > 0))
     }
 
-    /// The time stamp up to which an earlier run has written everything.
-    fn returned_time(&self) -> Result<Option<String>, String> {
-        match self.returned()?[KEY_VALUE].take() {
-            Value::Null => Ok(None),
-            Value::String(time) if instant(&time).is_ok() => Ok(Some(time)),
-            _ => Err("holds no time stamp with an offset".to_owned()),
-        }
+    /// What an earlier run has written.
+    fn returned_time(&self) -> Result<TimeBookmark, String> {
+        let entry = self.entry();
+        let is_own = entry.get("streamId").is_some();
+        let is_empty = self.state.members.values().all(|member| member.get() == "{}");
+        let own = if is_own { self.returned()? } else { Value::Null };
+        let time = match [KEY_VALUE, TIMESTAMP].iter().find_map(|name| entry.get(name)) {
+            _ if is_own => own[KEY_VALUE].clone(),
+            // As the Singer SDK writes it, or as singer-python does.
+            Some(time) => time.clone(),
+            None => entry,
+        };
+        let timestamp = match time {
+            Value::Null if is_own || is_empty => None,
+            Value::Null => return Err("is missing".to_owned()),
+            Value::String(time) if instant(&time).is_ok() => Some(time),
+            _ => return Err("holds no time stamp with an offset".to_owned()),
+        };
+        Ok(TimeBookmark { timestamp, at_end: Bookmark::deserialize(own).ok() })
     }
 
     /// Sets what the next STATE covers; in `write` mode a STATE covers nothing.
@@ -202,14 +231,20 @@ impl StreamState {
         self.own.covers = json!(checkpoint);
     }
 
-    /// Sets up to which time stamp the next STATE covers everything.
-    pub fn set_time_bookmark(&mut self, timestamp: &str) {
-        self.own.covers = json!({"replication_key": TIMESTAMP, KEY_VALUE: timestamp});
+    /// Sets what the next STATE covers, in `never` mode.
+    pub fn set_time_bookmark(&mut self, bookmark: &TimeBookmark) {
+        self.set_bookmark(bookmark.at_end.clone());
+        if let Some(timestamp) = &bookmark.timestamp {
+            self.own.covers["replication_key"] = json!(TIMESTAMP);
+            self.own.covers[KEY_VALUE] = json!(timestamp);
+        }
     }
 
-    /// The time stamp up to which the STATE covers everything, in `never` mode.
-    pub fn time_bookmark(&self) -> Option<&str> {
-        self.own.covers[KEY_VALUE].as_str()
+    /// What the STATE covers, in `never` mode.
+    pub fn time_bookmark(&self) -> TimeBookmark {
+        let covers = &self.own.covers;
+        let timestamp = covers[KEY_VALUE].as_str().map(str::to_owned);
+        TimeBookmark { timestamp, at_end: Bookmark::deserialize(covers).ok() }
     }
 
     /// Writes the value to the file that the state came from, if there is one. A crash leaves the
@@ -219,10 +254,15 @@ impl StreamState {
         replace(path, self.value()?.get().as_bytes()).with_context(|| format!("write the state to {}", path.display()))
     }
 
-    /// The value of the STATE message.
+    /// The value of the STATE message. A checkpoint comes back to this run, which needs nothing else:
+    /// what the state holds of other streams may be more than a line of a target's output.
     pub fn value(&self) -> serde_json::Result<Box<RawValue>> {
+        let own = to_raw_value(&self.own)?;
+        if self.own.covers.get("run").is_some() {
+            return to_raw_value(&json!({"bookmarks": {&self.stream: own}}));
+        }
         let mut bookmarks = self.bookmarks();
-        bookmarks.insert(self.stream.clone(), to_raw_value(&self.own)?);
+        bookmarks.insert(self.stream.clone(), own);
         let mut members = self.state.members.clone();
         members.insert("bookmarks".to_owned(), to_raw_value(&bookmarks)?);
         to_raw_value(&members)
@@ -234,8 +274,10 @@ impl StreamState {
     }
 }
 
-/// Replaces a file by way of another one beside it.
+/// Replaces a file by way of another one beside it. If it is a link, that stays.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let linked = fs::canonicalize(path).or_else(|_| fs::read_link(path).map(|link| path.with_file_name(link)));
+    let path = linked.as_deref().unwrap_or(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);

@@ -1,7 +1,7 @@
 //! The only way to stdout for messages and commands. Everything else goes to stderr. (clap prints help and version.)
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 
 use anyhow::{Context, Result};
 
@@ -19,10 +19,47 @@ pub fn explain_write(error: io::Error) -> anyhow::Error {
 }
 
 /// The process's stdout, as a file of its own: `std::io::stdout` counts a write to a closed descriptor as done.
+#[derive(Debug)]
+pub struct Stdout {
+    file: File,
+    /// Whether the file ends with a part of a line: the disk was full, or a run was killed.
+    is_cut: bool,
+    /// Whether a flush waits for the disk.
+    syncs: bool,
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if std::mem::take(&mut self.is_cut) {
+            self.file.write_all(b"\n")?;
+        }
+        loop {
+            match self.file.write(bytes) {
+                // The other end of the pipe, or whoever made it, has set O_NONBLOCK.
+                #[cfg(unix)]
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_until_writable(&self.file)?,
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.syncs { self.file.sync_data() } else { Ok(()) }
+    }
+}
+
+#[cfg(unix)]
+fn wait_until_writable(file: &File) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(file, PollFlags::OUT)], None))?;
+    Ok(())
+}
+
+/// Opens stdout. With `syncs`, a flush waits until a regular file is on the disk.
 ///
 /// # Errors
 /// When there is no stdout to write to.
-pub fn open() -> Result<File> {
+pub fn open(syncs: bool) -> Result<Stdout> {
     let file = duplicate().context("open stdout")?;
     #[cfg(unix)]
     anyhow::ensure!(
@@ -30,7 +67,17 @@ pub fn open() -> Result<File> {
         "stdout is closed, or stands for nothing (/dev/null opened to read and write): records written there would be \
          lost; give the tap a stdout, as in `tap-streamduo -c config.json | target-x`"
     );
-    Ok(file)
+    let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    Ok(Stdout { file, is_cut: is_regular && ends_within_line().unwrap_or_default(), syncs: is_regular && syncs })
+}
+
+/// Whether the file behind stdout ends with a part of a line. It is open to write, and so read by name.
+fn ends_within_line() -> io::Result<bool> {
+    let mut file = File::open("/dev/stdout")?;
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }
 
 #[cfg(unix)]
@@ -63,6 +110,6 @@ fn is_stand_in(file: &File) -> bool {
 /// # Errors
 /// When it cannot be written.
 pub fn print(text: &str) -> Result<()> {
-    let mut out = open()?;
+    let mut out = open(false)?;
     writeln!(out, "{text}").context("write to stdout")
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use serde_json::value::RawValue;
 
+use crate::config::timestamp::in_utc;
 use crate::config::{PayloadFormat, TimestampFormat};
 use crate::record::{Members, Page};
 use crate::singer::columns::Splitter;
@@ -100,16 +101,14 @@ impl Transform {
     }
 }
 
-/// The time stamp in UTC, with `Z` (RFC 3339 section 5.6). The zone in brackets adds nothing to the
-/// instant: the offset before it tells (RFC 9557 section 3.4).
+/// The time stamp as `timestampFormat` `rfc3339` has it.
 fn rfc3339(timestamp: &RawValue) -> io::Result<String> {
     let unreadable = |problem: String| {
         let reason = shortened(format!("{TIMESTAMP} {}: {problem}", timestamp.get()));
         io::Error::new(io::ErrorKind::InvalidData, Unwritable { reason })
     };
     let text: String = serde_json::from_str(timestamp.get()).map_err(|error| unreadable(error.to_string()))?;
-    let instant: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| unreadable(error.to_string()))?;
-    Ok(instant.to_string())
+    in_utc(&text).map_err(unreadable)
 }
 
 /// The beginning of a text that may hold a whole record.
@@ -152,6 +151,7 @@ mod tests {
             ("2022-02-01T15:16:23.123456789Z[UTC]", "2022-02-01T15:16:23.123456789Z"),
             ("2022-02-01T15:16:23+00:00", "2022-02-01T15:16:23Z"),
             ("2022-02-01T15:16-05:00[Nowhere/Land]", "2022-02-01T20:16:00Z"),
+            ("9999-12-31T23:59:59.999+00:00", "9999-12-31T23:59:59.999Z"),
         ] {
             let record = json!({"recordTimeStampISO": original}).to_string();
             assert_eq!(transformed(&transform, &record), json!({"recordTimeStampISO": utc}).to_string());

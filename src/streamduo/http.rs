@@ -22,7 +22,6 @@ use url::Url;
 use super::diagnose::{diagnose, host, media_type, redact, refusal, transfer_failure};
 use super::http_error::{Failure, HttpError};
 use super::{certificate, proxy};
-use crate::config::url::is_loopback;
 use crate::config::{Config, Invalid};
 use crate::metrics;
 use crate::record::Timing;
@@ -84,7 +83,7 @@ impl Http {
         // Fails if a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let urls = [config.api_url.clone(), config.auth_url.clone()];
-        if !urls.iter().all(is_loopback) {
+        if !urls.iter().all(proxy::is_direct) {
             proxy::check()?;
         }
         Ok(Http {

@@ -37,6 +37,15 @@ fn variable() -> Option<(&'static str, Option<String>)> {
     set.map(|name| (name, std::env::var(name).ok())).find(|(_, value)| value.as_deref() != Some(""))
 }
 
+/// Whether requests for a URL go through no proxy: it leads to this machine itself, or `NO_PROXY` has
+/// its host. As curl does, and reqwest does not, it may have spaces alone between names, and a dot behind.
+pub fn is_direct(url: &Url) -> bool {
+    let names = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    let names: Vec<_> = names.split([',', ' ']).map(|name| name.trim_end_matches('.')).collect();
+    let matcher = Matcher::builder().all("http://proxy").no(names.join(",")).build();
+    is_loopback(url) || names.contains(&"*") || url.as_str().parse().is_ok_and(|uri| matcher.intercept(&uri).is_none())
+}
+
 /// Whether reqwest can use a proxy with this address, and takes it as it is meant.
 fn is_usable(value: &str) -> bool {
     let with_scheme = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
@@ -49,10 +58,9 @@ fn is_usable(value: &str) -> bool {
         && proxy.is_some_and(|proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https")))
 }
 
-/// The proxy that requests for a URL go through. Those to this machine itself go through none: it would
-/// see what goes there unencrypted.
+/// The proxy that requests for a URL go through.
 fn of(system: &Matcher, url: &Url) -> Option<Intercept> {
-    if is_loopback(url) { None } else { system.intercept(&url.as_str().parse().ok()?) }
+    if is_direct(url) { None } else { system.intercept(&url.as_str().parse().ok()?) }
 }
 
 /// The proxy that the client is to take for these URLs.

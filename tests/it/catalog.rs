@@ -179,3 +179,73 @@ fn the_catalogs_own_key_properties_are_used_and_stay_selected() {
         assert_eq!(tap.run().stdout, expected, "{key_source}");
     }
 }
+
+/// The catalog with this JSON at a path.
+fn catalog_with(changes: &[(&str, Value)]) -> String {
+    let mut catalog = discovered();
+    for (pointer, value) in changes {
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        catalog["streams"][0].pointer_mut(parent).unwrap()[name] = value.clone();
+    }
+    catalog.to_string()
+}
+
+#[test]
+fn selection_is_read_in_every_place_and_form_and_does_not_go_out() {
+    let all = Tap::with_records(1);
+    let schema_without = |field: &str| SCHEMA.replace(field, "");
+    let stream_id = schema_without(r#""streamId":{"type":["null","string"]},"#);
+    let old = |said: Value| ("/schema/properties/streamId", json!({"type": ["null", "string"], "selected": said}));
+    for (changes, schema) in [
+        (vec![("/metadata/2/metadata/selected", json!("false"))], stream_id.as_str()),
+        (vec![("/metadata/2/metadata/selected", json!("True"))], SCHEMA),
+        (vec![old(json!(false))], &stream_id),
+        (vec![old(json!("false")), ("/schema/selected", json!("true")), ("/selected", json!("true"))], &stream_id),
+        (vec![old(json!(true)), ("/schema/inclusion", json!("available"))], SCHEMA),
+        // The metadata wins.
+        (vec![old(json!(false)), ("/metadata/2/metadata/selected", json!(true))], SCHEMA),
+    ] {
+        let catalog = all.write_file("catalog.json", &catalog_with(&changes));
+        let run = all.run_command(all.command().args(["--peek", "1", "--properties"]).arg(catalog));
+        assert_eq!(run.stdout.split_inclusive('\n').next(), Some(schema), "{changes:?}\n{}", run.stderr);
+        assert_eq!(run.stdout.contains(r#""streamId":""#), schema == SCHEMA, "{changes:?}");
+    }
+    for pointer in ["/metadata/0/metadata/selected", "/schema/selected", "/selected"] {
+        let catalog = all.write_file("catalog.json", &catalog_with(&[(pointer, json!("false"))]));
+        all.run_with("--catalog", catalog).assert_logged("INFO the stream is not selected: nothing is read");
+    }
+}
+
+#[test]
+fn a_catalog_of_another_format_is_corrected() {
+    let stamp = r#""recordTimeStampISO":{"type":"string"}"#;
+    let any =
+        r#""dataPayload":{"type":["null","object","array","string","number","boolean"],"additionalProperties":true}"#;
+    let other = SCHEMA
+        .replace(stamp, r#""recordTimeStampISO":{"type":"string","format":"date-time"}"#)
+        .replace(any, r#""dataPayload":{"type":["null","string"]}"#);
+    let originals = Tap::with_records(1);
+    let others = Tap::with_records(1).set("timestampFormat", "rfc3339").set("payloadFormat", "string");
+    for (maker, reader, expected) in [(&originals, &others, other.as_str()), (&others, &originals, SCHEMA)] {
+        let catalog = maker.run_command(maker.command().arg("--discover")).stdout;
+        let catalog = reader.write_file("catalog.json", &catalog);
+        let run = reader.run_with("--catalog", catalog);
+        assert_eq!(run.stdout.split_inclusive('\n').next(), Some(expected), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn key_properties_that_meltano_sets_win_and_those_that_cannot_be_are_named() {
+    let tap = Tap::with_records(1);
+    let with_keys = |keys: Value| {
+        let catalog = catalog_with(&[("/metadata/0/metadata/table-key-properties", keys)]);
+        tap.run_command(tap.command().args(["--peek", "1", "--catalog"]).arg(tap.write_file("catalog.json", &catalog)))
+    };
+    let keys = r#""key_properties":["recordId"]}"#;
+    assert!(with_keys(json!(["recordId"])).stdout.lines().next().unwrap().ends_with(keys));
+    let run = with_keys(json!(["id"]));
+    assert_eq!(run.stdout.split_inclusive('\n').next(), Some(SCHEMA));
+    run.assert_logged(
+        "WARNING the catalog's key properties [\"id\"] are not all in its schema, so the tap's own are used",
+    );
+}

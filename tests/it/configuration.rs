@@ -1,11 +1,12 @@
 //! Settings: where they come from, and which are refused before any request.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Value, json};
 
-use crate::tap::{STRUCTURED_LOGS, Tap, bare_command};
+use crate::tap::{STRUCTURED_LOGS, Tap, bare_command, schema_and};
 
 /// A run with this text as its only configuration fails before any request.
 #[track_caller]
@@ -19,7 +20,7 @@ fn assert_config_refused(text: &str, fatal: &str) {
 /// Mistakes of many kinds, and two settings that are right.
 const MISTAKES: &str = r#"{
     "streamId": 7, "clientID": "x", "clientSecret": " ", "streamName": "cars", "acknowledge": "never", "markBy": "id",
-    "pageSize": "100", "maxRetries": 1000, "apiUrl": "http://api.example.com", "flavour": "sweet"
+    "pageSize": "many", "maxRetries": 1000, "apiUrl": "http://api.example.com", "flavour": "sweet"
 }"#;
 
 const MISTAKES_LOGGED: &str = "\
@@ -28,7 +29,7 @@ WARNING unknown setting `flavour`: it is not used; remove it
 CRITICAL `streamId` must be a string, not 7
 CRITICAL `clientId` is missing: add it to the config file
 CRITICAL `clientSecret` is empty: give it a value
-CRITICAL `pageSize` must be a whole number from 1 to 100000, not \"100\": write it without quotes
+CRITICAL `pageSize` must be a whole number from 1 to 100000, not \"many\"
 CRITICAL `apiUrl` must begin with https:// unless it leads to this machine itself, not \"http://api.example.com\"
 CRITICAL `maxRetries` must be a whole number from 0 to 100, not 1000
 CRITICAL `markBy` `id` does not go with `acknowledge` `never`, which marks nothing: remove one of them
@@ -151,6 +152,57 @@ fn every_file_that_is_none_is_named() {
         "config /no/such/config.json: read the file: No such file or directory (os error 2)\n\
          config DIR/list.json: not a JSON object",
     );
+}
+
+#[test]
+fn a_config_may_be_stdin_or_utf_16_and_hold_numbers_as_text() {
+    let tap = Tap::with_records(3).set("pageSize", "2").set("maxRetries", "0");
+    tap.command();
+    let text = fs::read_to_string(tap.path("config.json")).unwrap();
+    let utf_16 = |mark: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        format!("{mark}{text}").encode_utf16().flat_map(bytes).collect()
+    };
+    for bytes in [
+        text.clone().into_bytes(),
+        format!("\u{feff}{text}").into_bytes(),
+        utf_16("\u{feff}", u16::to_le_bytes),
+        utf_16("\u{feff}", u16::to_be_bytes),
+        utf_16("", u16::to_le_bytes),
+        utf_16("", u16::to_be_bytes),
+    ] {
+        let path = tap.path("other.json");
+        fs::write(&path, bytes).unwrap();
+        let stdin = fs::File::open(&path).unwrap();
+        for config in [path.to_str().unwrap(), "-"] {
+            let mut command = bare_command();
+            command.args(["--peek", "3", "-c", config]).stdin(stdin.try_clone().unwrap());
+            let run = tap.finished(command.output().unwrap());
+            assert_eq!((run.code, run.stdout), (0, schema_and(&tap.records())), "{}", run.stderr);
+        }
+    }
+    fs::write(tap.path("other.json"), b"\xff\xfe{\0\"\0\x00\xd8").unwrap();
+    let problem = "config DIR/other.json: read the file: it is not UTF-16 text, although it begins so";
+    tap.run_command(bare_command().arg("-c").arg(tap.path("other.json"))).assert_refused(&tap, 2, problem);
+    let tap = Tap::with_records(1).set("pageSize", "0");
+    tap.run().assert_refused(&tap, 2, "`pageSize` must be a whole number from 1 to 100000, not 0");
+}
+
+#[test]
+fn values_that_kept_their_quotes_are_named_and_not_shown() {
+    let problem = "begins and ends with quotes, which are a part of the value: remove them";
+    for (setting, value) in [
+        ("clientId", "\"x\""),
+        ("clientSecret", "'hunter2'"),
+        ("pageSize", "\"7\""),
+        ("acknowledge", "'write'"),
+        ("apiUrl", "\"https://api.example.com\""),
+    ] {
+        let tap = Tap::with_records(1).set(setting, value);
+        tap.run().assert_refused(&tap, 2, &format!("`{setting}` {problem}"));
+        let variable = format!("TAP_STREAMDUO_{}", setting.to_uppercase());
+        let tap = Tap::with_records(1).env(&variable, value).args(&["-c", "ENV"]);
+        tap.run().assert_refused(&tap, 2, &format!("{variable} {problem}"));
+    }
 }
 
 #[test]

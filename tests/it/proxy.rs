@@ -185,9 +185,12 @@ fn no_proxy_lists_hosts_that_are_reached_directly() {
     let tap = tap.env("HTTPS_PROXY", &format!("http://{}", proxy.address));
     tap.run().assert_all_delivered(&tap);
     assert_eq!(proxy.targets().len(), 1);
-    tap.sandbox.fill(&tap.stream, 3);
-    let tap = tap.env("NO_PROXY", "example.com, 0.0.0.0");
-    assert_eq!((tap.run().code, tap.unread(), proxy.targets().len()), (0, vec![], 1));
+    for list in ["example.com, 0.0.0.0", "example.com 0.0.0.0", "example.com.,0.0.0.0.", " 0.0.0.0", "*"] {
+        tap.sandbox.fill(&tap.stream, 3);
+        let mut command = tap.command();
+        let run = tap.run_command(command.env("NO_PROXY", list));
+        assert_eq!((run.code, tap.unread(), proxy.targets().len()), (0, vec![], 1), "{list}");
+    }
 }
 
 #[test]

@@ -140,6 +140,27 @@ fn time_stamps_of_every_form_are_compared_as_instants() {
     }
 }
 
+#[test]
+fn a_fixed_offset_as_java_writes_it_and_the_last_day_of_9999_are_time_stamps() {
+    let tap = replay(0).set("timestampFormat", "rfc3339");
+    for (stamp, utc) in [
+        ("2022-02-02T06:16:01+10:00[GMT+10:00]", "2022-02-01T20:16:01Z"),
+        ("2022-02-02T06:16:02+10:00[UTC+10:00]", "2022-02-01T20:16:02Z"),
+        ("2022-02-01T17:16:03.5-03:00[UT-03:00]", "2022-02-01T20:16:03.5Z"),
+        ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+    ] {
+        tap.sandbox.write_as(&tap.stream, utc, stamp, "1");
+    }
+    let run = tap.run();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let written = run.written();
+    assert_eq!(written.len(), 4, "{}", run.stdout);
+    assert!(written.iter().all(|identity| identity.record_id == identity.timestamp), "{}", run.stdout);
+    let state = states(&run.stdout).pop().unwrap().0;
+    assert_eq!(state, state_at(&tap, "9999-12-31T23:59:59.999Z"));
+    assert_eq!(run_from(&tap, &state).written(), []);
+}
+
 /// Writes records that share a time stamp, and one after them.
 fn write_crowd(tap: &Tap, count: usize, with_next: bool) {
     for number in 0..count {
@@ -185,30 +206,57 @@ fn a_page_of_a_single_time_stamp_that_cannot_grow_ends_the_run_before_it() {
 }
 
 #[test]
-fn many_records_at_the_last_time_stamp_are_written_and_read_again_once_more_have_come() {
-    let tap = replay(20).set("pollIntervalSeconds", 0);
-    let before = tap.records();
+fn many_records_at_the_last_time_stamp_are_written_once_by_however_many_runs() {
+    for (before, start) in [(20, EARLY), (0, EARLY), (3, "2029-12-31T23:59:59Z")] {
+        let tap = replay(before).set("startTimestamp", start).set("pageSize", 60);
+        write_crowd(&tap, 150, false);
+        let mut state = json!({});
+        let mut received = Vec::new();
+        for after in 0..4 {
+            let run = run_from(&tap, &state);
+            assert_eq!(run.code, 0, "{}", run.stderr);
+            received.push(run.written().len());
+            state = states(&run.stdout).pop().unwrap().0;
+            // More at that time stamp, and then one behind it.
+            match after {
+                1 => drop(tap.sandbox.write_as(&tap.stream, "more", "2030-01-01T00:00:00Z", "1")),
+                2 => drop(tap.sandbox.write_as(&tap.stream, "next", "2030-01-01T00:00:01Z", "1")),
+                _ => {}
+            }
+        }
+        let first = if start == EARLY { 150 + before } else { 150 };
+        assert_eq!(received, [first, 0, 1, 1], "{before} {start}");
+        assert_eq!(state, state_at(&tap, "2030-01-01T00:00:01Z"));
+    }
+}
+
+#[test]
+fn many_records_at_the_last_time_stamp_are_committed_once_by_a_target_that_the_tap_runs() {
+    let tap = replay_into_target(replay(5).set("pageSize", 40), &["--every", "1"]);
     write_crowd(&tap, 150, false);
-    let run = tap.run();
-    let all = tap.records();
-    let state = state_line(&tap, &before);
-    let expected = format!("{SCHEMA}{}{state}{}{state}", record_lines(&before), record_lines(&all[20..]));
-    assert_eq!((run.code, run.stdout), (0, expected), "{}", run.stderr);
-    // A run that goes on writes them once.
-    let tap = tap.args(&["--follow"]);
+    for _ in 0..3 {
+        tap.run().assert_succeeds("");
+        assert_eq!(committed(&tap), identities(&tap.records()));
+    }
+    let bookmark = &kept_state(&tap)["bookmarks"]["records"];
+    assert_eq!(
+        (&bookmark["count"], &bookmark["replication_key_value"]),
+        (&json!(150), &json!(tap.records()[4].identity.timestamp))
+    );
+}
+
+#[test]
+fn a_run_that_follows_writes_many_records_at_the_last_time_stamp_once() {
+    let tap = replay(20).set("pollIntervalSeconds", 0).args(&["--follow"]);
+    write_crowd(&tap, 150, false);
     let mut running = tap.start();
     running.read_lines(1 + 20 + 1 + 150 + 1);
     let polls = tap.sandbox.count(Endpoint::Since);
     tap.sandbox.wait_for(Endpoint::Since, polls + 6);
     let new = tap.sandbox.write_as(&tap.stream, "next", "2030-01-01T00:00:01Z", "1");
+    // The STATE at the time stamp may come before it or not.
     let news = running.read_lines(2);
-    let states = [state_line(&tap, &all), state_line(&tap, std::slice::from_ref(&new))];
-    let (record, state) = news.split_at(news.find('\n').unwrap() + 1);
-    if record == record_lines(std::slice::from_ref(&new)) {
-        assert!(states.contains(&state.to_owned()), "{state}");
-    } else {
-        assert_eq!((record, state), (states[0].as_str(), record_lines(std::slice::from_ref(&new)).as_str()));
-    }
+    assert!(news.contains(&record_lines(std::slice::from_ref(&new))), "{news}");
     running.signal(Signal::TERM);
     assert_eq!(running.wait(&tap).code, 143);
 }
@@ -270,19 +318,66 @@ fn the_state_of_another_stream_or_mode_is_not_taken() {
         (other, "is of stream other"),
         (commit, "is not of `acknowledge` `never`"),
         (state_at(&tap, "2022-02-01"), "holds no time stamp with an offset"),
+        (json!({"bookmarks": {"records": {"partitions": []}}}), "holds no time stamp with an offset"),
+        (json!({"bookmarks": {"cars": {}}}), "is missing"),
+        (json!({"records": last}), "is missing"),
     ] {
         let run = run_from(&tap, &state);
-        assert_eq!((run.code, run.stdout.clone()), (0, schema_and(&tap.records()) + &state_line(&tap, &tap.records())));
+        let bookmark = &states(&run.stdout).pop().unwrap().0["bookmarks"]["records"];
+        assert_eq!(
+            (bookmark, run.written()),
+            (&state_at(&tap, &last)["bookmarks"]["records"], identities(&tap.records()))
+        );
         run.assert_logged(&format!(
-            "INFO the state's bookmark of \"records\" {problem}: reading from `startTimestamp` on"
+            "WARNING the state's bookmark of \"records\" {problem}: reading from `startTimestamp` on"
         ));
     }
     // Nor is its state by another mode.
     let state = state_at(&tap, &last);
     let tap = tap.set("acknowledge", "commit");
     run_from(&tap, &state).assert_logged(
-        "INFO the state's bookmark of \"records\" is not of `acknowledge` `commit`: nothing is marked by it",
+        "WARNING the state's bookmark of \"records\" is not of `acknowledge` `commit`: nothing is marked by it",
     );
+}
+
+#[test]
+fn a_state_is_taken_in_every_form_that_it_is_kept_in() {
+    let tap = replay(3);
+    let stamp = |index: usize| tap.records()[index].identity.timestamp.clone();
+    let own = state_at(&tap, &stamp(1));
+    let of = |bookmark: Value| json!({"bookmarks": {"records": bookmark}});
+    let message = json!({"type": "STATE", "value": own});
+    for text in [
+        json!({"singer_state": own}).to_string(),
+        format!("{:#}", json!({"completed": {"singer_state": own}, "partial": {}})),
+        of(json!({"replication_key": "recordTimeStampISO", "replication_key_value": stamp(1)})).to_string(),
+        of(json!({"recordTimeStampISO": stamp(1)})).to_string(),
+        of(json!(stamp(1))).to_string(),
+        format!("{}\n{own:#}\n\n", state_at(&tap, EARLY)),
+        format!("{}\n{message}", state_at(&tap, EARLY)),
+    ] {
+        let run = tap.run_with("--state", tap.write_file("state.json", &text));
+        assert_eq!((run.code, run.written()), (0, identities(&tap.records()[2..])), "{text}\n{}", run.stderr);
+        assert!(!run.stderr.contains("WARNING"), "{text}\n{}", run.stderr);
+    }
+    let partial = json!({"completed": {"singer_state": own}, "partial": {"singer_state": own}});
+    run_from(&tap, &partial).assert_logged(
+        "WARNING the state holds a `partial` one of Meltano's, which is not used: only what is `completed` is",
+    );
+    let cut = tap.write_file("state.json", &format!("{own}\n{{\"bookmarks\":"));
+    let problem = "not JSON: EOF while parsing a value at line 2 column 13";
+    tap.run_with("--state", cut).assert_refused(&tap, 2, &format!("state DIR/state.json: {problem}"));
+}
+
+#[test]
+fn a_target_that_the_tap_runs_does_not_get_the_bookmarks_of_other_streams_which_stay() {
+    let tap = replay_into_target(replay(3), &["--every", "1"]);
+    let other = json!({"x": "x".repeat(80_000)});
+    tap.write_file("state.json", &json!({"bookmarks": {"other": other}}).to_string());
+    tap.run().assert_succeeds("");
+    let mut expected = state_at(&tap, &tap.records()[2].identity.timestamp);
+    expected["bookmarks"]["other"] = other;
+    assert_eq!((committed(&tap), kept_state(&tap)), (identities(&tap.records()), expected));
 }
 
 #[test]
@@ -525,4 +620,26 @@ fn a_state_file_that_cannot_be_written_ends_the_run() {
         run.stderr.lines().find(|line| line.starts_with("CRITICAL")),
         Some("CRITICAL write the state to DIR/no-such-folder/state.json: No such file or directory (os error 2)")
     );
+}
+
+#[test]
+fn a_state_that_is_a_link_stays_one_and_what_is_not_a_regular_file_is_refused() {
+    for exists in [true, false] {
+        let tap = replay_into_target(replay(3), &["--every", "1"]);
+        fs::create_dir(tap.path("real")).unwrap();
+        if exists {
+            tap.write_file("real/state.json", "{}");
+        }
+        std::os::unix::fs::symlink("real/state.json", tap.path("state.json")).unwrap();
+        tap.run().assert_succeeds("");
+        assert!(tap.path("state.json").is_symlink());
+        assert_eq!(kept_state(&tap), state_at(&tap, &tap.records()[2].identity.timestamp));
+    }
+    let other = replay(0);
+    let fifo = crate::target::make_fifo(&other);
+    for path in ["/dev/null", "/tmp", fifo.to_str().unwrap()] {
+        let tap = replay(3).args(&["--state", path]).target(&["cat"]);
+        let problem = format!("state {path}: it is not a regular file, so nothing can be kept there");
+        tap.run().assert_refused(&tap, 2, &problem);
+    }
 }

@@ -1,10 +1,13 @@
 //! A stdout that cannot be written: no record is marked.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::Read;
+use std::thread;
 
+use rustix::fs::{OFlags, fcntl_setfl};
 use streamduo_sandbox::Endpoint;
 
-use crate::tap::{Run, Tap};
+use crate::tap::{Run, Tap, without_times};
 
 const STAYS_UNREAD: &str = "what was not delivered stays unread, so run again then";
 
@@ -71,4 +74,46 @@ fn a_stdout_redirected_to_dev_null_is_accepted() {
     let tap = Tap::with_records(3);
     let run = run_redirected(&tap, ">/dev/null");
     run.assert_drains(&tap);
+}
+
+#[test]
+fn a_pipe_that_does_not_block_is_waited_for() {
+    let tap = Tap::with_large_records(150);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    let mut command = tap.command();
+    let child = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(command);
+    // The pipe is full before anything is read.
+    while rustix::io::ioctl_fionread(&reader).unwrap() < 60_000 {
+        thread::yield_now();
+    }
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    let run = tap.finished(child.wait_with_output().unwrap());
+    assert_eq!((run.code, without_times(&text).0), (0, tap.messages(&tap.records())), "{}", run.stderr);
+    run.assert_drains(&tap);
+}
+
+#[test]
+fn a_file_that_ends_within_a_line_goes_on_with_a_new_one() {
+    for (before, expected) in [("{\"type\":\"REC", "{\"type\":\"REC\n"), ("{}\n", "{}\n"), ("", "")] {
+        let tap = Tap::with_records(2);
+        let path = tap.write_file("out.jsonl", before);
+        run_redirected(&tap, &format!(">> {}", path.display())).assert_drains(&tap);
+        let text = without_times(&fs::read_to_string(path).unwrap()).0;
+        assert_eq!(text, format!("{expected}{}", tap.messages(&tap.records())));
+    }
+}
+
+#[test]
+fn write_marks_nothing_that_a_regular_file_has_not_synced() {
+    // A regular file that takes every write of its own process, and cannot be synced.
+    let file = ">/proc/self/comm";
+    let tap = Tap::with_records(3);
+    let run = run_redirected(&tap, file);
+    let fatal = format!("CRITICAL cannot write to stdout; {STAYS_UNREAD}: Invalid argument (os error 22)");
+    assert_failed_unmarked(&tap, &run, &fatal);
+    let tap = Tap::with_records(3).set("acknowledge", "never");
+    assert_eq!(run_redirected(&tap, file).code, 0);
 }

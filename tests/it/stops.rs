@@ -146,3 +146,16 @@ fn a_run_in_commit_mode_says_that_the_next_run_marks() {
     let tap = Tap::with_records(0).set("acknowledge", "commit");
     tap.run().assert_logged("INFO records: 0 records written, 0 marked as read in # s");
 }
+
+#[test]
+fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
+    let tap = Tap::with_records(1).set("pollIntervalSeconds", 0).args(&["--follow"]);
+    let mut running = tap.start_command(&mut tap.shell("trap '' INT; exec \"$0\" \"$@\""));
+    running.read_lines(3);
+    running.signal(Signal::INT);
+    running.signal(Signal::INT);
+    tap.sandbox.wait_for(Endpoint::Peek, tap.sandbox.count(Endpoint::Peek) + 5);
+    running.signal(Signal::TERM);
+    let run = running.wait(&tap);
+    assert_eq!((run.code, tap.unread()), (143, vec![]), "{}", run.stderr);
+}

@@ -78,9 +78,12 @@ impl Clock {
         (at, write(at, zone, &fraction, suffix))
     }
 
-    /// Parses a time stamp that has an offset.
+    /// Parses a time stamp that has an offset. The zone in brackets may be one that only Java knows.
     pub(crate) fn parse(text: &str) -> Option<Timestamp> {
-        text.parse().ok()
+        let zone = text.strip_suffix(']').and_then(|text| text.split_once('['));
+        let text = zone.map_or(text, |(time, _)| time);
+        // A `Timestamp` ends before the last day of the year 9999.
+        if text.starts_with("9999-12-31") { Some(Timestamp::MAX) } else { text.parse().ok() }
     }
 
     /// Parses `recordTimeStampISO` of a request: complete as in a record, or cut somewhere before its offset.
