@@ -6,8 +6,8 @@
 //! Arrows point at what a module uses; none points back.
 //!
 //! ```text
-//! main ─> cli, commands ─> poll ─┬─> streamduo ─┬─> record
-//!                                └─> singer ────┴─> config
+//! main ─> cli, commands ─> poll ─┬─> streamduo ─┬─┬─> record
+//!                                └─> singer ────┘ └─> config
 //! ```
 //!
 //! - [`config`]: the settings, checked before the first request.
@@ -25,7 +25,7 @@
 //! or committed by the target. A crash, a `kill -9` or a lost answer costs duplicates of a page or
 //! so. The README lists the cases that the service's own way of marking leaves open.
 //!
-//! The wrong order does not compile: [`promise`] proves it.
+//! The wrong order does not compile: the doc tests of [`promise`] show it.
 
 pub mod about;
 pub mod cli;

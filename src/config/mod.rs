@@ -132,16 +132,18 @@ impl Config {
     /// `acknowledge` is `commit`, or `never` if nothing is to be marked.
     pub fn load_for_target(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
         let mut settings = source::read(sources).map_err(Invalid)?;
-        let mut mistakes = source::report_unknown(&settings, false);
+        let mistakes = source::report_unknown(&settings, false);
         let commit = || ("`acknowledge`".to_owned(), "commit".into());
-        let (name, acknowledge) = settings.entry("acknowledge".to_owned()).or_insert_with(commit);
-        if acknowledge == "write" {
-            mistakes.push(format!(
-                "{name} `write` does not go with a target: what the target has committed is marked; remove the \
-                 setting, or set it to `never` to mark nothing"
-            ));
-        }
-        Config::check(&settings, sources, mistakes)
+        let (name, acknowledge) = settings.entry("acknowledge".to_owned()).or_insert_with(commit).clone();
+        let is_refused = Acknowledge::deserialize(&acknowledge).is_ok_and(Acknowledge::marks_what_is_written);
+        let refusal = is_refused.then(|| {
+            format!(
+                "{name} `{}` does not go with a target: what the target has committed is marked; remove the \
+                 setting, or set it to `never` to mark nothing",
+                acknowledge.as_str().unwrap_or_default()
+            )
+        });
+        Config::check(&settings, sources, mistakes.into_iter().chain(refusal).collect())
     }
 
     /// Whether the payload is written as columns, and the rest as JSON text.

@@ -218,7 +218,9 @@ impl Marker {
         Ok(())
     }
 
-    /// Whether a page may be delivered and marked. If not, another one is to be peeked.
+    /// Compares a page with what the last mark should have left. If something may be marked that this
+    /// run has not seen, looks back and delivers that. Returns whether the page may be delivered and
+    /// marked; if not, another one is to be peeked.
     fn accept(&mut self, page: &Page, run: &mut Run) -> Result<bool> {
         self.most_shown = self.most_shown.max(page.len());
         let first = page.fingerprints().next();

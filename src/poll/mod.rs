@@ -9,10 +9,12 @@
 //!    that marks.
 //! 2. Add a variant to [`Acknowledge`] in `src/config/choices.rs`. Its word in a config file follows
 //!    from its name, its meaning in the table of settings from its comment.
-//! 3. Add `mod <mode>;`, a `use` of the type, and an arm of `fn run` below, with the queue that it
-//!    needs: pages, or growing windows.
-//! 4. `cargo test --workspace` then names the documents to change. By hand: `meltano.yml`, the
-//!    README's guarantees, and a property in `src/poll/tests/properties.rs`.
+//! 3. The compiler names each `match` that needs an arm: whether what is written is marked, what a
+//!    STATE holds, and `fn run` below, with the queue that it needs. `pages` are small, and grow only if
+//!    they come quickly; `windows` show all that is out at once.
+//! 4. `cargo test --workspace` then names the documents to change. By hand: `meltano.yml`, what
+//!    `commands.rs` says of the modes, the README's guarantees, and a property in
+//!    `src/poll/tests/properties.rs`.
 //!
 //! Only `commit` and `never` read the bookmark of a STATE (`singer::state`).
 
@@ -93,13 +95,16 @@ pub fn run(
     let (state, returned) = state.of_stream(&stream, config);
     let marker = Marker::new(config, tuning);
     let by_time = || ByTime::new(config, state.time_bookmark());
+    // Prefetching needs a mode that asks for the same count again and again.
     let pages = |service, prefetches| streamduo::pages(config, tuning, service, prefetches, &stop);
     let windows = |service| streamduo::windows(config, tuning, service, &stop);
     let (mut mode, queue): (Box<dyn Mode>, _) = match (target, config.acknowledge) {
         (Some(target), Acknowledge::Never) => {
             (Box::new(NeverTarget::new(config, by_time(), target)), pages(service, false))
         }
-        (Some(target), _) => (Box::new(ClosedLoop::new(config, marker, target)), windows(service)),
+        (Some(target), Acknowledge::Commit | Acknowledge::Write) => {
+            (Box::new(ClosedLoop::new(config, marker, target)), windows(service))
+        }
         (None, Acknowledge::Never) => (Box::new(by_time()), pages(service, false)),
         (None, Acknowledge::Write) => {
             (Box::new(WriteMode { page_size: config.page_size, marker }), pages(service, true))

@@ -60,7 +60,7 @@ impl Deref for Peeked {
 
 /// The proof that the oldest records of a page have been written and flushed, or committed.
 #[derive(Debug)]
-#[must_use = "a delivered page is to be marked as read"]
+#[must_use = "mark it as read; dropped, the page only comes again"]
 pub struct Delivered {
     page: Page,
     count: usize,

@@ -1,6 +1,7 @@
 //! The service: what the poll loop asks of it ([`Queue`]), and how a request gets there.
 //!
-//! [`api::Api`] sends each request once. Other queues, each over another, add the rest:
+//! [`api::Api`] sends each request once. Other queues, each over another, add the rest, and
+//! [`Retrying`] on top of them is what the loop talks to:
 //!
 //! ```text
 //! Retrying -> Prefetch (mode `write`) -> PageSize (Growth) -> Api -> Http, TokenSource
@@ -94,7 +95,8 @@ pub fn pages(
     Retrying::new(queue, tuning.retries, stop)
 }
 
-/// A queue that shows growing windows of unread records, over one that sends each request once.
+/// A queue for a mode that has to see all that is out with one peek, over one that sends each request
+/// once: a window may take long, and is larger than a page.
 pub fn windows(config: &Config, tuning: Tuning, service: impl Queue + 'static, stop: &Shutdown) -> Retrying {
     let mut growth = growth(config, tuning, tuning.window_bytes);
     // A window that does not grow ends a run, so only what lasts keeps it from growing.
