@@ -226,7 +226,7 @@ impl<T> TargetSession<T> {
                  or set `targetProof` to `exit`"
             ),
             Ok(status) => format!("{name} has failed ({status}): look at its own error"),
-            Err(error) => format!("{name} has ended, and it is not known how: {error}"),
+            Err(error) => format!("{name} {error}"),
         };
         Some((problem, left))
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use std::{env, thread};
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 use log::info;
 use serde_json::value::RawValue;
 
@@ -35,6 +35,13 @@ const MAX_EVENTS: usize = 1024;
 /// How long the target's output is read on once the target has ended. Another process may hold it open.
 const OUTPUT_AFTER_END: Duration = Duration::from_secs(5);
 
+/// How long a target that has closed its stdin may take to end. Most have ended already.
+const AFTER_LAST_READ: Duration = Duration::from_secs(1);
+
+/// How often the tap looks whether the target has read the rest of its input.
+#[cfg(target_os = "linux")]
+const LOOK: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+
 /// What a target does.
 #[derive(Debug)]
 pub enum Event {
@@ -44,7 +51,7 @@ pub enum Event {
     Acknowledged(ReturnedCheckpoint),
     /// It has ended. Everything that it has printed came before this.
     Ended {
-        /// Its exit code, or the signal that has ended it.
+        /// Its exit code, or the signal that has ended it. An error says what is known instead.
         status: io::Result<ExitStatus>,
         /// Whether its input was ended, and it has read all of it.
         has_read_all: bool,
@@ -182,14 +189,25 @@ impl MessageWriter for TargetWriter {
 fn start(command: &TargetCommand, stream: &Stream, started: &Sender<Receiver<Event>>) -> io::Result<Writer<Input>> {
     let name = &command.name;
     let (stdin, input) = io::pipe()?;
-    let mut child = command.spawn(stdin.try_clone()?)?;
+    // On Linux the writing end shows what is not read yet. While the tap keeps the reading end open, it
+    // does not see that the target has closed it.
+    let kept = if cfg!(target_os = "linux") { None } else { Some(stdin.try_clone()?) };
+    let mut child = command.spawn(stdin)?;
     info!("{name} is started");
     let (events_sender, events) = bounded(MAX_EVENTS);
     let (chunks_sender, chunks) = unbounded();
-    let (complete, completed) = bounded(1);
+    let (complete, completed) = bounded(2);
     let (output_open, output_ended) = bounded::<()>(0);
+    let (running, ended) = bounded::<()>(0);
     let sender = events_sender.clone();
-    start_thread("target's stdin", move || write_stdin(input, &chunks, &sender, &complete))?;
+    start_thread("target's stdin", move || {
+        if !write_stdin(input, &chunks, &sender, complete)
+            && ended.recv_timeout(AFTER_LAST_READ) == Err(RecvTimeoutError::Timeout)
+        {
+            let error = io::Error::other("has stopped reading its input, and is still running");
+            let _ = sender.send(Event::Ended { status: Err(error), has_read_all: false });
+        }
+    })?;
     if let Some(stdout) = child.stdout.take() {
         let (name, stream, sender) = (name.clone(), stream.name.clone(), events_sender.clone());
         start_thread("target's stdout", move || {
@@ -199,9 +217,12 @@ fn start(command: &TargetCommand, stream: &Stream, started: &Sender<Receiver<Eve
     }
     start_thread("target's end", move || {
         let status = child.wait();
-        let has_read_all = completed.try_recv().is_ok() && is_empty(&stdin);
-        // Nothing reads any more what is left, so that the thread that writes it ends.
-        drop(stdin);
+        drop(running);
+        let status = status.map_err(|error| io::Error::other(format!("has ended, and it is not known how: {error}")));
+        let is_complete = completed.try_recv().is_ok() && completed.recv_timeout(OUTPUT_AFTER_END).is_ok();
+        // Then nothing reads any more what is left, so that the thread that writes it ends.
+        let has_read_all = is_complete && kept.as_ref().is_none_or(is_empty);
+        drop(kept);
         // Nothing is ever sent: the wait ends with the output, or with the time.
         let _ = output_ended.recv_timeout(OUTPUT_AFTER_END);
         let _ = events_sender.send(Event::Ended { status, has_read_all });
@@ -213,13 +234,34 @@ fn start(command: &TargetCommand, stream: &Stream, started: &Sender<Receiver<Eve
 
 /// Whether a pipe holds nothing.
 #[cfg(unix)]
-fn is_empty(pipe: &PipeReader) -> bool {
+fn is_empty(pipe: &impl std::os::fd::AsFd) -> bool {
     rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes == 0)
 }
 
 /// Whether a pipe holds nothing. It cannot be told here: a target has to read its whole input before it ends well.
 #[cfg(not(unix))]
 fn is_empty(_pipe: &PipeReader) -> bool {
+    true
+}
+
+/// Waits until a pipe holds nothing. Returns whether the target has read it all, and not closed it.
+#[cfg(target_os = "linux")]
+fn is_read_to_its_end(stdin: &PipeWriter) -> bool {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut is_open = true;
+    while !is_empty(stdin) {
+        if !is_open {
+            return false;
+        }
+        // Ends at once when nobody can read any more.
+        is_open = poll(&mut [PollFd::new(stdin, PollFlags::empty())], Some(&LOOK)) != Ok(1);
+    }
+    true
+}
+
+/// It is not seen here that a target closes its stdin: see `kept` in [`start`].
+#[cfg(not(target_os = "linux"))]
+fn is_read_to_its_end(_stdin: &PipeWriter) -> bool {
     true
 }
 
@@ -244,11 +286,17 @@ impl Write for Input {
     }
 }
 
-/// Writes chunks to a target's stdin. Once no more can come, says that the input is complete, and only then ends it.
-fn write_stdin(mut stdin: PipeWriter, chunks: &Receiver<Vec<u8>>, events: &Sender<Event>, complete: &Sender<()>) {
+/// Writes chunks to a target's stdin. Says when no more can come, and again when the target has read it
+/// all; only then ends the input. Returns whether it came so far: not if the target stops reading.
+fn write_stdin(
+    mut stdin: PipeWriter,
+    chunks: &Receiver<Vec<u8>>,
+    events: &Sender<Event>,
+    complete: Sender<()>,
+) -> bool {
     for chunk in chunks {
         if stdin.write_all(&chunk).is_err() {
-            return;
+            return false;
         }
         // Ignore that nobody listens any more: the target still gets what was written.
         if chunk.is_empty() && chunks.is_empty() {
@@ -256,6 +304,7 @@ fn write_stdin(mut stdin: PipeWriter, chunks: &Receiver<Vec<u8>>, events: &Sende
         }
     }
     let _ = complete.send(());
+    is_read_to_its_end(&stdin) && complete.send(()).is_ok()
 }
 
 /// Reads a target's stdout to its end. Whatever is not a checkpoint goes to the log.

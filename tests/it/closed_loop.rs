@@ -15,8 +15,8 @@ use streamduo_sandbox::{Endpoint, Rule};
 use crate::dead_letters::put_aside_identities;
 use crate::tap::{EARLY, Run, Tap, bare_command, identities, in_terminal};
 use crate::target::{
-    assert_marked_is_committed, committed, hold_target, target_program, wait_for_both, with_script, with_target,
-    with_waiting_target,
+    assert_marked_is_committed, committed, hold_target, make_fifo, target_program, wait_for_both, with_script,
+    with_target, with_waiting_target,
 };
 
 /// The run ended with this code and this last line. stdout is empty.
@@ -242,6 +242,58 @@ fn a_target_that_has_not_read_everything_proves_nothing_by_a_good_exit() {
         assert_failed(&tap.run(), 3, fatal);
         assert_eq!(tap.read(), []);
     }
+}
+
+/// A tap whose target does something first, then closes its stdin, and lives on until somebody opens the named pipe.
+fn with_deaf_target(tap: Tap, first: &str) -> Tap {
+    let fifo = make_fifo(&tap);
+    let target = format!("{} target --out {}", target_program().display(), tap.path("rows").display());
+    // The tap's stderr is at its end with the tap.
+    let script = format!("{}; exec <&- 2> /dev/null; cat {}", first.replace("TARGET", &target), fifo.display());
+    with_script(tap.set("maxPending", 100).env("PATH", "/usr/bin:/bin"), &script)
+}
+
+#[test]
+fn a_target_that_stops_reading_and_lives_on_has_failed() {
+    type Make = fn() -> Tap;
+    // What it has not read does not fit into a pipe; or it does, so that nothing is blocked.
+    let taps: [Make; 3] = [|| Tap::with_large_records(300), || Tap::with_records(300), || Tap::with_records(100)];
+    let cases = [
+        (":", 0, 100),
+        ("read -r line", 0, 100),
+        // It acknowledges the first window, and not the second one.
+        ("TARGET --every 1 --crash-at 150 --crash-by exit", 100, 100),
+    ];
+    thread::scope(|scope| {
+        for (make, (first, committed, left)) in taps.iter().flat_map(|make| cases.map(|case| (make, case))) {
+            scope.spawn(move || {
+                let tap = with_deaf_target(make(), first);
+                if tap.records().len() == committed {
+                    return;
+                }
+                let run = tap.run();
+                let fatal = format!(
+                    "CRITICAL sh has stopped reading its input, and is still running; {left} records that it has not \
+                     committed stay unread"
+                );
+                assert_failed(&run, 3, &fatal);
+                assert_eq!(tap.read(), identities(&tap.records()[..committed]), "{first}");
+                assert_eq!(run.stderr.matches("INFO sh is started\n").count(), 1, "{}", run.stderr);
+                drop(hold_target(&tap));
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stop_ends_a_run_whose_target_has_stopped_reading() {
+    let tap = with_deaf_target(Tap::with_records(3).args(&["--follow"]), "read -r line");
+    let running = tap.start();
+    let held = hold_target(&tap);
+    running.signal(Signal::TERM);
+    let run = running.wait(&tap);
+    assert_eq!((run.code, tap.read()), (3, vec![]), "{}", run.stderr);
+    drop(held);
 }
 
 #[test]
