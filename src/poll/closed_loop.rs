@@ -14,11 +14,12 @@ use log::warn;
 use super::marker::Marker;
 use super::output::{MAX_NAMED, named};
 use super::run::{Mode, Run};
+use super::search::{MAX_BAD, Search};
 use super::session::{TargetSession, final_error, log_failure};
 use super::target::{Target, TargetFailed};
 use crate::config::Config;
 use crate::metrics::{plural, records};
-use crate::record::{Batch, Committed, Fingerprints, Peeked};
+use crate::record::{Batch, Committed, Fingerprint, Fingerprints, Peeked};
 use crate::shutdown::Stopped;
 use crate::streamduo::queue::Count;
 
@@ -38,6 +39,13 @@ pub struct ClosedLoop {
     /// Whether a target has failed, so that not all that was in flight is committed.
     has_failed: bool,
     marker: Marker,
+    /// Whether `deadLetterFile` names a file.
+    has_dead_letters: bool,
+    search: Search,
+    /// The page that shows the record that was tried alone.
+    tried: Option<Peeked>,
+    /// How many records were put aside because they make the target fail.
+    put_aside: usize,
 }
 
 impl ClosedLoop {
@@ -52,12 +60,21 @@ impl ClosedLoop {
             is_drained: false,
             has_failed: false,
             marker,
+            has_dead_letters: config.dead_letter_file.is_some(),
+            search: Search::new(config.dead_letter_file.is_some()),
+            tried: None,
+            put_aside: 0,
         }
     }
 
     /// Loads until the stream is drained.
     fn load_all(&mut self, run: &mut Run) -> Result<()> {
         loop {
+            if self.search.is_on() {
+                self.try_some(run)?;
+                self.settle(run)?;
+                continue;
+            }
             let page = self.peek_window(run)?;
             if page.is_empty() && !self.session.is_running() {
                 return Ok(());
@@ -94,18 +111,44 @@ impl ClosedLoop {
         }
     }
 
+    /// Gives a target some of the records that one has failed with.
+    fn try_some(&mut self, run: &mut Run) -> Result<()> {
+        let mut shown = 0;
+        let mut count = self.search.held() + self.committed.len() + self.search.max();
+        loop {
+            let page = self.peek_and_note(Count::AtOnce(count.max(2)), run)?;
+            if self.search.max() == 1 {
+                self.session.target().keep_stderr();
+            }
+            if self.write(&page, run)? {
+                self.tried = Some(page);
+                while self.session.is_taking() {
+                    self.session.wait(&run.stop)?;
+                }
+                return Ok(());
+            }
+            if page.is_short() || page.len() <= shown {
+                let is_shown = |record: &Fingerprint| page.fingerprints().any(|shown| shown == *record);
+                let goes_on = self.search.at_end(is_shown);
+                return if goes_on { Ok(()) } else { Err(self.failure(String::new(), &[], run)) };
+            }
+            shown = page.len();
+            count *= 2;
+        }
+    }
+
     /// Writes the records of a page that are not out yet, and the STATE that covers them. Returns
     /// whether there are any.
     fn write(&mut self, page: &Peeked, run: &mut Run) -> Result<bool> {
-        let unknown = page.unknown(|record| run.out.ledger.contains(record));
-        let (records, mut ids): (Vec<_>, Vec<_>) = unknown.unzip();
+        let unknown = page.unknown(|record| run.out.ledger.contains(record) || !self.search.wants(record));
+        let (records, mut ids): (Vec<_>, Vec<_>) = unknown.take(self.search.max()).unzip();
         if records.is_empty() {
             return Ok(false);
         }
         ids.truncate(MAX_NAMED);
         let ids = ids.into_iter().map(|id| id.into_owned()).collect();
-        run.out.write_new(page)?;
-        self.session.send(Batch { records, ids, slipped_in: false }, &mut run.out)?;
+        let written = run.out.write_some(page, &records)?;
+        self.session.send(Batch { records, ids, written, slipped_in: false }, &mut run.out)?;
         Ok(true)
     }
 
@@ -113,7 +156,11 @@ impl ClosedLoop {
     fn peek_window(&mut self, run: &mut Run) -> Result<Peeked> {
         let max = if self.session.acknowledges_at_once() { self.page_size } else { self.max_pending };
         // One record alone would leave no fence.
-        let page = self.peek(Count::UpTo(max.max(2)), run)?;
+        self.peek_and_note(Count::UpTo(max.max(2)), run)
+    }
+
+    fn peek_and_note(&mut self, count: Count, run: &mut Run) -> Result<Peeked> {
+        let page = self.peek(count, run)?;
         self.committed.recall(&page);
         if page.is_last() {
             self.committed.keep_shown(&page);
@@ -135,12 +182,17 @@ impl ClosedLoop {
         if found.delivered.is_empty() {
             return Ok(());
         }
-        self.session.send(Batch { records: found.delivered, ids: found.ids, slipped_in: true }, &mut run.out)
+        let written = found.delivered.len();
+        let batch = Batch { records: found.delivered, ids: found.ids, written, slipped_in: true };
+        self.session.send(batch, &mut run.out)
     }
 
     /// Marks what is committed and comes first among the unread records.
     fn mark_committed(&mut self, run: &mut Run) -> Result<()> {
-        self.session.take_proven().into_iter().for_each(|batch| self.committed.add(batch));
+        for batch in self.session.take_proven() {
+            self.search.loaded(batch.get());
+            self.committed.add(batch);
+        }
         while !self.committed.is_empty() {
             // One more, which is the fence.
             let page = self.peek(Count::AtOnce(self.committed.len().min(self.max_pending) + 1), run)?;
@@ -163,10 +215,10 @@ impl ClosedLoop {
         loop {
             let closed = self.session.close(&mut run.out, &run.stop)?;
             let marked = self.mark_committed(run);
-            if let Some((problem, left)) = closed {
-                self.has_failed = true;
-                let left = self.what_is_left(&left, run);
-                log_failure(std::mem::replace(&mut failure, Err(TargetFailed(problem + &left).into())));
+            if let Some((problem, left)) = closed
+                && let Err(error) = self.judge(problem, left, run)
+            {
+                log_failure(std::mem::replace(&mut failure, Err(error)));
             }
             self.read_in_flight.clear();
             if let Err(error) = marked {
@@ -177,6 +229,60 @@ impl ClosedLoop {
                 return failure;
             }
         }
+    }
+
+    /// Judges a failure: whether to go on with fewer records, or behind one that was put aside.
+    fn judge(&mut self, problem: String, left: Vec<Batch>, run: &mut Run) -> Result<()> {
+        let may_go_on = |batch: &Batch| {
+            !batch.slipped_in && batch.records.iter().all(|record| !self.read_in_flight.contains(record))
+        };
+        let is_ending = run.stop.is_deferred() || self.session.is_lost() || left.is_empty();
+        if is_ending || !left.iter().all(may_go_on) {
+            return Err(self.failure(problem, &left, run));
+        }
+        left.iter().for_each(|batch| run.out.take_back(batch));
+        if let [Batch { records, ids, .. }] = &left[..]
+            && self.search.makes_fail(records)
+        {
+            return self.put_aside(records[0], &ids[0], problem, run);
+        }
+        self.search.failed(&problem, left);
+        if self.search.is_hopeless() {
+            let problem = format!("{problem}; it loads none of {}, each alone", records(self.search.held()));
+            return Err(self.failure(problem, &[], run));
+        }
+        warn!("{problem}; trying again with {}", records(self.search.max()));
+        Ok(())
+    }
+
+    /// Puts a record aside that makes the target fail, and marks it.
+    fn put_aside(&mut self, record: Fingerprint, id: &str, problem: String, run: &mut Run) -> Result<()> {
+        let alone = format!("{problem}: it fails with recordId {id} alone, and loads others");
+        if !self.has_dead_letters {
+            let remedy = "set `deadLetterFile` to put such records aside and go on, set `payloadFormat` to `string`, \
+                          or fix the target";
+            return Err(TargetFailed(format!("{alone}; what comes before it is loaded: {remedy}")).into());
+        }
+        if self.put_aside == MAX_BAD {
+            let remedy = "so the target or its schema is the problem";
+            return Err(TargetFailed(format!("{alone}; {MAX_BAD} such records are put aside, {remedy}")).into());
+        }
+        let Some(page) = self.tried.take() else { return Ok(()) };
+        let said = self.session.target().last_words();
+        let reason = if said.is_empty() { problem } else { format!("{problem}: {said}") };
+        run.out.put_aside(&page, record, &reason, &mut self.committed)?;
+        self.put_aside += 1;
+        self.search.found();
+        self.mark_committed(run)
+    }
+
+    /// The failure that the run ends with: the first one, if nothing has loaded since.
+    fn failure(&mut self, problem: String, left: &[Batch], run: &mut Run) -> anyhow::Error {
+        self.has_failed = true;
+        let first = self.search.first_failure();
+        let (problem, left) = first.as_ref().map_or((&problem, left), |(problem, left)| (problem, left));
+        let left = self.what_is_left(left, run);
+        TargetFailed(format!("{problem}{left}")).into()
     }
 
     /// What to add to an error about the records that a target has not committed. They stay unread,

@@ -26,6 +26,7 @@ mod never;
 mod never_target;
 mod output;
 mod run;
+mod search;
 mod session;
 pub mod target;
 mod ties;

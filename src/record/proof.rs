@@ -178,6 +178,8 @@ pub struct Batch {
     pub records: Vec<Fingerprint>,
     /// The ids of some of them, for an error.
     pub ids: Vec<String>,
+    /// How many of them the target has got: the others were put aside.
+    pub written: usize,
     /// Whether they were marked before they were written: they slipped in before a mark.
     pub slipped_in: bool,
 }
@@ -201,6 +203,24 @@ impl Committed {
     /// Adds the records of a batch.
     pub fn add(&mut self, batch: Proven<Batch>) {
         self.left.extend(batch.into_inner().records);
+    }
+
+    /// Adds a record of a page that no target loads, once it is put aside: then it is delivered.
+    pub fn put_aside(
+        &mut self,
+        page: &Page,
+        record: Fingerprint,
+        reason: &str,
+        ledger: &mut Ledger,
+        out: &mut dyn MessageWriter,
+    ) -> io::Result<()> {
+        let before = out.put_aside();
+        page.write_odd(record, reason, out)?;
+        if out.put_aside() > before {
+            ledger.add([record]);
+            self.left.insert(record);
+        }
+        Ok(())
     }
 
     /// The committed records at the beginning of a page, if there are any.

@@ -217,6 +217,12 @@ impl Target for FakeProcess {
         self.0.borrow().is_running
     }
 
+    fn keep_stderr(&mut self) {}
+
+    fn last_words(&mut self) -> String {
+        String::new()
+    }
+
     fn next_event(&mut self, limit: Duration, _stop: &Shutdown) -> Result<Option<TargetEvent>> {
         let process = &mut *self.0.borrow_mut();
         let event = process.events.pop_front();
