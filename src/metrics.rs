@@ -124,6 +124,7 @@ impl RunMetrics {
     /// Counts records no longer as written: a target has failed with them.
     pub fn take_back(&mut self, count: usize) {
         self.written = self.written.saturating_sub(count);
+        self.unreported = self.unreported.saturating_sub(count);
         self.show();
     }
 

@@ -128,9 +128,8 @@ impl ClosedLoop {
                 return Ok(());
             }
             if page.is_short() || page.len() <= shown {
-                let is_shown = |record: &Fingerprint| page.fingerprints().any(|shown| shown == *record);
-                let goes_on = self.search.at_end(is_shown);
-                return if goes_on { Ok(()) } else { Err(self.failure(String::new(), &[], run)) };
+                self.search.at_end(|record| page.fingerprints().any(|shown| shown == *record));
+                return Ok(());
             }
             shown = page.len();
             count *= 2;
@@ -241,12 +240,14 @@ impl ClosedLoop {
             return Err(self.failure(problem, &left, run));
         }
         left.iter().for_each(|batch| run.out.take_back(batch));
-        if let [Batch { records, ids, .. }] = &left[..]
-            && self.search.makes_fail(records)
-        {
-            return self.put_aside(records[0], &ids[0], problem, run);
+        match &left[..] {
+            [Batch { records, ids, .. }] if self.search.is_tried_again(records) => {
+                if self.search.failed_again() {
+                    return self.put_aside(records[0], &ids[0], problem, run);
+                }
+            }
+            _ => self.search.failed(&problem, left),
         }
-        self.search.failed(&problem, left);
         if self.search.is_hopeless() {
             let problem = format!("{problem}; it loads none of {}, each alone", records(self.search.held()));
             return Err(self.failure(problem, &[], run));

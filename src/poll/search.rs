@@ -2,7 +2,7 @@
 //!
 //! After a failure the next target gets one record alone, which shows whether it loads any. The ones
 //! after it get half of what has failed, down to one record. A record that fails alone is held back.
-//! Once a target has loaded another one, it is tried again alone, and if it fails again, it is the one.
+//! Once a target has loaded another one, it is tried again alone. If it fails twice, it is the one.
 //! So a target that crashes at random, or whose database is away, is not taken for a bad record.
 
 use crate::record::{Batch, Fingerprint};
@@ -26,6 +26,8 @@ pub struct Search {
     has_loaded: bool,
     /// Whether the oldest one that is held back is tried again.
     tries_again: bool,
+    /// Whether it has failed so once.
+    has_failed_again: bool,
     /// Whether another one has to load after one has failed alone, before that is tried again: what is
     /// found is put aside. If not, it ends the run, and what has loaded before is enough.
     is_strict: bool,
@@ -67,7 +69,7 @@ impl Search {
         let is_proof = batch.written > 0;
         self.is_narrowed = true;
         self.suspects = self.suspects.saturating_sub(batch.records.len());
-        if self.makes_fail(&batch.records) {
+        if self.is_tried_again(&batch.records) {
             self.drop_tried();
         } else {
             self.tries_again |= is_proof && !self.held.is_empty();
@@ -76,9 +78,14 @@ impl Search {
         self.end();
     }
 
-    /// Whether these are the record that is tried again. If a target fails with it, it is the one.
-    pub fn makes_fail(&self, records: &[Fingerprint]) -> bool {
+    /// Whether these are the record that is tried again.
+    pub fn is_tried_again(&self, records: &[Fingerprint]) -> bool {
         self.tries_again && *records == self.held[..1]
+    }
+
+    /// A target has failed with the record that is tried again. Returns whether it is the one.
+    pub fn failed_again(&mut self) -> bool {
+        std::mem::replace(&mut self.has_failed_again, true) && self.has_loaded
     }
 
     /// A target has failed with these, and nothing else.
@@ -95,30 +102,31 @@ impl Search {
         }
     }
 
-    /// Whether to give up: no other record loads.
+    /// Whether to give up: no record loads.
     pub fn is_hopeless(&self) -> bool {
         let max = if self.is_strict { MAX_BAD } else { 0 };
-        self.held.len() > max && !self.tries_again
+        let has_failed = if self.tries_again { self.has_failed_again } else { self.held.len() > max };
+        has_failed && !self.has_loaded || self.held.len() > MAX_BAD
     }
 
-    /// There is nothing else to try. Returns whether to go on.
-    pub fn at_end(&mut self, is_shown: impl Fn(&Fingerprint) -> bool) -> bool {
+    /// There is nothing else to try: what is held back is tried again.
+    pub fn at_end(&mut self, is_shown: impl Fn(&Fingerprint) -> bool) {
         if self.tries_again {
             // Somebody else has read it.
             self.drop_tried();
         } else {
             self.suspects = 0;
             self.held.retain(is_shown);
-            self.tries_again = self.has_loaded && !self.held.is_empty();
+            self.tries_again = !self.held.is_empty();
         }
         self.end();
-        self.tries_again || !self.is_on()
     }
 
     /// Forgets the record that was tried again.
     pub fn drop_tried(&mut self) {
         self.held.remove(0);
         self.tries_again &= !self.held.is_empty();
+        self.has_failed_again = false;
     }
 
     /// The record that makes the target fail is put aside.

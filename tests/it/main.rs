@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod about;
+mod bad_record;
 mod catalog;
 mod closed_loop;
 mod commit;
