@@ -2,11 +2,14 @@
 //!
 //! After each window the loop writes a STATE. The target prints it once it has committed everything
 //! before it. If it does not print it by itself, the loop ends its input: every target then commits,
-//! prints its last STATE and ends. If there is more, the target is started again.
+//! prints its last STATE and ends. If there is more, the target is started again. If it fails, it gets
+//! less, until the record is found that makes it fail: see `search`.
 //!
 //! While a mark whose answer was lost may still be applied, the loop marks nothing until the target has
 //! ended. If the service applies both marks then, they hit committed records, or records that nobody
 //! has seen: a look back delivers those.
+
+mod search;
 
 use anyhow::Result;
 use log::warn;
@@ -14,14 +17,15 @@ use log::warn;
 use super::marker::Marker;
 use super::output::{MAX_NAMED, named};
 use super::run::{Mode, Run};
-use super::search::{MAX_BAD, Search};
 use super::session::{TargetSession, final_error, log_failure};
-use super::target::{Target, TargetFailed};
+use super::target::Target;
 use crate::config::Config;
 use crate::metrics::{plural, records};
-use crate::record::{Batch, Committed, Fingerprint, Fingerprints, Peeked};
+use crate::record::{Batch, Committed, Fingerprints, Peeked};
 use crate::shutdown::Stopped;
 use crate::streamduo::queue::Count;
+
+use search::Search;
 
 /// Loads windows of unread records, and marks them once they are committed.
 pub struct ClosedLoop {
@@ -111,31 +115,6 @@ impl ClosedLoop {
         }
     }
 
-    /// Gives a target some of the records that one has failed with.
-    fn try_some(&mut self, run: &mut Run) -> Result<()> {
-        let mut shown = 0;
-        let mut count = self.search.held() + self.committed.len() + self.search.max();
-        loop {
-            let page = self.peek_and_note(Count::AtOnce(count.max(2)), run)?;
-            if self.search.max() == 1 {
-                self.session.target().keep_stderr();
-            }
-            if self.write(&page, run)? {
-                self.tried = Some(page);
-                while self.session.is_taking() {
-                    self.session.wait(&run.stop)?;
-                }
-                return Ok(());
-            }
-            if page.is_short() || page.len() <= shown {
-                self.search.at_end(|record| page.fingerprints().any(|shown| shown == *record));
-                return Ok(());
-            }
-            shown = page.len();
-            count *= 2;
-        }
-    }
-
     /// Writes the records of a page that are not out yet, and the STATE that covers them. Returns
     /// whether there are any.
     fn write(&mut self, page: &Peeked, run: &mut Run) -> Result<bool> {
@@ -146,6 +125,7 @@ impl ClosedLoop {
         }
         ids.truncate(MAX_NAMED);
         let ids = ids.into_iter().map(|id| id.into_owned()).collect();
+        self.session.target().keep_stderr(self.search.max() == 1);
         let written = run.out.write_some(page, &records)?;
         self.session.send(Batch { records, ids, written, slipped_in: false }, &mut run.out)?;
         Ok(true)
@@ -228,62 +208,6 @@ impl ClosedLoop {
                 return failure;
             }
         }
-    }
-
-    /// Judges a failure: whether to go on with fewer records, or behind one that was put aside.
-    fn judge(&mut self, problem: String, left: Vec<Batch>, run: &mut Run) -> Result<()> {
-        let may_go_on = |batch: &Batch| {
-            !batch.slipped_in && batch.records.iter().all(|record| !self.read_in_flight.contains(record))
-        };
-        let is_ending = run.stop.is_deferred() || self.session.is_lost() || left.is_empty();
-        if is_ending || !left.iter().all(may_go_on) {
-            return Err(self.failure(problem, &left, run));
-        }
-        left.iter().for_each(|batch| run.out.take_back(batch));
-        match &left[..] {
-            [Batch { records, ids, .. }] if self.search.is_tried_again(records) => {
-                if self.search.failed_again() {
-                    return self.put_aside(records[0], &ids[0], problem, run);
-                }
-            }
-            _ => self.search.failed(&problem, left),
-        }
-        if self.search.is_hopeless() {
-            let problem = format!("{problem}; it loads none of {}, each alone", records(self.search.held()));
-            return Err(self.failure(problem, &[], run));
-        }
-        warn!("{problem}; trying again with {}", records(self.search.max()));
-        Ok(())
-    }
-
-    /// Puts a record aside that makes the target fail, and marks it.
-    fn put_aside(&mut self, record: Fingerprint, id: &str, problem: String, run: &mut Run) -> Result<()> {
-        let alone = format!("{problem}: it fails with recordId {id} alone, and loads others");
-        if !self.has_dead_letters {
-            let remedy = "set `deadLetterFile` to put such records aside and go on, set `payloadFormat` to `string`, \
-                          or fix the target";
-            return Err(TargetFailed(format!("{alone}; what comes before it is loaded: {remedy}")).into());
-        }
-        if self.put_aside == MAX_BAD {
-            let remedy = "so the target or its schema is the problem";
-            return Err(TargetFailed(format!("{alone}; {MAX_BAD} such records are put aside, {remedy}")).into());
-        }
-        let Some(page) = self.tried.take() else { return Ok(()) };
-        let said = self.session.target().last_words();
-        let reason = if said.is_empty() { problem } else { format!("{problem}: {said}") };
-        run.out.put_aside(&page, record, &reason, &mut self.committed)?;
-        self.put_aside += 1;
-        self.search.found();
-        self.mark_committed(run)
-    }
-
-    /// The failure that the run ends with: the first one, if nothing has loaded since.
-    fn failure(&mut self, problem: String, left: &[Batch], run: &mut Run) -> anyhow::Error {
-        self.has_failed = true;
-        let first = self.search.first_failure();
-        let (problem, left) = first.as_ref().map_or((&problem, left), |(problem, left)| (problem, left));
-        let left = self.what_is_left(left, run);
-        TargetFailed(format!("{problem}{left}")).into()
     }
 
     /// What to add to an error about the records that a target has not committed. They stay unread,

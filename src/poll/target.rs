@@ -8,7 +8,7 @@
 //! the target has not committed then comes again.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unb
 use log::info;
 use serde_json::value::RawValue;
 
+use super::stdin::{Input, is_empty, write_stdin};
 use crate::config::Invalid;
 use crate::config::settings::ENV_PREFIX;
 use crate::record::{MessageWriter, ReturnedCheckpoint};
@@ -45,10 +46,6 @@ const MAX_LAST_WORDS: usize = 2_000;
 
 /// How long a target that has closed its stdin may take to end. Most have ended already.
 const AFTER_LAST_READ: Duration = Duration::from_secs(1);
-
-/// How often the tap looks whether the target has read the rest of its input.
-#[cfg(target_os = "linux")]
-const LOOK: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
 /// What a target does.
 #[derive(Debug)]
@@ -80,8 +77,8 @@ pub trait Target {
     /// Whether one was started, and its end is not heard yet.
     fn is_running(&self) -> bool;
 
-    /// Keeps the last lines of the next target's stderr.
-    fn keep_stderr(&mut self);
+    /// Whether the last lines of the next target's stderr are kept.
+    fn keep_stderr(&mut self, keeps: bool);
 
     /// The lines that were kept.
     fn last_words(&mut self) -> String;
@@ -286,79 +283,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a pipe holds nothing.
-#[cfg(unix)]
-fn is_empty(pipe: &impl std::os::fd::AsFd) -> bool {
-    rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes == 0)
-}
-
-/// Whether a pipe holds nothing. It cannot be told here: a target has to read its whole input before it ends well.
-#[cfg(not(unix))]
-fn is_empty(_pipe: &PipeReader) -> bool {
-    true
-}
-
-/// Waits until a pipe holds nothing. Returns whether the target has read it all, and not closed it.
-#[cfg(target_os = "linux")]
-fn is_read_to_its_end(stdin: &PipeWriter) -> bool {
-    use rustix::event::{PollFd, PollFlags, poll};
-    let mut is_open = true;
-    while !is_empty(stdin) {
-        if !is_open {
-            return false;
-        }
-        // Ends at once when nobody can read any more.
-        is_open = poll(&mut [PollFd::new(stdin, PollFlags::empty())], Some(&LOOK)) != Ok(1);
-    }
-    true
-}
-
-/// It is not seen here that a target closes its stdin: see `kept` in [`start`].
-#[cfg(not(target_os = "linux"))]
-fn is_read_to_its_end(_stdin: &PipeWriter) -> bool {
-    true
-}
-
 fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
-}
-
-/// Hands chunks of text to the thread that writes them to a target's stdin. An empty chunk stands for a flush.
-#[derive(Debug)]
-struct Input(Sender<Vec<u8>>);
-
-impl Write for Input {
-    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
-        // Ignore that the target has ended: `Event::Ended` says so, and nothing acknowledges what it does not get.
-        let _ = self.0.send(chunk.to_vec());
-        Ok(chunk.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let _ = self.0.send(Vec::new());
-        Ok(())
-    }
-}
-
-/// Writes chunks to a target's stdin. Says when no more can come, and again when the target has read it
-/// all; only then ends the input. Returns whether it came so far: not if the target stops reading.
-fn write_stdin(
-    mut stdin: PipeWriter,
-    chunks: &Receiver<Vec<u8>>,
-    events: &Sender<Event>,
-    complete: Sender<()>,
-) -> bool {
-    for chunk in chunks {
-        if stdin.write_all(&chunk).is_err() {
-            return false;
-        }
-        // Ignore that nobody listens any more: the target still gets what was written.
-        if chunk.is_empty() && chunks.is_empty() {
-            let _ = events.send(Event::Taken);
-        }
-    }
-    let _ = complete.send(());
-    is_read_to_its_end(&stdin) && complete.send(()).is_ok()
 }
 
 /// Reads a target's stdout to its end. Whatever is not a checkpoint goes to the log.
@@ -399,8 +325,8 @@ impl Target for TargetProcess {
         self.events.is_some() || !self.starts.is_empty()
     }
 
-    fn keep_stderr(&mut self) {
-        *lock(&self.stderr) = Some(Vec::new());
+    fn keep_stderr(&mut self, keeps: bool) {
+        *lock(&self.stderr) = keeps.then(Vec::new);
     }
 
     fn last_words(&mut self) -> String {

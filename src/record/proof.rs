@@ -2,8 +2,8 @@
 //!
 //! `Queue::mark` takes a [`Delivered`] by value, and there are two ways to get one:
 //! [`Peeked::deliver`], which writes and flushes a page, and [`Committed::delivered`], which goes by
-//! what a target has returned or how it has ended. So code that marks what was not delivered does not
-//! compile.
+//! what a target has returned or how it has ended, and what was put aside. So code that marks what was
+//! not delivered does not compile.
 
 use std::io;
 use std::ops::Deref;

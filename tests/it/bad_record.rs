@@ -169,6 +169,14 @@ fn no_more_than_ten_records_are_put_aside_in_a_run() {
 }
 
 #[test]
+fn a_stream_that_fits_one_window_starts_the_target_once() {
+    let tap = with_target(Tap::with_records(20_000), &["--every", "0"]);
+    let run = tap.run();
+    run.assert_drains(&tap);
+    assert_eq!((committed(&tap), starts(&run)), (identities(&tap.records()), 1), "{}", run.stderr);
+}
+
+#[test]
 fn a_target_is_not_started_within_a_second_of_the_last_ones_end() {
     let tap = Tap::with_records(9).set("maxPending", 3);
     let tap = with_target_script(tap, "date +%s%N >> DIR/times; TARGET --every 0; date +%s%N >> DIR/times");
