@@ -169,8 +169,7 @@ fn read(
         _ => info!("reading the unread records of stream {stream_id} from {api_url}"),
     }
     let put_aside = if look.is_some() { DeadLetters::left_out } else { DeadLetters::around };
-    let tuning = if target.is_some() { Tuning::for_target } else { Tuning::new };
-    let tuning = tuning(retries(args, config));
+    let tuning = Tuning::new(retries(args, config));
     let endpoints = Endpoints { service, writer: put_aside(writer, config), stream, state, target };
     match look {
         Some(look) => poll::look(look, config, tuning, endpoints, pause, stop),

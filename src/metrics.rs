@@ -128,6 +128,13 @@ impl RunMetrics {
         self.with_rest = count;
     }
 
+    /// Counts records no longer as written: a target has failed with them.
+    pub fn take_back(&mut self, count: usize) {
+        self.written = self.written.saturating_sub(count);
+        self.unreported = self.unreported.saturating_sub(count);
+        self.show();
+    }
+
     /// Counts records that are put aside or left out.
     pub fn count_put_aside(&mut self, count: usize) {
         self.put_aside += count;

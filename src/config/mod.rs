@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use settings::SETTINGS;
+use settings::{MAX_RECORDS, SETTINGS};
 use source::UserSettings;
 
 pub use choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
@@ -49,7 +49,7 @@ pub struct Config {
     /// `pageSize`: in `write` and `never` mode, the maximum number of records in one request.
     pub page_size: usize,
     /// `maxPending`: in `commit` mode, the maximum number of records that are out at once, and in
-    /// one request.
+    /// one request. With a target [`MAX_RECORDS`] by default.
     pub max_pending: usize,
     /// `targetProof`: what proves that a target that the tap runs has committed what it was given.
     pub target_proof: TargetProof,
@@ -143,6 +143,8 @@ impl Config {
                 acknowledge.as_str().unwrap_or_default()
             )
         });
+        // Each window may be a start of the target.
+        settings.entry("maxPending".to_owned()).or_insert_with(|| (String::new(), MAX_RECORDS.into()));
         Config::check(&settings, sources, mistakes.into_iter().chain(refusal).collect())
     }
 

@@ -90,7 +90,7 @@ pub static SETTINGS: [Setting; 24] = [
         "maxPending",
         RECORDS,
         "10000",
-        "with `commit` or a target: the most records out at once, and in one request",
+        "with `commit`, or a target (then 100000 by default): the most records out at once, and in one request",
     ),
     optional(
         "targetProof",

@@ -2,11 +2,14 @@
 //!
 //! After each window the loop writes a STATE. The target prints it once it has committed everything
 //! before it. If it does not print it by itself, the loop ends its input: every target then commits,
-//! prints its last STATE and ends. If there is more, the target is started again.
+//! prints its last STATE and ends. If there is more, the target is started again. If it fails, it gets
+//! less, until the record is found that makes it fail: see `search`.
 //!
 //! While a mark whose answer was lost may still be applied, the loop marks nothing until the target has
 //! ended. If the service applies both marks then, they hit committed records, or records that nobody
 //! has seen: a look back delivers those.
+
+mod search;
 
 use anyhow::Result;
 use log::warn;
@@ -15,12 +18,14 @@ use super::marker::Marker;
 use super::output::{MAX_NAMED, named};
 use super::run::{Mode, Run};
 use super::session::{TargetSession, final_error, log_failure};
-use super::target::{Target, TargetFailed};
+use super::target::Target;
 use crate::config::Config;
 use crate::metrics::{plural, records};
 use crate::record::{Batch, Committed, Fingerprints, Peeked};
 use crate::shutdown::Stopped;
 use crate::streamduo::queue::Count;
+
+use search::Search;
 
 /// Loads windows of unread records, and marks them once they are committed.
 pub struct ClosedLoop {
@@ -38,6 +43,13 @@ pub struct ClosedLoop {
     /// Whether a target has failed, so that not all that was in flight is committed.
     has_failed: bool,
     marker: Marker,
+    /// Whether `deadLetterFile` names a file.
+    has_dead_letters: bool,
+    search: Search,
+    /// The page that shows the record that was tried alone.
+    tried: Option<Peeked>,
+    /// How many records were put aside because they make the target fail.
+    put_aside: usize,
 }
 
 impl ClosedLoop {
@@ -52,12 +64,21 @@ impl ClosedLoop {
             is_drained: false,
             has_failed: false,
             marker,
+            has_dead_letters: config.dead_letter_file.is_some(),
+            search: Search::new(config.dead_letter_file.is_some()),
+            tried: None,
+            put_aside: 0,
         }
     }
 
     /// Loads until the stream is drained.
     fn load_all(&mut self, run: &mut Run) -> Result<()> {
         loop {
+            if self.search.is_on() {
+                self.try_some(run)?;
+                self.settle(run)?;
+                continue;
+            }
             let page = self.peek_window(run)?;
             if page.is_empty() && !self.session.is_running() {
                 return Ok(());
@@ -97,15 +118,16 @@ impl ClosedLoop {
     /// Writes the records of a page that are not out yet, and the STATE that covers them. Returns
     /// whether there are any.
     fn write(&mut self, page: &Peeked, run: &mut Run) -> Result<bool> {
-        let unknown = page.unknown(|record| run.out.ledger.contains(record));
-        let (records, mut ids): (Vec<_>, Vec<_>) = unknown.unzip();
+        let unknown = page.unknown(|record| run.out.ledger.contains(record) || !self.search.wants(record));
+        let (records, mut ids): (Vec<_>, Vec<_>) = unknown.take(self.search.max()).unzip();
         if records.is_empty() {
             return Ok(false);
         }
         ids.truncate(MAX_NAMED);
         let ids = ids.into_iter().map(|id| id.into_owned()).collect();
-        run.out.write_new(page)?;
-        self.session.send(Batch { records, ids, slipped_in: false }, &mut run.out)?;
+        self.session.target().keep_stderr(self.search.max() == 1);
+        let written = run.out.write_some(page, &records)?;
+        self.session.send(Batch { records, ids, written, slipped_in: false }, &mut run.out)?;
         Ok(true)
     }
 
@@ -113,7 +135,11 @@ impl ClosedLoop {
     fn peek_window(&mut self, run: &mut Run) -> Result<Peeked> {
         let max = if self.session.acknowledges_at_once() { self.page_size } else { self.max_pending };
         // One record alone would leave no fence.
-        let page = self.peek(Count::UpTo(max.max(2)), run)?;
+        self.peek_and_note(Count::UpTo(max.max(2)), run)
+    }
+
+    fn peek_and_note(&mut self, count: Count, run: &mut Run) -> Result<Peeked> {
+        let page = self.peek(count, run)?;
         self.committed.recall(&page);
         if page.is_last() {
             self.committed.keep_shown(&page);
@@ -135,12 +161,17 @@ impl ClosedLoop {
         if found.delivered.is_empty() {
             return Ok(());
         }
-        self.session.send(Batch { records: found.delivered, ids: found.ids, slipped_in: true }, &mut run.out)
+        let written = found.delivered.len();
+        let batch = Batch { records: found.delivered, ids: found.ids, written, slipped_in: true };
+        self.session.send(batch, &mut run.out)
     }
 
     /// Marks what is committed and comes first among the unread records.
     fn mark_committed(&mut self, run: &mut Run) -> Result<()> {
-        self.session.take_proven().into_iter().for_each(|batch| self.committed.add(batch));
+        for batch in self.session.take_proven() {
+            self.search.loaded(batch.get());
+            self.committed.add(batch);
+        }
         while !self.committed.is_empty() {
             // One more, which is the fence.
             let page = self.peek(Count::AtOnce(self.committed.len().min(self.max_pending) + 1), run)?;
@@ -163,10 +194,10 @@ impl ClosedLoop {
         loop {
             let closed = self.session.close(&mut run.out, &run.stop)?;
             let marked = self.mark_committed(run);
-            if let Some((problem, left)) = closed {
-                self.has_failed = true;
-                let left = self.what_is_left(&left, run);
-                log_failure(std::mem::replace(&mut failure, Err(TargetFailed(problem + &left).into())));
+            if let Some((problem, left)) = closed
+                && let Err(error) = self.judge(problem, left, run)
+            {
+                log_failure(std::mem::replace(&mut failure, Err(error)));
             }
             self.read_in_flight.clear();
             if let Err(error) = marked {

@@ -2,7 +2,7 @@
 //!
 //! `run.rs` has what every mode works with, `marker.rs` the marks and the fence, `output.rs` the way
 //! out. There is a mode, and a file, for each value of `acknowledge`, one for a target that the tap
-//! runs (`closed_loop.rs`, over `session.rs` and `target.rs`), and one that only shows records
+//! runs (`closed_loop.rs`, over `session.rs`, `target.rs` and `stdin.rs`), and one that only shows records
 //! (`look.rs`). To add one for `acknowledge`:
 //!
 //! 1. Write `src/poll/<mode>.rs` with a type that implements `Mode`. `write.rs` is the shortest one
@@ -30,6 +30,7 @@ mod never_target;
 mod output;
 mod run;
 mod session;
+mod stdin;
 pub mod target;
 mod write;
 

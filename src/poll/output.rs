@@ -7,7 +7,9 @@ use anyhow::{Result, anyhow};
 use super::target::TargetFailed;
 use crate::config::Invalid;
 use crate::metrics::{RunMetrics, plural, records};
-use crate::record::{Bookmark, Checkpoint, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
+use crate::record::{
+    Batch, Bookmark, Checkpoint, Committed, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked,
+};
 use crate::shutdown::Shutdown;
 use crate::singer::dead_letters::CannotPutAside;
 use crate::singer::state::{StreamState, TimeBookmark};
@@ -46,16 +48,39 @@ impl Output {
         self.count(delivered, Delivered::written)
     }
 
-    /// The same, where a target proves their delivery.
-    pub fn write_new(&mut self, page: &Page) -> Result<usize> {
-        let written = page.write(&mut self.ledger, &mut *self.writer);
-        self.count(written, |written| *written)
-    }
-
     /// Writes the records of a page that are not known, and that nobody is to mark. Returns how many.
     pub fn write(&mut self, page: &Page, is_known: impl Fn(Fingerprint) -> bool) -> Result<usize> {
         let written = page.write_unknown(is_known, &mut *self.writer);
         self.count(written, |written| *written)
+    }
+
+    /// Writes some of the records of a page, where a target proves their delivery. Returns how many of
+    /// them are not put aside.
+    pub fn write_some(&mut self, page: &Page, records: &[Fingerprint]) -> Result<usize> {
+        let before = self.metrics.written();
+        let written = page.write_some(records, &mut self.ledger, &mut *self.writer);
+        self.count(written, |written| *written)?;
+        Ok(self.metrics.written() - before)
+    }
+
+    /// Forgets that a batch was written: a target has failed with it.
+    pub fn take_back(&mut self, batch: &Batch) {
+        self.ledger.take_back(&batch.records);
+        self.metrics.take_back(batch.written);
+    }
+
+    /// Puts a record of a page aside that makes the target fail, so that it counts as committed.
+    pub fn put_aside(
+        &mut self,
+        page: &Page,
+        record: Fingerprint,
+        reason: &str,
+        committed: &mut Committed,
+    ) -> Result<()> {
+        let put_aside = committed.put_aside(page, record, reason, &mut self.ledger, &mut *self.writer);
+        put_aside.map_err(|error| self.failure(error))?;
+        self.count_dead_letters();
+        Ok(())
     }
 
     /// Writes the records of a page that are marked already, and not in the ledger: they exist nowhere

@@ -53,6 +53,8 @@ pub struct TargetSession<T> {
     acknowledges_at_once: bool,
     /// How long a full window waits for an acknowledgement.
     when_full: Duration,
+    /// Whether a target has failed that is still running. No other is to be started beside it.
+    is_lost: bool,
 }
 
 impl<T> TargetSession<T> {
@@ -68,6 +70,7 @@ impl<T> TargetSession<T> {
             proven: Vec::new(),
             acknowledges_at_once: by_state,
             when_full: if by_state { WHEN_FULL } else { Duration::ZERO },
+            is_lost: false,
         }
     }
 
@@ -89,6 +92,16 @@ impl<T> TargetSession<T> {
     /// Whether targets have acknowledged each window within a moment so far.
     pub fn acknowledges_at_once(&self) -> bool {
         self.acknowledges_at_once
+    }
+
+    /// Whether a target has failed that is still running, as far as is known.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// The target.
+    pub fn target(&mut self) -> &mut dyn Target {
+        &mut *self.target
     }
 
     /// What is in flight.
@@ -215,6 +228,7 @@ impl<T> TargetSession<T> {
             self.proven.extend(self.in_flight.acknowledge_all(exit));
         }
         let left = self.in_flight.abandon();
+        self.is_lost = status.is_err();
         let name = self.target.name();
         let problem = match status {
             Ok(status) if status.success() && left.is_empty() => return None,
@@ -226,7 +240,7 @@ impl<T> TargetSession<T> {
                  or set `targetProof` to `exit`"
             ),
             Ok(status) => format!("{name} has failed ({status}): look at its own error"),
-            Err(error) => format!("{name} has ended, and it is not known how: {error}"),
+            Err(error) => format!("{name} {error}"),
         };
         Some((problem, left))
     }

@@ -8,17 +8,19 @@
 //! the target has not committed then comes again.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 use log::info;
 use serde_json::value::RawValue;
 
+use super::stdin::{Input, is_empty, write_stdin};
 use crate::config::Invalid;
 use crate::config::settings::ENV_PREFIX;
 use crate::record::{MessageWriter, Page, ReturnedCheckpoint};
@@ -35,6 +37,16 @@ const MAX_EVENTS: usize = 1024;
 /// How long the target's output is read on once the target has ended. Another process may hold it open.
 const OUTPUT_AFTER_END: Duration = Duration::from_secs(5);
 
+/// How long after a target's end the next one is started. Many name their files by the second, and
+/// overwrite those that they find.
+const BETWEEN_TARGETS: Duration = Duration::from_secs(1);
+
+/// How much of the end of a target's stderr is kept, in bytes.
+const MAX_LAST_WORDS: usize = 2_000;
+
+/// How long a target that has closed its stdin may take to end. Most have ended already.
+const AFTER_LAST_READ: Duration = Duration::from_secs(1);
+
 /// What a target does.
 #[derive(Debug)]
 pub enum Event {
@@ -44,7 +56,7 @@ pub enum Event {
     Acknowledged(ReturnedCheckpoint),
     /// It has ended. Everything that it has printed came before this.
     Ended {
-        /// Its exit code, or the signal that has ended it.
+        /// Its exit code, or the signal that has ended it. An error says what is known instead.
         status: io::Result<ExitStatus>,
         /// Whether its input was ended, and it has read all of it.
         has_read_all: bool,
@@ -64,6 +76,12 @@ pub trait Target {
 
     /// Whether one was started, and its end is not heard yet.
     fn is_running(&self) -> bool;
+
+    /// Whether the last lines of the next target's stderr are kept.
+    fn keep_stderr(&mut self, keeps: bool);
+
+    /// The lines that were kept.
+    fn last_words(&mut self) -> String;
 
     /// Waits for the next event of the target that was started last, but no longer than this. `None` if there is none.
     ///
@@ -111,9 +129,12 @@ impl TargetCommand {
         }
     }
 
-    fn spawn(&self, stdin: PipeReader) -> io::Result<Child> {
+    fn spawn(&self, stdin: PipeReader, keeps_stderr: bool) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(stdin).stdout(Stdio::piped());
+        if keeps_stderr {
+            command.stderr(Stdio::piped());
+        }
         for (name, _) in env::vars_os() {
             // On Windows the case of a name does not matter.
             if name.to_string_lossy().to_ascii_uppercase().starts_with(ENV_PREFIX) {
@@ -129,8 +150,11 @@ impl TargetCommand {
 /// Makes the way into a target, and the way out. Nothing is started yet.
 pub fn connect(command: TargetCommand, stream: Stream) -> (TargetWriter, TargetProcess) {
     let (started, starts) = unbounded();
-    let process = TargetProcess { name: command.name.clone(), starts, events: None };
-    (TargetWriter { command, stream, input: None, started, is_restart: false }, process)
+    let stderr = Arc::default();
+    let process = TargetProcess { name: command.name.clone(), starts, events: None, stderr: Arc::clone(&stderr) };
+    let writer =
+        TargetWriter { command, stream, input: None, started, is_restart: false, ended: Arc::default(), stderr };
+    (writer, process)
 }
 
 /// Writes the messages of one stream to a target.
@@ -144,20 +168,81 @@ pub struct TargetWriter {
     started: Sender<Receiver<Event>>,
     /// Whether a target was started before.
     is_restart: bool,
+    /// When the last one has ended.
+    ended: Arc<Mutex<Option<Instant>>>,
+    /// The end of the target's stderr, if it is to be kept.
+    stderr: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 impl TargetWriter {
     /// The way into the target. Starts it if none is running.
     fn input(&mut self) -> io::Result<&mut Writer<Input>> {
-        match &mut self.input {
-            Some(input) => Ok(input),
-            none => {
-                let input = start(&self.command, &self.stream, &self.started);
-                let input = input.map_err(|error| self.command.cannot_run(error, self.is_restart))?;
-                self.is_restart = true;
-                Ok(none.insert(input))
-            }
+        if self.input.is_none() {
+            let input = self.start().map_err(|error| self.command.cannot_run(error, self.is_restart))?;
+            self.is_restart = true;
+            self.input = Some(input);
         }
+        self.input.as_mut().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Starts the target, but not within a second of the last one's end.
+    fn start(&self) -> io::Result<Writer<Input>> {
+        let ended = *lock(&self.ended);
+        thread::sleep(ended.map_or(Duration::ZERO, |ended| BETWEEN_TARGETS.saturating_sub(ended.elapsed())));
+        let name = &self.command.name;
+        let (stdin, input) = io::pipe()?;
+        // On Linux the writing end shows what is not read yet. While the tap keeps the reading end open,
+        // it does not see that the target has closed it.
+        let kept = if cfg!(target_os = "linux") { None } else { Some(stdin.try_clone()?) };
+        let mut child = self.command.spawn(stdin, lock(&self.stderr).is_some())?;
+        info!("{name} is started");
+        let (events_sender, events) = bounded(MAX_EVENTS);
+        let (chunks_sender, chunks) = unbounded();
+        let (complete, completed) = bounded(2);
+        let (output_open, output_ended) = bounded::<()>(0);
+        let (running, has_ended) = bounded::<()>(0);
+        let sender = events_sender.clone();
+        start_thread("target's stdin", move || {
+            if !write_stdin(input, &chunks, &sender, complete)
+                && has_ended.recv_timeout(AFTER_LAST_READ) == Err(RecvTimeoutError::Timeout)
+            {
+                let error = io::Error::other("has stopped reading its input, and is still running");
+                let _ = sender.send(Event::Ended { status: Err(error), has_read_all: false });
+            }
+        })?;
+        if let Some(stderr) = child.stderr.take() {
+            let kept = Arc::clone(&self.stderr);
+            let open = output_open.clone();
+            start_thread("target's stderr", move || {
+                pass_on(stderr, &kept);
+                drop(open);
+            })?;
+        }
+        if let Some(stdout) = child.stdout.take() {
+            let (name, stream, sender) = (name.clone(), self.stream.name.clone(), events_sender.clone());
+            start_thread("target's stdout", move || {
+                read_stdout(stdout, &name, &stream, &sender);
+                drop(output_open);
+            })?;
+        }
+        let ended = Arc::clone(&self.ended);
+        start_thread("target's end", move || {
+            let status = child.wait();
+            *lock(&ended) = Some(Instant::now());
+            drop(running);
+            let status =
+                status.map_err(|error| io::Error::other(format!("has ended, and it is not known how: {error}")));
+            let is_complete = completed.try_recv().is_ok() && completed.recv_timeout(OUTPUT_AFTER_END).is_ok();
+            let has_read_all = is_complete && kept.as_ref().is_none_or(is_empty);
+            // Nothing reads any more what is left, so that the thread that writes it ends.
+            drop(kept);
+            // Nothing is ever sent: the wait ends with the output, or with the time.
+            let _ = output_ended.recv_timeout(OUTPUT_AFTER_END);
+            let _ = events_sender.send(Event::Ended { status, has_read_all });
+        })?;
+        // Ignore the error: nobody listens any more, and the run is ending.
+        let _ = self.started.send(events);
+        Writer::new(Input(chunks_sender), self.stream.clone()).map_err(io::Error::other)
     }
 }
 
@@ -189,83 +274,27 @@ impl MessageWriter for TargetWriter {
     }
 }
 
-fn start(command: &TargetCommand, stream: &Stream, started: &Sender<Receiver<Event>>) -> io::Result<Writer<Input>> {
-    let name = &command.name;
-    let (stdin, input) = io::pipe()?;
-    let mut child = command.spawn(stdin.try_clone()?)?;
-    info!("{name} is started");
-    let (events_sender, events) = bounded(MAX_EVENTS);
-    let (chunks_sender, chunks) = unbounded();
-    let (complete, completed) = bounded(1);
-    let (output_open, output_ended) = bounded::<()>(0);
-    let sender = events_sender.clone();
-    start_thread("target's stdin", move || write_stdin(input, &chunks, &sender, &complete))?;
-    if let Some(stdout) = child.stdout.take() {
-        let (name, stream, sender) = (name.clone(), stream.name.clone(), events_sender.clone());
-        start_thread("target's stdout", move || {
-            read_stdout(stdout, &name, &stream, &sender);
-            drop(output_open);
-        })?;
+/// Passes a target's stderr on, and keeps the end of it.
+fn pass_on(mut stderr: ChildStderr, kept: &Mutex<Option<Vec<u8>>>) {
+    let mut chunk = [0; 4096];
+    while let Ok(length @ 1..) = stderr.read(&mut chunk) {
+        // Ignore that nobody listens any more: the target must not be blocked by what it prints.
+        let _ = io::stderr().write_all(&chunk[..length]);
+        if let Some(kept) = &mut *lock(kept) {
+            kept.extend_from_slice(&chunk[..length]);
+            let surplus = kept.len().saturating_sub(MAX_LAST_WORDS);
+            kept.drain(..surplus);
+        }
     }
-    start_thread("target's end", move || {
-        let status = child.wait();
-        let has_read_all = completed.try_recv().is_ok() && is_empty(&stdin);
-        // Nothing reads any more what is left, so that the thread that writes it ends.
-        drop(stdin);
-        // Nothing is ever sent: the wait ends with the output, or with the time.
-        let _ = output_ended.recv_timeout(OUTPUT_AFTER_END);
-        let _ = events_sender.send(Event::Ended { status, has_read_all });
-    })?;
-    // Ignore the error: nobody listens any more, and the run is ending.
-    let _ = started.send(events);
-    Writer::new(Input(chunks_sender), stream.clone()).map_err(io::Error::other)
 }
 
-/// Whether a pipe holds nothing.
-#[cfg(unix)]
-fn is_empty(pipe: &PipeReader) -> bool {
-    rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes == 0)
-}
-
-/// Whether a pipe holds nothing. It cannot be told here: a target has to read its whole input before it ends well.
-#[cfg(not(unix))]
-fn is_empty(_pipe: &PipeReader) -> bool {
-    true
+/// What a mutex holds. No thread panics while it holds one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
-}
-
-/// Hands chunks of text to the thread that writes them to a target's stdin. An empty chunk stands for a flush.
-#[derive(Debug)]
-struct Input(Sender<Vec<u8>>);
-
-impl Write for Input {
-    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
-        // Ignore that the target has ended: `Event::Ended` says so, and nothing acknowledges what it does not get.
-        let _ = self.0.send(chunk.to_vec());
-        Ok(chunk.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let _ = self.0.send(Vec::new());
-        Ok(())
-    }
-}
-
-/// Writes chunks to a target's stdin. Once no more can come, says that the input is complete, and only then ends it.
-fn write_stdin(mut stdin: PipeWriter, chunks: &Receiver<Vec<u8>>, events: &Sender<Event>, complete: &Sender<()>) {
-    for chunk in chunks {
-        if stdin.write_all(&chunk).is_err() {
-            return;
-        }
-        // Ignore that nobody listens any more: the target still gets what was written.
-        if chunk.is_empty() && chunks.is_empty() {
-            let _ = events.send(Event::Taken);
-        }
-    }
-    let _ = complete.send(());
 }
 
 /// Reads a target's stdout to its end. Whatever is not a checkpoint goes to the log.
@@ -293,6 +322,8 @@ pub struct TargetProcess {
     /// The events of each target that was started.
     starts: Receiver<Receiver<Event>>,
     events: Option<Receiver<Event>>,
+    /// The end of the target's stderr, if it is to be kept.
+    stderr: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 impl Target for TargetProcess {
@@ -302,6 +333,15 @@ impl Target for TargetProcess {
 
     fn is_running(&self) -> bool {
         self.events.is_some() || !self.starts.is_empty()
+    }
+
+    fn keep_stderr(&mut self, keeps: bool) {
+        *lock(&self.stderr) = keeps.then(Vec::new);
+    }
+
+    fn last_words(&mut self) -> String {
+        let kept = lock(&self.stderr).take().unwrap_or_default();
+        String::from_utf8_lossy(&kept).trim().to_owned()
     }
 
     fn next_event(&mut self, limit: Duration, stop: &Shutdown) -> Result<Option<Event>> {

@@ -51,6 +51,11 @@ impl GoodExit {
 pub struct Proven<T>(T);
 
 impl<T> Proven<T> {
+    /// What is committed, to look at.
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+
     /// What is committed.
     pub fn into_inner(self) -> T {
         self.0

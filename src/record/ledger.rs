@@ -27,6 +27,14 @@ impl Ledger {
         self.young.extend(records);
     }
 
+    /// Forgets records that a target has failed with: they are to be written again.
+    pub fn take_back(&mut self, records: &[Fingerprint]) {
+        for record in records {
+            self.young.remove(record);
+            self.old.remove(record);
+        }
+    }
+
     /// Adds records that a target has committed in an earlier run.
     pub fn adopt(&mut self, committed: &Committed) {
         self.young.extend(&committed.left);

@@ -240,6 +240,29 @@ impl Page {
         Ok(written)
     }
 
+    /// Writes some of the records, and flushes; only then adds them to the ledger. Returns how many the
+    /// writer has taken.
+    pub fn write_some(
+        &self,
+        records: &[Fingerprint],
+        ledger: &mut Ledger,
+        out: &mut dyn MessageWriter,
+    ) -> io::Result<usize> {
+        let some: Fingerprints = records.iter().copied().collect();
+        let written = self.write_unknown(|record| !some.contains(&record), out)?;
+        ledger.add(some);
+        Ok(written)
+    }
+
+    /// Writes a record as one that no target loads, and flushes.
+    pub(super) fn write_odd(&self, record: Fingerprint, reason: &str, out: &mut dyn MessageWriter) -> io::Result<()> {
+        let time_extracted = format!("{:.6}", self.arrived);
+        if let Some(entry) = self.entries.iter().find(|entry| entry.fingerprint == record) {
+            out.dead_letter(&on_one_line(&self.answer[entry.span.clone()]), reason, &time_extracted)?;
+        }
+        out.flush()
+    }
+
     /// Whether the service has the record as read.
     fn is_read(&self, entry: &Entry) -> bool {
         entry.read_status.clone().is_some_and(|status| matches!(&self.answer[status], b"true" | b"\"true\""))

@@ -2,8 +2,8 @@
 //!
 //! `Queue::mark` takes a [`Delivered`] by value, and there are two ways to get one:
 //! [`Peeked::deliver`], which writes and flushes a page, and [`Committed::delivered`], which goes by
-//! what a target has returned or how it has ended. So code that marks what was not delivered does not
-//! compile.
+//! what a target has returned or how it has ended, and what was put aside. So code that marks what was
+//! not delivered does not compile.
 
 use std::io;
 use std::ops::Deref;
@@ -164,6 +164,8 @@ pub struct Batch {
     pub records: Vec<Fingerprint>,
     /// The ids of some of them, for an error.
     pub ids: Vec<String>,
+    /// How many of them the target has got: the others were put aside.
+    pub written: usize,
     /// Whether they were marked before they were written: they slipped in before a mark.
     pub slipped_in: bool,
 }
@@ -187,6 +189,24 @@ impl Committed {
     /// Adds the records of a batch.
     pub fn add(&mut self, batch: Proven<Batch>) {
         self.left.extend(batch.into_inner().records);
+    }
+
+    /// Adds a record of a page that no target loads, once it is put aside: then it is delivered.
+    pub fn put_aside(
+        &mut self,
+        page: &Page,
+        record: Fingerprint,
+        reason: &str,
+        ledger: &mut Ledger,
+        out: &mut dyn MessageWriter,
+    ) -> io::Result<()> {
+        let before = out.dead_letters();
+        page.write_odd(record, reason, out)?;
+        if out.dead_letters() > before {
+            ledger.add([record]);
+            self.left.insert(record);
+        }
+        Ok(())
     }
 
     /// The committed records at the beginning of a page, if there are any.

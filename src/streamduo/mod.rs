@@ -45,7 +45,6 @@ const KNOWN_PAGE: usize = 100;
 
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
-const TARGET_WINDOW_BYTES: usize = 3 * 1024 * 1024;
 
 /// About how long a page may take from its first byte to its last.
 const PAGE_TRANSFER: Duration = Duration::from_secs(3);
@@ -67,12 +66,6 @@ impl Tuning {
     /// What a run begins with.
     pub fn new(retries: Retry) -> Tuning {
         Tuning { first_page: KNOWN_PAGE, page_bytes: PAGE_BYTES, window_bytes: WINDOW_BYTES, retries }
-    }
-
-    /// The same for a run that starts the target: its window moves on in the run, so a small one is
-    /// enough.
-    pub fn for_target(retries: Retry) -> Tuning {
-        Tuning { window_bytes: TARGET_WINDOW_BYTES, ..Tuning::new(retries) }
     }
 }
 

@@ -15,8 +15,8 @@ use streamduo_sandbox::{Endpoint, Rule};
 use crate::dead_letters::put_aside_identities;
 use crate::tap::{EARLY, Run, Tap, bare_command, identities, in_terminal};
 use crate::target::{
-    assert_marked_is_committed, committed, hold_target, target_program, wait_for_both, with_script, with_target,
-    with_waiting_target,
+    assert_marked_is_committed, committed, hold_target, make_fifo, target_program, wait_for_both, with_script,
+    with_target, with_target_script, with_waiting_target,
 };
 
 /// The run ended with this code and this last line. stdout is empty.
@@ -136,20 +136,28 @@ fn a_state_of_an_earlier_run_marks_nothing() {
     assert_eq!((run.code, second.read()), (3, vec![]), "{}", run.stderr);
 }
 
+/// A tap whose target crashes before its 150th message, and then at once, whenever it is started again.
+fn with_target_that_crashes(tap: Tap, crash_by: &str) -> Tap {
+    let script = format!(
+        "mkdir DIR/once && exec TARGET --every 1 --crash-at 150 --crash-by {crash_by}; exec TARGET --crash-at 1 --crash-by \
+         {crash_by}"
+    );
+    with_target_script(tap, &script)
+}
+
 #[test]
-fn a_target_that_crashes_ends_the_run_and_what_it_has_committed_is_marked() {
+fn a_target_that_crashes_again_and_again_ends_the_run_and_what_it_has_committed_is_marked() {
     let why = [("fail", "exit status: 1"), ("kill", "signal: 9 (SIGKILL)")];
     for (crash_by, status) in why {
         // SCHEMA, 100 records and a STATE are 102 messages. The crash hits the second window.
         let tap = Tap::with_records(300).set("maxPending", 100);
-        let tap = with_target(tap, &["--every", "1", "--crash-at", "150", "--crash-by", crash_by]);
+        let tap = with_target_that_crashes(tap, crash_by);
         let run = tap.run();
         assert_failed(
             &run,
             3,
             &format!(
-                "CRITICAL streamduo-sandbox has failed ({status}): look at its own error; 100 records that it has not \
-                 committed stay unread"
+                "CRITICAL sh has failed ({status}): look at its own error; 100 records that it has not committed stay unread"
             ),
         );
         assert_eq!(
@@ -162,8 +170,8 @@ fn a_target_that_crashes_ends_the_run_and_what_it_has_committed_is_marked() {
 #[test]
 fn a_target_that_ends_well_too_early_ends_the_run() {
     let tap = Tap::with_records(300).set("maxPending", 100);
-    let tap = with_target(tap, &["--every", "1", "--crash-at", "150", "--crash-by", "exit"]);
-    let fatal = "CRITICAL streamduo-sandbox has ended before it had read everything; 100 records that it has not committed \
+    let tap = with_target_that_crashes(tap, "exit");
+    let fatal = "CRITICAL sh has ended before it had read everything; 100 records that it has not committed \
                  stay unread";
     assert_failed(&tap.run(), 3, fatal);
     assert_eq!(tap.read(), identities(&tap.records()[..100]));
@@ -225,8 +233,8 @@ fn a_target_that_prints_no_state_marks_nothing_unless_its_exit_is_the_proof() {
 fn with_exit_as_the_proof_a_state_proves_nothing() {
     // It acknowledges the first window, and fails in the second one.
     let tap = Tap::with_records(300).set("targetProof", "exit").set("maxPending", 200);
-    let tap = with_target(tap, &["--every", "1", "--crash-at", "150"]);
-    let fatal = "CRITICAL streamduo-sandbox has failed (exit status: 1): look at its own error; 200 records that it has not \
+    let tap = with_target_that_crashes(tap, "fail");
+    let fatal = "CRITICAL sh has failed (exit status: 1): look at its own error; 200 records that it has not \
                  committed stay unread";
     assert_failed(&tap.run(), 3, fatal);
     assert_eq!((tap.read(), committed(&tap).len()), (vec![], 100));
@@ -242,6 +250,58 @@ fn a_target_that_has_not_read_everything_proves_nothing_by_a_good_exit() {
         assert_failed(&tap.run(), 3, fatal);
         assert_eq!(tap.read(), []);
     }
+}
+
+/// A tap whose target does something first, then closes its stdin, and lives on until somebody opens the named pipe.
+fn with_deaf_target(tap: Tap, first: &str) -> Tap {
+    let fifo = make_fifo(&tap);
+    let target = format!("{} target --out {}", target_program().display(), tap.path("rows").display());
+    // The tap's stderr is at its end with the tap.
+    let script = format!("{}; exec <&- 2> /dev/null; cat {}", first.replace("TARGET", &target), fifo.display());
+    with_script(tap.set("maxPending", 100).env("PATH", "/usr/bin:/bin"), &script)
+}
+
+#[test]
+fn a_target_that_stops_reading_and_lives_on_has_failed() {
+    type Make = fn() -> Tap;
+    // What it has not read does not fit into a pipe; or it does, so that nothing is blocked.
+    let taps: [Make; 3] = [|| Tap::with_large_records(300), || Tap::with_records(300), || Tap::with_records(100)];
+    let cases = [
+        (":", 0, 100),
+        ("read -r line", 0, 100),
+        // It acknowledges the first window, and not the second one.
+        ("TARGET --every 1 --crash-at 150 --crash-by exit", 100, 100),
+    ];
+    thread::scope(|scope| {
+        for (make, (first, committed, left)) in taps.iter().flat_map(|make| cases.map(|case| (make, case))) {
+            scope.spawn(move || {
+                let tap = with_deaf_target(make(), first);
+                if tap.records().len() == committed {
+                    return;
+                }
+                let run = tap.run();
+                let fatal = format!(
+                    "CRITICAL sh has stopped reading its input, and is still running; {left} records that it has not \
+                     committed stay unread"
+                );
+                assert_failed(&run, 3, &fatal);
+                assert_eq!(tap.read(), identities(&tap.records()[..committed]), "{first}");
+                assert_eq!(run.stderr.matches("INFO sh is started\n").count(), 1, "{}", run.stderr);
+                drop(hold_target(&tap));
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stop_ends_a_run_whose_target_has_stopped_reading() {
+    let tap = with_deaf_target(Tap::with_records(3).args(&["--follow"]), "read -r line");
+    let running = tap.start();
+    let held = hold_target(&tap);
+    running.signal(Signal::TERM);
+    let run = running.wait(&tap);
+    assert_eq!((run.code, tap.read()), (3, vec![]), "{}", run.stderr);
+    drop(held);
 }
 
 #[test]
@@ -399,7 +459,7 @@ fn by_id_neither_a_lost_answer_nor_a_late_record_costs_anything() {
 #[test]
 fn by_id_a_late_record_stays_unread_when_the_target_crashes() {
     let tap = Tap::with_records(300).set("markBy", "id").set("maxPending", 100);
-    let tap = with_target(tap, &["--every", "1", "--crash-at", "150"]);
+    let tap = with_target_that_crashes(tap, "fail");
     tap.sandbox.script(Rule::on(Endpoint::Single).call(1).before(tap.write_late(EARLY, "1")));
     let run = tap.run();
     let first = identities(&tap.records()[1..101]);

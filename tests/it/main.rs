@@ -4,6 +4,7 @@
 
 mod about;
 mod answers;
+mod bad_record;
 mod catalog;
 mod closed_loop;
 mod columns;

@@ -7,7 +7,7 @@ use streamduo_sandbox::{Endpoint, Identity, Rule};
 
 use crate::dead_letters::{put_aside_identities, with_dead_letter_file};
 use crate::tap::{Run, Tap, assert_nothing_lost, identities};
-use crate::target::{committed, hold_target, make_fifo, target_program, with_script, with_target};
+use crate::target::{committed, hold_target, make_fifo, with_target, with_target_script};
 
 /// All that reads records.
 const EVERY_READ: [Endpoint; 4] = [Endpoint::Peek, Endpoint::Mark, Endpoint::Since, Endpoint::Single];
@@ -142,29 +142,37 @@ fn a_late_mark_in_the_closed_loop_costs_no_record_if_the_targets_commit() {
 }
 
 #[test]
-fn records_that_a_late_mark_has_hit_in_a_target_that_then_fails_are_named() {
-    let tap = Tap::with_records(9).set("maxPending", 3).set("maxRetries", 5);
-    let [fifo, once, rows] = ["fifo", "once", "rows"].map(|name| tap.path(name).display().to_string());
-    let target = format!("{} target --every 0 --out {rows}", target_program().display());
-    // The first target commits. The second one waits with its window, and fails.
-    let script =
-        format!("mkdir {once} && exec {target}; exec {target} --wait-at 2 --until {fifo} --crash-at 3 2>/dev/null");
-    let tap = with_script(tap.env("PATH", "/usr/bin:/bin"), &script);
-    make_fifo(&tap);
-    tap.sandbox.script(failing_mark(1).applied_after(usize::MAX));
-    let running = tap.start();
-    let held = hold_target(&tap);
-    tap.sandbox.apply_late();
-    drop(held);
-    let run = running.wait(&tap);
-    let window = &tap.records()[3..6];
-    assert_eq!(committed(&tap), identities(&tap.records()[..3]), "{}", run.stderr);
-    assert!(identities(window).iter().all(|identity| tap.read().contains(identity)), "the late mark has hit them");
-    run.assert_fails(3, "may be marked as read");
-    for record in window {
-        run.assert_fails(3, &record.identity.record_id);
+fn records_that_a_late_mark_has_hit_in_a_target_that_then_fails_are_loaded_or_named() {
+    for is_mended in [true, false] {
+        let tap = Tap::with_records(9).set("maxPending", 3).set("maxRetries", 5);
+        make_fifo(&tap);
+        // The first target commits. The second one waits with its window, and fails.
+        let last = if is_mended { "exec TARGET --every 0" } else { "exit 1" };
+        let script = format!(
+            "mkdir DIR/once && exec TARGET --every 0; mkdir DIR/twice && exec TARGET --every 0 --wait-at 2 --until DIR/fifo \
+             --crash-at 3; {last}"
+        );
+        let tap = with_target_script(tap, &script);
+        tap.sandbox.script(failing_mark(1).applied_after(usize::MAX));
+        let running = tap.start();
+        let held = hold_target(&tap);
+        tap.sandbox.apply_late();
+        drop(held);
+        let run = running.wait(&tap);
+        let window = &tap.records()[3..6];
+        assert!(identities(window).iter().all(|identity| tap.read().contains(identity)), "the late mark has hit them");
+        if is_mended {
+            run.assert_drains(&tap);
+            assert_nothing_lost(&tap, &committed(&tap), &run.stderr);
+            continue;
+        }
+        assert_eq!(committed(&tap), identities(&tap.records()[..3]), "{}", run.stderr);
+        run.assert_fails(3, "marked as read");
+        for record in window {
+            run.assert_fails(3, &record.identity.record_id);
+        }
+        assert!(!run.stderr.contains("stay unread"), "{}", run.stderr);
     }
-    assert!(!run.stderr.contains("stay unread"), "{}", run.stderr);
 }
 
 #[test]

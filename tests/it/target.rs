@@ -31,6 +31,14 @@ pub fn with_script(tap: Tap, script: &str) -> Tap {
     tap.target(&["/bin/sh", "-c", script])
 }
 
+/// A tap that runs a shell script, in which TARGET is the sandbox's target, and DIR the tap's folder.
+pub fn with_target_script(tap: Tap, script: &str) -> Tap {
+    let target = format!("{} target --out {}", target_program().display(), tap.path("rows").display());
+    let dir = tap.path("").display().to_string();
+    let script = script.replace("TARGET", &target).replace("DIR", dir.trim_end_matches('/'));
+    with_script(tap.env("PATH", "/usr/bin:/bin"), &script)
+}
+
 /// Every record that the target has committed, in order, with repetitions.
 pub fn committed(tap: &Tap) -> Vec<Identity> {
     let rows = fs::read_to_string(tap.path("rows")).unwrap_or_default();

@@ -98,10 +98,27 @@ proptest! {
     ) {
         let mut closed = Closed::new(&records, payloads, max_pending, proof);
         closed = if by_id { closed.by_id() } else { closed };
-        closed.run(&Script::of(capacity), &Targets { at_state, at_end, crashes_at: None })?;
+        closed.run(&Script::of(capacity), &Targets { at_state, at_end, ..Targets::good() })?;
         closed.world.check_drained()?;
         prop_assert_eq!((closed.world.duplicates(), *closed.world.failures.borrow()), (0, 0));
         prop_assert!(closed.world.excused.is_empty());
+    }
+
+    /// But for bad records at the end of the stream, behind which none loads.
+    #[test]
+    fn one_run_loads_every_record_but_those_that_the_target_refuses_and_puts_them_aside(
+        records in 2..40usize, payloads in payloads(), max_pending in 1..30usize, cap in cap(),
+        (proof, at_end) in good_end(), at_state in prop::collection::vec(at_state(), 0..20), by_id in any::<bool>(),
+        refuses in 4..40usize
+    ) {
+        let mut closed = Closed::new(&vec![Kind::New; records], payloads, max_pending, proof);
+        closed = if by_id { closed.by_id() } else { closed };
+        let targets = Targets { at_state, at_end, crashes_at: None, refuses: Some(refuses) };
+        closed.run(&Script { cap, ..Script::of(Capacity::UNLIMITED) }, &targets)?;
+        let unread = closed.world.service.borrow().unread(records);
+        prop_assert!(unread.iter().all(|row| targets.refuse(&row.record)), "{unread:?} is left");
+        prop_assert!(unread.len() <= 1 && closed.world.excused.is_empty());
+        closed.finish()?;
     }
 
     #[test]
@@ -110,7 +127,7 @@ proptest! {
         at_state in prop::collection::vec(at_state(), 0..20)
     ) {
         let mut closed = Closed::new(&records, payloads, max_pending, TargetProof::State);
-        closed.run(&script, &Targets { at_state, at_end: GOOD, crashes_at: None })?;
+        closed.run(&script, &Targets { at_state, ..Targets::good() })?;
         prop_assert_eq!((closed.world.repeated(), *closed.world.failures.borrow()), (0, 0));
         closed.finish()?;
         prop_assert!(closed.world.excused.is_empty());

@@ -50,14 +50,22 @@ pub struct Targets {
     pub at_end: AtEnd,
     /// The record at which a target crashes, counted over all targets of the run.
     pub crashes_at: Option<usize>,
+    /// They fail at one of so many records, whenever they get it.
+    pub refuses: Option<usize>,
 }
 
 pub const GOOD: AtEnd = AtEnd::Acknowledge;
 
 impl Targets {
+    /// Whether they fail at a record.
+    pub fn refuse(&self, record: &Record) -> bool {
+        let number = || record.id.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().unwrap_or_default();
+        self.refuses.is_some_and(|one_of| number() % one_of == 1)
+    }
+
     /// They commit everything.
     pub fn good() -> Targets {
-        Targets { at_state: Vec::new(), at_end: GOOD, crashes_at: None }
+        Targets { at_state: Vec::new(), at_end: GOOD, crashes_at: None, refuses: None }
     }
 }
 
@@ -77,6 +85,7 @@ pub fn process(
         last_state: None,
         states: 0,
         records: 0,
+        put_aside: 0,
         is_running: false,
         is_dead: false,
         events: VecDeque::new(),
@@ -97,6 +106,8 @@ struct Process {
     /// How many STATEs and records the targets of the run have got.
     states: usize,
     records: usize,
+    /// How many records the tap has put aside because of them.
+    put_aside: usize,
     is_running: bool,
     /// Whether it has ended, and the tap may not know it yet.
     is_dead: bool,
@@ -159,12 +170,33 @@ impl MessageWriter for FakeProcess {
         if *process.is_killed.borrow() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        if process.targets.crashes_at == Some(process.records) && !process.is_dead {
+        let record = Record::parse(json);
+        let crashes = process.targets.crashes_at == Some(process.records) || process.targets.refuse(&record);
+        if crashes && !process.is_dead {
             process.crash();
         }
         process.records += 1;
-        process.buffer.push(Record::parse(json));
+        process.buffer.push(record);
         Ok(())
+    }
+
+    fn dead_letter(&mut self, json: &[u8], reason: &str, time_extracted: &str) -> io::Result<()> {
+        if !reason.starts_with("target-fake ") {
+            return self.record(json, time_extracted);
+        }
+        let process = &mut *self.0.borrow_mut();
+        process.put_aside += 1;
+        // It is delivered, and so counts as committed.
+        let record = Record::parse(json);
+        // A target that fails at the end of its input, whatever it has got, may seem to load some records only.
+        let is_bad = process.targets.refuse(&record) || !matches!(process.targets.at_end, AtEnd::Acknowledge);
+        assert!(is_bad, "{record:?} is put aside, and the target loads it");
+        process.output.borrow_mut().committed.insert(record);
+        Ok(())
+    }
+
+    fn dead_letters(&self) -> usize {
+        self.0.borrow().put_aside
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -217,6 +249,12 @@ impl Target for FakeProcess {
         self.0.borrow().is_running
     }
 
+    fn keep_stderr(&mut self, _keeps: bool) {}
+
+    fn last_words(&mut self) -> String {
+        String::new()
+    }
+
     fn next_event(&mut self, limit: Duration, _stop: &Shutdown) -> Result<Option<TargetEvent>> {
         let process = &mut *self.0.borrow_mut();
         let event = process.events.pop_front();
@@ -241,6 +279,8 @@ pub fn at_state() -> impl Strategy<Value = AtState> {
 pub fn targets() -> impl Strategy<Value = Targets> {
     let at_end =
         prop_oneof![3 => Just(GOOD), 1 => Just(AtEnd::Commit), 1 => Just(AtEnd::GiveUp), 1 => Just(AtEnd::Fail)];
-    (prop::collection::vec(at_state(), 0..8), at_end, prop::option::weighted(0.3, 0..40usize))
-        .prop_map(|(at_state, at_end, crashes_at)| Targets { at_state, at_end, crashes_at })
+    let crashes_at = prop::option::weighted(0.3, 0..40usize);
+    let refuses = prop::option::weighted(0.3, 2..9usize);
+    (prop::collection::vec(at_state(), 0..8), at_end, crashes_at, refuses)
+        .prop_map(|(at_state, at_end, crashes_at, refuses)| Targets { at_state, at_end, crashes_at, refuses })
 }

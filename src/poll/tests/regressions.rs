@@ -136,7 +136,7 @@ fn what_slips_in_and_is_lost_by_a_second_target_is_named_although_the_first_one_
     let script = after(2, &[Event::SlipIn { behind: None, kind: NEW }], Fate::GOOD);
     let mut closed = Closed::new(&[NEW], vec![0], 4, TargetProof::State);
     let at_state = vec![AtState::Acknowledge, AtState::Wait, AtState::Wait];
-    closed.run(&script, &Targets { at_state, at_end: AtEnd::Fail, crashes_at: None }).unwrap();
+    closed.run(&script, &Targets { at_state, at_end: AtEnd::Fail, ..Targets::good() }).unwrap();
 }
 
 #[test]

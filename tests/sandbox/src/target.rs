@@ -44,6 +44,9 @@ pub(crate) struct Target {
     /// Crash before each message with a probability of 1/N; 0 never crashes
     #[arg(long, value_name = "N", default_value_t = 0)]
     crash_one_in: usize,
+    /// Fail at a record that holds this text
+    #[arg(long, value_name = "TEXT")]
+    refuse: Option<String>,
     /// How to crash
     #[arg(long, value_enum, default_value_t = Crash::Fail)]
     crash_by: Crash,
@@ -95,7 +98,13 @@ impl Target {
             let line = line.context("cannot read stdin")?;
             let message: Value = serde_json::from_str(&line).with_context(|| format!("not a message: {line}"))?;
             match message["type"].as_str() {
-                Some("RECORD") => waiting.records.push(message["record"].to_string()),
+                Some("RECORD") => {
+                    let record = message["record"].to_string();
+                    if self.refuse.as_ref().is_some_and(|text| record.contains(text)) {
+                        bail!("value out of range: {}", message["record"]["dataPayload"]);
+                    }
+                    waiting.records.push(record);
+                }
                 Some("STATE") => {
                     waiting.state = Some(message["value"].to_string());
                     waiting.states += 1;
