@@ -98,6 +98,8 @@ impl ClosedLoop {
             let is_short = page.is_short();
             let is_last = page.is_last();
             let is_new = self.write(&page, run)?;
+            // A window may be large, and what follows shows others.
+            drop(page);
             while self.session.is_taking() {
                 if self.session.wait(&run.stop)? {
                     self.mark_committed(run)?;

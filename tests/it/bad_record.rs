@@ -128,7 +128,7 @@ fn a_bad_record_alone_in_the_stream_is_not_put_aside() {
 #[test]
 fn a_target_that_crashes_at_random_costs_no_dead_letter() {
     // Which starts fail, again and again.
-    for pattern in ["01", "011", "1100", "0110100"] {
+    for pattern in ["01", "011", "1100"] {
         let tap = with_dead_letter_file(Tap::with_records(9)).set("maxPending", 4);
         let script = format!(
             "n=$(cat DIR/n 2> /dev/null || echo 0); echo $((n + 1)) > DIR/n; pattern={pattern}; \

@@ -154,7 +154,7 @@ impl ClosedLoop {
         loop {
             let page = self.peek_and_note(Count::AtOnce(count.max(2)), run)?;
             if self.write(&page, run)? {
-                self.tried = Some(page);
+                self.tried = (self.search.max() == 1).then_some(page);
                 while self.session.is_taking() {
                     self.session.wait(&run.stop)?;
                 }
