@@ -138,12 +138,47 @@ fn discovery_shows_the_columns_of_a_run_and_writes_nothing() {
     ] {
         assert!(breadcrumbs.contains(&&breadcrumb), "{breadcrumbs:?}");
     }
-    let peeked = sampled(&[r#"{"a":1}"#]);
-    let run = peeked.run_with("--peek", "1");
-    assert_eq!(
-        (run.code, payload_schema(&run)["properties"].clone(), columns(&peeked)),
-        (0, json!({"a": leaf("integer")}), String::new())
-    );
+}
+
+#[test]
+fn a_peek_declares_no_column_that_nobody_remembers() {
+    let tap = sampled(&[r#"{"a":1}"#]);
+    let run = tap.run_with("--peek", "1");
+    assert_eq!((run.code, payload_schema(&run), columns(&tap)), (0, Value::Null, String::new()));
+    assert_eq!(rests(&run), [json!(r#"{"a":1}"#)]);
+    tap.write_file("columns.json", &file_of(&json!({"a": leaf("number")})));
+    let run = tap.run_with("--peek", "1");
+    assert_eq!(payload_schema(&run)["properties"], json!({"a": leaf("number")}));
+}
+
+#[test]
+fn an_empty_object_arrives_although_it_has_columns() {
+    let tap = sampled(&[r#"{"o":{"x":1}}"#, r#"{"o":{}}"#, r#"{"o":null}"#]);
+    assert_eq!(rests(&tap.run()), [Value::Null, json!(r#"{"o":{}}"#), Value::Null]);
+}
+
+#[test]
+fn a_run_keeps_the_types_that_it_has_declared_whatever_becomes_of_the_file() {
+    let payloads = [r#"{"a":1}"#, r#"{"a":2}"#, r#"{"a":1.5}"#, r#"{"a":2.5}"#, r#"{"a":3.5}"#, r#"{"a":4.5}"#];
+    for becomes in [String::new(), file_of(&json!({"a": leaf("number")}))] {
+        let tap = sampled(&payloads).set("maxPending", 2).set("targetProof", "exit");
+        tap.write_file("columns.json", &file_of(&json!({"a": leaf("integer")})));
+        tap.write_file("other.json", &becomes);
+        let folder = tap.path("").display().to_string();
+        let script = format!("cat > {folder}/input.$(date +%s%N); cat {folder}/other.json > {folder}/columns.json");
+        let tap = with_script(tap, &script);
+        let run = tap.run();
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let mut inputs: Vec<_> = fs::read_dir(tap.path("")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        inputs.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("input."));
+        assert_eq!(inputs.len(), 3);
+        for input in inputs {
+            let text = fs::read_to_string(input).unwrap();
+            assert!(text.contains(r#""a":{"type":["null","integer"]}"#), "{text}");
+        }
+        let line = "WARNING `columnsFile` DIR/columns.json has changed: this run keeps the types that it has declared";
+        assert_eq!(run.stderr.contains(line), !becomes.is_empty(), "{}", run.stderr);
+    }
 }
 
 #[test]
@@ -333,12 +368,18 @@ fn a_file_that_cannot_be_used_is_refused_before_any_request() {
         tap.run().assert_refused(&tap, 2, &format!("`columnsFile` DIR/columns.json: {problem}"));
         assert_eq!(columns(&tap), text);
     }
-    let tap = tap.set("columnsFile", "/no/such/folder/columns.json");
-    tap.run().assert_refused(
-        &tap,
-        2,
-        "`columnsFile` /no/such/folder/columns.json: No such file or directory (os error 2)",
-    );
+    let into_itself = tap.shell(&format!("exec \"$0\" \"$@\" >> {}", tap.path("columns.json").display()));
+    let into_itself = tap.run_command(&mut { into_itself });
+    let problem = "it is the file that stdout goes to: name another one";
+    into_itself.assert_refused(&tap, 2, &format!("`columnsFile` DIR/columns.json: {problem}"));
+    for (path, problem) in [
+        ("/no/such/folder/columns.json", "No such file or directory (os error 2)"),
+        ("/dev/null", "it is not a regular file: name another one"),
+    ] {
+        let tap = Tap::with_records(1).set("payloadSchema", "sampled").set("columnsFile", path);
+        tap.run().assert_refused(&tap, 2, &format!("`columnsFile` {path}: {problem}"));
+        assert!(tap.sandbox.journal().is_empty());
+    }
     assert!(tap.sandbox.journal().is_empty());
 }
 

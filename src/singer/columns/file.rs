@@ -1,9 +1,11 @@
 //! The file that `columnsFile` names: a JSON schema of the payload, made by the tap, by hand or by
 //! both. The tap adds properties to it, and changes nothing else.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use indexmap::IndexMap;
@@ -18,6 +20,9 @@ use super::tree::{Column, Columns};
 use crate::config::source::read_text;
 use crate::singer::dead_letters::{check_directory, directory};
 
+/// How long to wait for another tap, which holds the file for a moment only.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
 /// An object without columns.
 const EMPTY: &str = r#"{"type": ["null", "object"], "properties": {}}"#;
 
@@ -27,6 +32,9 @@ const EMPTY: &str = r#"{"type": ["null", "object"], "properties": {}}"#;
 /// # Errors
 /// What is wrong with it.
 pub fn read(path: &Path) -> Result<Columns> {
+    ensure!(path.is_file() || !path.exists(), "it is not a regular file: name another one");
+    let is_stdout = matches!((Handle::stdout(), Handle::from_path(path)), (Ok(stdout), Ok(file)) if stdout == file);
+    ensure!(!is_stdout, "it is the file that stdout goes to: name another one");
     match read_text(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             check_directory(directory(path))?;
@@ -110,10 +118,15 @@ fn members(object: &str) -> serde_json::Result<IndexMap<String, Node>> {
 }
 
 /// Opens the file, or makes an empty one, and waits until no other tap holds it.
-fn lock(path: &Path) -> io::Result<File> {
+fn lock(path: &Path) -> Result<File> {
+    let started = Instant::now();
     loop {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        file.lock()?;
+        while let Err(error) = file.try_lock() {
+            ensure!(matches!(error, TryLockError::WouldBlock), io::Error::from(error));
+            ensure!(started.elapsed() < MAX_WAIT, "another process holds it");
+            thread::sleep(Duration::from_millis(20));
+        }
         // Another tap may have put a new one in its place meanwhile.
         if Handle::from_file(file.try_clone()?)? == Handle::from_path(path)? {
             return Ok(file);

@@ -102,6 +102,11 @@ impl Splitter {
         Ok(())
     }
 
+    /// Takes the columns of the file, and no others.
+    pub fn add_none(&mut self) {
+        self.samples = false;
+    }
+
     /// Looks at payloads for new columns.
     pub fn sample(&mut self, page: &Page) {
         let payloads = page.records().filter_map(|record| str::from_utf8(record.payload?).ok());
@@ -115,7 +120,8 @@ impl Splitter {
     pub fn start(&mut self, record_schema: &mut Value) {
         let seen = std::mem::take(&mut self.seen).columns(Seen::most);
         self.fields = 0;
-        self.wanted = self.wanted.with(&seen).selected(&self.selection);
+        // Also what the file no longer has: this run has declared it.
+        self.wanted = self.columns.with(&self.wanted).with(&seen).selected(&self.selection);
         match self.path.as_ref().filter(|_| self.writes).map(|path| (path, file::add(path, &self.wanted))) {
             None => self.columns = self.columns.with(&self.wanted),
             Some((path, Ok(all))) => {
@@ -123,7 +129,14 @@ impl Splitter {
                 if !new.is_empty() {
                     info!("{} new columns in `columnsFile` {}: {}", new.len(), path.display(), new.join(", "));
                 }
-                self.columns = all;
+                let kept = self.columns.with(&all);
+                if kept != all {
+                    let path = path.display();
+                    self.split.tell(format!(
+                        "`columnsFile` {path} has changed: this run keeps the types that it has declared"
+                    ));
+                }
+                self.columns = kept;
             }
             Some((path, Err(problem))) => {
                 let path = path.display();

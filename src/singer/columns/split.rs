@@ -104,9 +104,12 @@ impl Split {
         self.rest.push('{');
         let begun = self.rest.len();
         self.path.extend([".", name]);
-        self.write(columns, selection, serde_json::from_str(value.get())?, out)?;
+        let object: Members = serde_json::from_str(value.get())?;
+        // Its columns do not show that it is there.
+        let is_empty = object.0.is_empty();
+        self.write(columns, selection, object, out)?;
         self.path.truncate(path);
-        if self.rest.len() > begun {
+        if self.rest.len() > begun || is_empty {
             self.rest.push('}');
         } else {
             self.rest.truncate(rest);
