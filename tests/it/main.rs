@@ -16,6 +16,7 @@ mod documents;
 mod extracted;
 mod flattening;
 mod following;
+mod gateways;
 mod http;
 mod large;
 mod live;
