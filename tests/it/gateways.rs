@@ -99,6 +99,8 @@ fn cases(request: Endpoint) -> Vec<(String, Rule, Outcome)> {
         ]);
     } else {
         cases.push(("401", once().status(401), GoesOn));
+        // The token endpoint hands out an old token for a while.
+        cases.push(("401 for the next token, too", Rule::on(request).calls(1..=3).status(401), retried(401)));
     }
     let mut cases: Vec<_> = cases.into_iter().map(|(name, rule, outcome)| (name.to_owned(), rule, outcome)).collect();
     for status in [408, 425, 500, 502, 503, 504, 522, 599] {
