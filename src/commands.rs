@@ -220,10 +220,12 @@ fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> 
         return sample(splitter, api.last(SAMPLE));
     }
     let problem = match api.active_schema() {
-        Ok(Some(schema)) if schema.kind == "JSON" => match splitter.register(&schema.text) {
-            Ok(()) => return Ok(()),
-            Err(error) => format!("it is not JSON ({error})"),
-        },
+        Ok(Some(schema)) if schema["schemaType"] == "JSON" => {
+            match splitter.register(schema["schema"].as_str().unwrap_or_default()) {
+                Ok(()) => return Ok(()),
+                Err(error) => format!("it is not JSON ({error})"),
+            }
+        }
         // Its kind is not quoted: what a gateway puts there may be a secret.
         Ok(Some(_)) => "it is not a JSON schema".to_owned(),
         Ok(None) => "the stream has none".to_owned(),

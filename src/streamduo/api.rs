@@ -1,6 +1,6 @@
 //! One stream of the StreamDuo API. Each request is sent once.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, scope};
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::auth::TokenSource;
-use super::diagnose::message;
 use super::http::{self, Answer, Http};
 use super::http_error::Failure;
 use super::queue::{Count, Queue};
@@ -32,8 +31,6 @@ pub struct Api {
     pub(super) base: Url,
     /// Where record-requests go.
     url: Url,
-    /// Whether the token was renewed because it was refused, and not accepted since.
-    is_token_new: AtomicBool,
     /// Whether `deadLetterFile` takes records without an identity.
     has_dead_letters: bool,
     /// For requests beside the queue: the queue's own are repeated by another one.
@@ -53,7 +50,6 @@ impl Api {
             stream_id: config.stream_id.clone(),
             url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
             base: config.api_url.clone(),
-            is_token_new: AtomicBool::new(false),
             has_dead_letters: config.dead_letter_file.is_some(),
             policy,
             stop: stop.clone(),
@@ -66,28 +62,32 @@ impl Api {
     }
 
     /// Sends a record-request, and waits for the answer. A stop abandons a request that marks
-    /// nothing; the answer to a mark shows what was marked. A refused token is renewed once: a
-    /// refused request was not applied.
+    /// nothing; the answer to a mark shows what was marked.
     fn exchange(&self, request: RecordRequest<'_>) -> Result<Answer, Failure> {
         let send = |token: &SecretString| {
             let call = self.http.json(request.name(), &self.url, &request, token);
             if request.mark_as_read { Ok(call.send()?) } else { call.send_until(&self.stop) }
         };
-        let token = self.tokens.bearer(&self.http)?;
-        let mut answer = send(&token);
-        if answer.is_ok() {
-            self.is_token_new.store(false, Ordering::Relaxed);
-        } else if answer.as_ref().is_err_and(Failure::is_unauthorized)
-            && !self.is_token_new.swap(true, Ordering::Relaxed)
-        {
-            self.tokens.forget(&token);
-            answer = send(&self.tokens.bearer(&self.http)?);
+        self.with_token(|| self.tokens.bearer(&self.http), send)
+            .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.stream_id, error)))
+    }
+
+    /// Sends a request with a token. One that is refused is renewed once: the request was not applied. The
+    /// new one is kept, even if it is refused, too: it may be valid a little later. If it is not, the token
+    /// endpoint may have handed out an old one, and the next try fetches another.
+    pub(super) fn with_token(
+        &self,
+        token: impl Fn() -> Result<SecretString, Failure>,
+        send: impl Fn(&SecretString) -> Result<Answer, Failure>,
+    ) -> Result<Answer, Failure> {
+        let first = token()?;
+        match send(&first) {
+            Err(failure) if failure.is_unauthorized() => {
+                self.tokens.forget(&first);
+                send(&token()?)
+            }
+            answer => answer,
         }
-        answer.map_err(|failure| {
-            let stream = &self.stream_id;
-            failure
-                .with_remedy(|error| remedy(request, stream, error).unwrap_or_else(|| format!("read stream {stream}")))
-        })
     }
 
     /// The page that a peek has shown.
@@ -101,10 +101,7 @@ impl Api {
 
 /// Reads an answer. What is not a page may be a gateway's, and pass.
 fn read(answer: &Answer, parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>) -> Result<Page, Failure> {
-    let page = parse(answer.body.clone()).map_err(|error| {
-        let said = message(&answer.body).filter(|_| matches!(error, InvalidBody::NotRecords));
-        answer.is_not(&said.map_or_else(|| error.to_string(), |said| format!("{error}: {said}")))
-    })?;
+    let page = parse(answer.body.clone()).map_err(|error| answer.is_not(&error.to_string()))?;
     Ok(page.timed(answer.timing).arrived_at(answer.arrived))
 }
 

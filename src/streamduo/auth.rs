@@ -97,7 +97,7 @@ impl TokenSource {
     }
 
     fn explain(&self, failure: Failure, scope: &str) -> Failure {
-        let is_final = matches!(failure.http_error().and_then(HttpError::status), Some(200..300 | 400 | 401 | 403));
+        let is_final = failure.http_error().is_some_and(is_refusal);
         let explained = failure.with_remedy(|error| match error {
             // It says itself what to do.
             HttpError::Rejected(_) => "fetch an access token".to_owned(),
@@ -107,19 +107,42 @@ impl TokenSource {
     }
 
     fn remedy(&self, error: &HttpError, scope: &str) -> String {
-        match error {
-            HttpError::Status { status: 200..300 | 400 | 401 | 403, text, .. } if text.contains("invalid_scope") => {
+        let client = &self.client_id;
+        let remedy = match error {
+            error if error.is_web_page() => {
+                "a firewall or a gateway answers in its place: check `authUrl`, or ask its operator to let this machine \
+                 through"
+            }
+            HttpError::Status { status: 429, .. } | HttpError::Status { status: 400, retry_after: Some(_), .. } => {
+                "it limits how often it is asked: run less often, or ask its operator for more"
+            }
+            HttpError::Status { text, .. } if text.ends_with("invalid_scope") => {
                 let remedy = if scope == self.scope { ": check `scope`" } else { "" };
-                format!("this client may not have the scope {scope:?}{remedy}")
+                return format!("this client may not have the scope {scope:?}{remedy}");
             }
-            HttpError::Status { status: 200..300 | 400 | 401 | 403, .. } => {
-                let client = &self.client_id;
-                format!("the credentials of client {client:?} are refused: check `clientId` and `clientSecret`")
+            HttpError::Status { status, text, .. } if *status == 401 || text.ends_with("invalid_client") => {
+                return format!(
+                    "the credentials of client {client:?} are refused: check `clientId` and `clientSecret`"
+                );
             }
-            HttpError::Status { .. } | HttpError::InvalidBody(_) => "check `authUrl`".to_owned(),
-            _ => "check `authUrl`, the network and the proxy".to_owned(),
-        }
+            HttpError::Status { text, .. } if text.ends_with("unauthorized_client") => {
+                return format!(
+                    "client {client:?} may not fetch tokens with its credentials alone: check `clientId`, or ask for a \
+                     client of the grant `client_credentials`"
+                );
+            }
+            HttpError::Status { status: 200..300 | 400 | 403, .. } => "check `authUrl`, `clientId` and `clientSecret`",
+            HttpError::Status { .. } | HttpError::InvalidBody(_) => "check `authUrl`",
+            _ => "check `authUrl`, the network and the proxy",
+        };
+        remedy.to_owned()
     }
+}
+
+/// Whether the token endpoint itself refuses the client, or what it asks for, and not for a while.
+fn is_refusal(error: &HttpError) -> bool {
+    let HttpError::Status { status, retry_after: None, text, .. } = error else { return false };
+    matches!(status, 200..300 | 400 | 403) && text.starts_with(": ") || *status == 401 && !error.is_web_page()
 }
 
 /// Reads the token endpoint's answer (RFC 6749 section 5.1). What is wrong with it is said without

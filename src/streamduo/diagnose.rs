@@ -10,7 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
-use super::http_error::HttpError;
+use super::gzip::unpacked;
+use super::http_error::{HttpError, WEB_PAGE};
 use super::{certificate, proxy};
 use crate::logging;
 
@@ -29,6 +30,9 @@ const OAUTH_ERRORS: [&str; 6] = [
     "unauthorized_client",
     "unsupported_grant_type",
 ];
+
+/// What a refusal says that is one for a while, in small letters and without what stands between words.
+const LIMITS: [&str; 5] = ["toomanyrequests", "ratelimit", "throttl", "slowdown", "temporarilyunavailable"];
 
 /// The content types that are named.
 const MEDIA_TYPES: [&str; 5] = ["application/json", "text/html", "text/plain", "text/xml", "application/xml"];
@@ -88,11 +92,14 @@ pub fn innermost(error: &(dyn Error + 'static)) -> String {
 pub fn refusal(host: &str, response: Response, secrets: Option<&[SecretString]>) -> HttpError {
     let status = response.status().as_u16();
     let retry_after = parse_retry_after(response.headers(), SystemTime::now());
+    let is_html = media_type(&response) == Some("text/html");
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     // The status decides; a text that cannot be read adds nothing.
     let mut body = Vec::new();
-    let _ = response.take(MAX_REFUSAL).read_to_end(&mut body);
-    let text = match secrets {
+    let _ = unpacked(response).and_then(|response| response.take(MAX_REFUSAL).read_to_end(&mut body));
+    let retry_after = retry_after.or_else(|| asks_to_wait(&body).then_some(Duration::ZERO));
+    let is_page = is_html || body.trim_ascii_start().starts_with(b"<");
+    let text: String = match secrets {
         None => oauth_error(&body).map_or_else(String::new, |code| format!(": {code}")),
         Some(secrets) => {
             // A query may hold what is nobody's business.
@@ -102,7 +109,14 @@ pub fn refusal(host: &str, response: Response, secrets: Option<&[SecretString]>)
             location.chain(said.map(|said| format!(": {said}"))).collect()
         }
     };
+    let text = if is_page { format!("{WEB_PAGE}{text}") } else { text };
     HttpError::Status { host: host.to_owned(), status, retry_after, text }
+}
+
+/// Whether a refusal is that of a limit, which some give as 400 and without `Retry-After`.
+fn asks_to_wait(body: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(body).to_lowercase().replace(['_', '-', ' '], "");
+    LIMITS.iter().any(|limit| said.contains(limit))
 }
 
 /// The error code in an answer of a token endpoint, if it is one that is known: anything else may be a
@@ -188,6 +202,14 @@ mod tests {
         assert_eq!(oauth_error(br#"{"error":"invalid_scope","error_description":"hunter2"}"#), Some("invalid_scope"));
         assert_eq!(oauth_error(br#"{"error":"hunter2"}"#), None);
         assert_eq!(oauth_error(b"hunter2"), None);
+    }
+
+    #[test]
+    fn a_limit_is_known_by_its_words() {
+        for limit in [r#"{"__type":"TooManyRequestsException"}"#, r#"{"error":"slow_down"}"#, "Rate limit exceeded"] {
+            assert!(asks_to_wait(limit.as_bytes()), "{limit}");
+        }
+        assert!(!asks_to_wait(br#"{"message":"500 records are too many: the limit is 100"}"#));
     }
 
     #[test]

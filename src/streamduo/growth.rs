@@ -169,12 +169,13 @@ impl Growth {
     }
 }
 
-/// Whether there was no answer, or one of the server's own trouble, so that the size may be the
-/// reason or not.
+/// Whether there was no answer, or one of the server's own trouble, or one that refuses the request for a
+/// while, so that the size may be the reason or not.
 fn is_outage(failure: &Failure) -> bool {
     failure
         .http_error()
-        .is_some_and(|error| error.may_have_been_applied() && error.is_transient() && !error.is_about_size())
+        .filter(|error| error.is_transient() && !error.is_about_size())
+        .is_some_and(|error| error.may_have_been_applied() || matches!(error.status(), Some(400 | 422)))
 }
 
 /// How many bytes arrive in this time, as fast as those of the page did.

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
-use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::CONTENT_ENCODING;
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use super::diagnose::{diagnose, host, media_type, redact, refusal, transfer_failure};
+use super::diagnose::{diagnose, host, media_type, message, redact, refusal, transfer_failure};
+use super::gzip::unpacked;
 use super::http_error::{Failure, HttpError};
 use super::{certificate, proxy};
 use crate::config::{Config, Invalid};
@@ -44,10 +44,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The error about a body that is not what was asked for. It may be a gateway's, and pass.
+    /// The error about a body that is not what was asked for. It may be a gateway's, and pass: it quotes
+    /// the message.
     pub fn is_not(&self, problem: &str) -> HttpError {
         let problem = if self.body.trim_ascii().is_empty() { "the answer is empty" } else { problem };
-        let problem = redact(self.secrets.as_ref().map_or(&[], |secrets| &secrets[..]), problem);
+        let said = self.secrets.as_ref().and_then(|_| message(&self.body)).map(|said| format!(": {said}"));
+        let problem = format!("{problem}{}", said.unwrap_or_default());
+        let problem = redact(self.secrets.as_ref().map_or(&[], |secrets| &secrets[..]), &problem);
         let media_type = self.media_type.map_or_else(String::new, |media_type| format!(" ({media_type})"));
         HttpError::InvalidBody(format!("{} answers {}{media_type}: {problem}", self.host, self.status))
     }
@@ -162,6 +165,7 @@ impl Http {
 fn client(urls: &[Url], user_agent: &str, keeps_alive: bool) -> Result<Client> {
     let mut builder = Client::builder()
         .user_agent(user_agent)
+        .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
         .timeout(None)
         .redirect(Policy::none())
         .referer(false)
@@ -235,11 +239,10 @@ fn read_body(response: Response, max: usize, host: &str, timeout: Duration) -> R
     let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     // One byte more than the body holds, so that its end is seen without growing the buffer.
     let mut body = Vec::with_capacity(length.min(max) + 1);
-    // An old name of gzip (RFC 9110 section 8.4.1.3), which the HTTP library does not know.
-    let is_x_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "x-gzip");
-    let reader: Box<dyn Read> = if is_x_gzip { Box::new(MultiGzDecoder::new(response)) } else { Box::new(response) };
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    reader.take(limit).read_to_end(&mut body).map_err(|error| transfer_failure(host, timeout, error))?;
+    unpacked(response)
+        .and_then(|response| response.take(limit).read_to_end(&mut body))
+        .map_err(|error| transfer_failure(host, timeout, error))?;
     if body.len() > max {
         return Err(HttpError::TooLarge(host.to_owned(), max));
     }

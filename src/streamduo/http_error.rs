@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::shutdown::Stopped;
 
+/// How the text of a refusal begins that is a page for people.
+pub const WEB_PAGE: &str = " (text/html)";
+
 /// Why a request brought no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -48,16 +51,16 @@ pub enum HttpError {
         host: String,
         /// The status code.
         status: u16,
-        /// What `Retry-After` asks for (RFC 9110 section 10.2.3).
+        /// What `Retry-After` asks for (RFC 9110 section 10.2.3); 0 if only the text asks to wait.
         retry_after: Option<Duration>,
-        /// Where the answer points to and what it says, shortened, without secrets.
+        /// Whether it is a page for people, where it points to and what it says, shortened, without secrets.
         text: String,
     },
 }
 
 impl HttpError {
     /// Whether another try may succeed. A token that is refused may be valid a little later, because
-    /// clocks differ.
+    /// clocks differ. An answer that asks to come back is one of a limit, whatever its status.
     pub fn is_transient(&self) -> bool {
         match self {
             HttpError::Unreachable(..)
@@ -65,6 +68,7 @@ impl HttpError {
             | HttpError::CutOff { .. }
             | HttpError::InvalidBody(_) => true,
             HttpError::Rejected(_) | HttpError::TooLarge(..) => false,
+            HttpError::Status { retry_after: Some(_), .. } => true,
             HttpError::Status { status, .. } => {
                 matches!(status, 401 | 403 | 408 | 425 | 429 | 500..=599) && !matches!(status, 501 | 505)
             }
@@ -84,10 +88,16 @@ impl HttpError {
     pub fn is_about_size(&self) -> bool {
         match self {
             HttpError::TimedOut { has_begun, .. } | HttpError::CutOff { has_begun, .. } => *has_begun,
-            HttpError::TooLarge(..) => true,
+            HttpError::TooLarge(..) | HttpError::Status { status: 413, .. } => true,
             // The service refuses the request as it is.
-            error => matches!(error.status(), Some(400 | 413 | 422)),
+            HttpError::Status { status, retry_after, .. } => matches!(status, 400 | 422) && retry_after.is_none(),
+            _ => false,
         }
+    }
+
+    /// Whether a page for people refuses the request: it comes from something in front of the service.
+    pub fn is_web_page(&self) -> bool {
+        matches!(self, HttpError::Status { text, .. } if text.starts_with(WEB_PAGE))
     }
 
     /// The status code of an answer other than success.

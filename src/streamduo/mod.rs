@@ -15,6 +15,7 @@ pub mod auth;
 mod certificate;
 mod diagnose;
 pub mod growth;
+mod gzip;
 pub mod http;
 pub mod http_error;
 pub mod mark_by_id;

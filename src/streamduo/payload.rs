@@ -2,32 +2,19 @@
 
 use anyhow::Result;
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use url::Url;
 
 use super::api::{Api, url_of};
 use super::growth::Growth;
 use super::http_error::{Failure, HttpError};
 use super::queue::Count;
-use super::request::RecordRequest;
+use super::request::{RecordRequest, remedy};
 use super::retry::retrying;
 use crate::record::Page;
 
 /// The scope that reading a stream's description needs; reading records does not.
 const MANAGE_STREAMS: &str = "https://api.streamduo.com/manage:streams";
-
-/// A schema that is registered for a stream.
-#[derive(Debug, Deserialize)]
-pub struct Schema {
-    /// `JSON`, `AVRO` or `GREAT_EXPECTATIONS`.
-    #[serde(rename = "schemaType")]
-    pub kind: String,
-    /// The schema itself, a string that holds JSON.
-    #[serde(rename = "schema")]
-    pub text: String,
-}
 
 /// Not even one record can be had as a sample.
 #[derive(Debug, thiserror::Error)]
@@ -65,37 +52,41 @@ impl Api {
         })?)
     }
 
-    /// The stream's active schema, if it has one.
+    /// The stream's active schema as the service describes it, if it has one: `schemaType`, and `schema`, a
+    /// string that holds JSON.
     ///
     /// # Errors
     /// When it cannot be read: the client may lack the right to.
-    pub fn active_schema(&mut self) -> Result<Option<Schema>> {
-        let token = self.tokens.bearer_for(&self.http, MANAGE_STREAMS)?;
+    pub fn active_schema(&mut self) -> Result<Option<Value>> {
+        let token = || self.tokens.bearer_for(&self.http, MANAGE_STREAMS);
         let url = url_of(&self.base, &["stream", &self.stream_id])?;
-        let stream: Map<String, Value> = self.get("stream", &url, &token)?;
-        let Some(id) = stream.get("activeSchemaId").and_then(Value::as_str) else { return Ok(None) };
-        let token = self.tokens.bearer(&self.http)?;
+        let stream = self.get("stream", &url, token, &["streamId"])?;
+        let Some(id) = stream["activeSchemaId"].as_str() else { return Ok(None) };
+        let token = || self.tokens.bearer(&self.http);
         let url = url_of(&self.base, &["streams", &self.stream_id, "schemas", id, ""])?;
-        Ok(Some(self.get("schema", &url, &token)?))
+        Ok(Some(self.get("schema", &url, token, &["schemaType", "schema"])?))
     }
 
-    /// A client that lacks a right will not get it by waiting.
-    fn get<T: DeserializeOwned>(&self, endpoint: &'static str, url: &Url, token: &SecretString) -> Result<T> {
+    /// A JSON object with these texts. A client that lacks a right will not get it by waiting.
+    fn get(
+        &self,
+        endpoint: &'static str,
+        url: &Url,
+        token: impl Fn() -> Result<SecretString, Failure>,
+        texts: &[&str],
+    ) -> Result<Value> {
+        let send = |token: &SecretString| self.http.get(endpoint, url, token).send_until(&self.stop);
         Ok(retrying(self.policy, endpoint, &self.stop, || {
-            let answer = self.http.get(endpoint, url, token).send_until(&self.stop);
-            let answer =
-                answer.map_err(|failure| if failure.is_unauthorized() { failure.into_final() } else { failure })?;
-            Ok(serde_json::from_slice(&answer.body).map_err(|error| invalid_body(endpoint, &error))?)
+            let answer = self.with_token(&token, send).map_err(|failure| {
+                let lacks_right = |error: &HttpError| error.status() == Some(403) && !error.is_web_page();
+                let is_final = failure.http_error().is_some_and(lacks_right);
+                let explained = failure.with_remedy(|error| remedy(0, &self.stream_id, error));
+                if is_final { explained.into_final() } else { explained }
+            })?;
+            let object: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let is_right = texts.iter().all(|name| object[name].is_string());
+            let problem = format!("the answer is not a JSON object that describes the {endpoint}");
+            if is_right { Ok(object) } else { Err(answer.is_not(&problem).into()) }
         })?)
     }
-}
-
-/// The error about an answer that is not what it has to be. It quotes nothing of the answer: a server
-/// may send a token back.
-fn invalid_body(endpoint: &str, error: &serde_json::Error) -> HttpError {
-    let problem = if error.is_data() { "not of the documented form" } else { "not JSON" };
-    let (line, column) = (error.line(), error.column());
-    HttpError::InvalidBody(format!(
-        "the answer that describes the {endpoint} is {problem}, from line {line} column {column} on"
-    ))
 }

@@ -61,9 +61,10 @@ impl<'a> RecordRequest<'a> {
     }
 }
 
-/// What to do about a record-request that failed; `None` if nothing helps but another try.
-pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Option<String> {
-    if request.record_count == 1 && cause.is_about_size() {
+/// What to do about a request for so many records that failed, or what it was for if nothing helps but
+/// another try.
+pub fn remedy(record_count: usize, stream: &str, cause: &HttpError) -> String {
+    if record_count == 1 && cause.is_about_size() {
         let remedy = match cause {
             HttpError::TimedOut { .. } => "raise `requestTimeoutSeconds`",
             HttpError::TooLarge(..) => "raise `maxAnswerMegabytes`",
@@ -71,9 +72,14 @@ pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Op
             HttpError::Status { status: 413, .. } => "no setting changes that, ask the service's operator",
             _ => "check `streamId`",
         };
-        return Some(format!("not even a single record of stream {stream} gets across: {remedy}"));
+        return format!("not even a single record of stream {stream} gets across: {remedy}");
     }
-    Some(match cause {
+    match cause {
+        error if error.is_web_page() && !error.is_about_size() => {
+            "a firewall or a gateway answers in place of the service: check `apiUrl`, or ask its operator to let this \
+             machine through"
+                .to_owned()
+        }
         HttpError::Status { status: 401, .. } => {
             "a fresh access token is refused: check `scope`, and that `apiUrl` and `authUrl` belong together".to_owned()
         }
@@ -85,10 +91,13 @@ pub fn remedy(request: RecordRequest<'_>, stream: &str, cause: &HttpError) -> Op
             format!("there is no stream {stream}: check `streamId` and `apiUrl`")
         }
         HttpError::Status { status: 300..=399, .. } => "redirects are not followed: check `apiUrl`".to_owned(),
+        HttpError::Status { .. } if !cause.is_transient() && !cause.is_about_size() => {
+            "check `apiUrl`, or ask the service's operator".to_owned()
+        }
         HttpError::Unreachable(..) => "check `apiUrl`, the network and the proxy".to_owned(),
         HttpError::TimedOut { .. } => "check the network, or raise `requestTimeoutSeconds`".to_owned(),
-        _ => return None,
-    })
+        _ => format!("read stream {stream}"),
+    }
 }
 
 #[cfg(test)]

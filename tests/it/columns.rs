@@ -471,7 +471,7 @@ fn a_sample_from_a_stream_that_this_client_may_not_read_ends_the_run() {
 }
 
 /// Registers a schema through the API and makes it the active one.
-fn register(tap: &Tap, kind: &str, schema: &Value) {
+pub fn register(tap: &Tap, kind: &str, schema: &Value) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::blocking::Client::new();
     let token: Value = client
@@ -545,10 +545,10 @@ fn a_registered_schema_that_cannot_be_used_costs_no_value() {
     let avro = tap();
     register(&avro, "AVRO", &json!({"type": "record", "name": "car", "fields": []}));
     first(&avro, "it is not a JSON schema");
-    for (answer, problem) in [("\"hunter2\"", "not of the documented form"), ("hunter2", "not JSON")] {
+    for answer in ["\"hunter2\"", "hunter2"] {
         let odd = tap();
         odd.sandbox.script(Rule::on(Endpoint::Stream).every().json(answer));
-        first(&odd, &format!("the answer that describes the stream is {problem}, from line 1 column "));
+        first(&odd, "HOST answers 200 (application/json): the answer is not a JSON object that describes the stream");
     }
     let refused = tap();
     refused.sandbox.script(Rule::on(Endpoint::Token).call(1).status(400).body(r#"{"error":"invalid_scope"}"#));

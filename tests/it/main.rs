@@ -17,6 +17,7 @@ mod documents;
 mod extracted;
 mod flattening;
 mod following;
+mod gateways;
 mod http;
 mod large;
 mod live;

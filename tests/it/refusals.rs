@@ -168,8 +168,7 @@ fn a_secret_that_the_server_sends_back_is_not_logged() {
     tap.run().assert_refused(
         &tap,
         1,
-        "fetch an access token: the credentials of client \"CLIENT\" are refused: check `clientId` and \
-         `clientSecret`: HOST answers 400",
+        "fetch an access token: check `authUrl`, `clientId` and `clientSecret`: HOST answers 400",
     );
 }
 

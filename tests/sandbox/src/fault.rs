@@ -18,6 +18,9 @@ use crate::wire::Transfer;
 const HTML: &str =
     "<!DOCTYPE html>\n<html><head><title>Bad gateway</title></head><body>Come back later</body></html>\n";
 
+/// What makes one body of another.
+pub type Rewrite = fn(&[u8]) -> Vec<u8>;
+
 /// Some calls to one endpoint, and what happens to them.
 ///
 /// ```
@@ -54,6 +57,7 @@ pub struct Rule {
     body: Option<(Vec<u8>, &'static str)>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pretty: bool,
+    rewrite: Option<Rewrite>,
     pub(crate) gzip: bool,
     pub(crate) transfer: Transfer,
     pub(crate) hold: bool,
@@ -83,6 +87,7 @@ impl Rule {
             body: None,
             headers: Vec::new(),
             pretty: false,
+            rewrite: None,
             gzip: false,
             transfer: Transfer::Complete,
             hold: false,
@@ -274,6 +279,12 @@ impl Rule {
         self
     }
 
+    /// Sends what this function makes of the body.
+    pub fn rewrite(mut self, rewrite: Rewrite) -> Rule {
+        self.rewrite = Some(rewrite);
+        self
+    }
+
     /// Sends the body with `content-encoding: gzip`, even if the client does not accept it.
     pub fn gzip(mut self) -> Rule {
         self.gzip = true;
@@ -341,6 +352,9 @@ impl Rule {
         let mut answer = if self.replaces_answer() { self.replacement(answer.returned) } else { answer };
         if self.pretty {
             answer.body = crate::pretty::pretty(&answer.body);
+        }
+        if let Some(rewrite) = self.rewrite {
+            answer.body = rewrite(&answer.body);
         }
         answer
     }

@@ -70,7 +70,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub use fault::Rule;
+pub use fault::{Rewrite, Rule};
 pub use journal::{Call, Endpoint};
 pub use sample::Samples;
 pub use service::Service;
