@@ -148,7 +148,8 @@ fn tap_for(request: Endpoint) -> Tap {
     match request {
         Endpoint::Since => tap.set("acknowledge", "never"),
         Endpoint::Stream | Endpoint::Schema => {
-            let tap = tap.set("payloadSchema", "registered");
+            let file = tap.path("columns.json").display().to_string();
+            let tap = tap.set("payloadSchema", "registered").set("columnsFile", file);
             register(&tap, "JSON", &json!({"type": "object", "properties": {"registered": {"type": "string"}}}));
             tap
         }
