@@ -68,16 +68,28 @@ pub fn open(syncs: bool) -> Result<Stdout> {
          lost; give the tap a stdout, as in `tap-streamduo -c config.json | target-x`"
     );
     let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    Ok(Stdout { file, is_cut: is_regular && ends_within_line().unwrap_or_default(), syncs: is_regular && syncs })
+    let is_cut = is_regular && ends_within_line(&file).unwrap_or_default();
+    Ok(Stdout { file, is_cut, syncs: is_regular && syncs })
 }
 
-/// Whether the file behind stdout ends with a part of a line. It is open to write, and so read by name.
-fn ends_within_line() -> io::Result<bool> {
+/// Whether a part of a line is before the place in the file behind stdout that is written to next. The
+/// file is open to write, and so read by name.
+#[cfg(unix)]
+fn ends_within_line(mut file: &File) -> io::Result<bool> {
+    use rustix::fs::{OFlags, fcntl_getfl};
+    let appends = fcntl_getfl(file)?.contains(OFlags::APPEND);
+    let end = if appends { file.metadata()?.len() } else { file.stream_position()? };
+    let Some(before) = end.checked_sub(1) else { return Ok(false) };
     let mut file = File::open("/dev/stdout")?;
     let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
+    file.seek(SeekFrom::Start(before))?;
     file.read_exact(&mut last)?;
     Ok(last != *b"\n")
+}
+
+#[cfg(not(unix))]
+fn ends_within_line(_: &File) -> io::Result<bool> {
+    Ok(false)
 }
 
 #[cfg(unix)]
