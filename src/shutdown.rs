@@ -49,8 +49,9 @@ impl Shutdown {
         let shutdown = Shutdown { signal: Arc::default(), requested, deferred: Arc::default() };
         let terminated = Arc::new(AtomicBool::new(false));
         let interrupted = Arc::new(AtomicBool::new(false));
+        let caught = caught();
         let signals = [(SIGTERM, &terminated, &interrupted), (SIGINT, &interrupted, &terminated)];
-        for (signal, this, other) in signals.into_iter().filter(|(signal, ..)| !is_ignored(*signal)) {
+        for (signal, this, other) in signals.into_iter().filter(|(signal, ..)| caught.contains(signal)) {
             let number = usize::try_from(signal)?;
             // In this order: a signal that comes again, or after the other one, ends the process
             // from within its handler, so that not even a blocked write holds it up. Of two that
@@ -62,7 +63,7 @@ impl Shutdown {
                 .and_then(|_| flag::register_usize(signal, Arc::clone(&shutdown.signal), number))
                 .with_context(|| format!("catch signal {signal}"))?;
         }
-        disconnect_on_signal(shutdown.clone(), sender)?;
+        disconnect_on_signal(&caught, shutdown.clone(), sender)?;
         Ok(shutdown)
     }
 
@@ -114,8 +115,7 @@ impl Shutdown {
 /// registered: handlers run in the order of registration, so the number is set before the thread
 /// wakes.
 #[cfg(unix)]
-fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
-    let caught = [SIGTERM, SIGINT].into_iter().filter(|signal| !is_ignored(*signal));
+fn disconnect_on_signal(caught: &[i32], shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
     let mut signals = signal_hook::iterator::Signals::new(caught).context("catch signals")?;
     start_thread(move || {
         // A signal that came before `signals` was made does not reach it.
@@ -129,7 +129,7 @@ fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Resul
 /// Starts the thread that drops `sender` soon after the first signal. There is nothing to wait on
 /// here, so it polls.
 #[cfg(not(unix))]
-fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
+fn disconnect_on_signal(_caught: &[i32], shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
     start_thread(move || {
         while shutdown.check().is_ok() {
             thread::sleep(Duration::from_millis(25));
@@ -138,11 +138,13 @@ fn disconnect_on_signal(shutdown: Shutdown, sender: Sender<Infallible>) -> Resul
     })
 }
 
-/// Whether this process ignores a signal (proc(5)). Where there is no such file, that is not known.
-fn is_ignored(signal: i32) -> bool {
+/// The signals that this process does not ignore (proc(5)). Where there is no such file, that is not
+/// known. To be asked before any is caught, and once: the kernel makes the file anew for each reader.
+fn caught() -> Vec<i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+    let is_ignored = |signal: i32| mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1);
+    [SIGTERM, SIGINT].into_iter().filter(|signal| !is_ignored(*signal)).collect()
 }
 
 fn start_thread(run: impl FnOnce() + Send + 'static) -> Result<()> {

@@ -4,6 +4,7 @@
 //! reqwest finds the proxy with the same [`Matcher`], but ignores a value that it cannot parse.
 
 use std::error::Error;
+use std::sync::LazyLock;
 
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use reqwest::Proxy;
@@ -37,13 +38,23 @@ fn variable() -> Option<(&'static str, Option<String>)> {
     set.map(|name| (name, std::env::var(name).ok())).find(|(_, value)| value.as_deref() != Some(""))
 }
 
-/// Whether requests for a URL go through no proxy: it leads to this machine itself, or `NO_PROXY` has
-/// its host. As curl does, and reqwest does not, it may have spaces alone between names, and a dot behind.
-pub fn is_direct(url: &Url) -> bool {
+/// The system's settings.
+static SYSTEM: LazyLock<Matcher> = LazyLock::new(Matcher::from_system);
+
+/// What `NO_PROXY` does not list would go through a proxy; `None` if it lists everything. As curl does,
+/// and reqwest does not, it may have spaces alone between names, and a dot behind.
+static LISTED: LazyLock<Option<Matcher>> = LazyLock::new(|| {
     let names = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
     let names: Vec<_> = names.split([',', ' ']).map(|name| name.trim_end_matches('.')).collect();
-    let matcher = Matcher::builder().all("http://proxy").no(names.join(",")).build();
-    is_loopback(url) || names.contains(&"*") || url.as_str().parse().is_ok_and(|uri| matcher.intercept(&uri).is_none())
+    let all = Matcher::builder().all("http://proxy").no(names.join(","));
+    (!names.contains(&"*")).then(|| all.build())
+});
+
+/// Whether requests for a URL go through no proxy: it leads to this machine itself, or `NO_PROXY` has
+/// its host.
+pub fn is_direct(url: &Url) -> bool {
+    let is_listed = |all: &Matcher| url.as_str().parse().is_ok_and(|uri| all.intercept(&uri).is_none());
+    is_loopback(url) || LISTED.as_ref().is_none_or(is_listed)
 }
 
 /// Whether reqwest can use a proxy with this address, and takes it as it is meant.
@@ -59,15 +70,14 @@ fn is_usable(value: &str) -> bool {
 }
 
 /// The proxy that requests for a URL go through.
-fn of(system: &Matcher, url: &Url) -> Option<Intercept> {
-    if is_direct(url) { None } else { system.intercept(&url.as_str().parse().ok()?) }
+fn of(url: &Url) -> Option<Intercept> {
+    if is_direct(url) { None } else { SYSTEM.intercept(&url.as_str().parse().ok()?) }
 }
 
 /// The proxy that the client is to take for these URLs.
 pub fn for_client(urls: &[Url]) -> Proxy {
-    let system = Matcher::from_system();
-    let auth = urls.iter().find_map(|url| of(&system, url)?.basic_auth().cloned());
-    let proxy = Proxy::custom(move |url| of(&system, url).map(|proxy| proxy.uri().to_string()));
+    let auth = urls.iter().find_map(|url| of(url)?.basic_auth().cloned());
+    let proxy = Proxy::custom(|url| of(url).map(|proxy| proxy.uri().to_string()));
     match auth {
         Some(auth) => proxy.custom_http_auth(auth),
         None => proxy,
@@ -76,7 +86,7 @@ pub fn for_client(urls: &[Url]) -> Proxy {
 
 /// The name of the proxy for a URL in messages: its host and port, and the variable that names it.
 pub fn name(url: &Url) -> Option<String> {
-    let proxy = of(&Matcher::from_system(), url)?;
+    let proxy = of(url)?;
     let place = variable().map_or_else(|| "the system's settings".to_owned(), |(name, _)| format!("`{name}`"));
     Some(format!("the proxy {} ({place})", proxy.uri().authority().map_or("", |authority| authority.as_str())))
 }
