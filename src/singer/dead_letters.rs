@@ -1,17 +1,20 @@
 //! Records that no target could load: without an identity, with a time stamp that cannot be written as
-//! the settings ask, or such that the target that the tap runs fails with them. Each is appended, as it came, to the file that `deadLetterFile`
-//! names, one JSON object a line. It counts as delivered once it is on the disk.
+//! the settings ask, or such that the target that the tap runs fails with them. Each is appended, as it
+//! came, to the file that `deadLetterFile` names, one JSON object a line. It counts as delivered once it
+//! is on the disk.
 //!
 //! A line may come twice: after a crash, or where a target has failed, the record is read again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Write};
 use std::mem::take;
 use std::path::{Path, PathBuf};
 
 use log::warn;
+use same_file::Handle;
 use serde_json::value::RawValue;
 
+use super::files::{check_directory, directory, is_behind, is_cut, sync_name};
 use super::transform::Unwritable;
 use crate::config::{Config, Invalid};
 use crate::metrics::{plural, records};
@@ -170,21 +173,13 @@ pub fn check(config: &Config) -> Result<(), Invalid> {
 fn append(path: &Path, mut lines: Vec<u8>) -> io::Result<()> {
     let mut file = open(path, true)?;
     file.lock()?;
-    if file.seek(SeekFrom::End(0))? > 0 {
-        // A run that was killed, or a full disk, may have left a line without an end.
-        let mut last = [0];
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
-        if last != [b'\n'] {
-            lines.insert(0, b'\n');
-        }
+    let end = file.metadata()?.len();
+    if is_cut(&mut file, end)? {
+        lines.insert(0, b'\n');
     }
     file.write_all(&lines)?;
     file.sync_all()?;
-    if cfg!(unix) {
-        // A new file's name, too. Elsewhere no directory can be opened.
-        File::open(directory(path))?.sync_all()?;
-    }
+    sync_name(path)?;
     file.unlock()
 }
 
@@ -195,7 +190,7 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
             return Err(io::Error::other("it is no file, and what is written there may not be kept"));
         }
         #[cfg(unix)]
-        if is_written_otherwise(&metadata) {
+        if is_behind(Handle::stdout(), path) || is_behind(Handle::stderr(), path) {
             let problem = "it is the file behind stdout or stderr, and what is written there may be overwritten";
             return Err(io::Error::other(problem));
         }
@@ -205,25 +200,4 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.read(true).append(true).create(create).open(path)
-}
-
-/// Whether stdout or stderr goes to this file.
-#[cfg(unix)]
-fn is_written_otherwise(file: &fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let is_same = |other: rustix::fs::Stat| (other.st_dev, other.st_ino) == (file.dev(), file.ino());
-    rustix::fs::fstat(io::stdout()).is_ok_and(is_same) || rustix::fs::fstat(io::stderr()).is_ok_and(is_same)
-}
-
-/// The directory that a file is in.
-pub fn directory(path: &Path) -> &Path {
-    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Checks that a file can be made in a directory.
-pub fn check_directory(directory: &Path) -> io::Result<()> {
-    fs::metadata(directory)?;
-    #[cfg(unix)]
-    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The only way to stdout for messages and commands. Everything else goes to stderr. (clap prints help and version.)
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Context, Result};
 
@@ -76,15 +76,12 @@ pub fn open(syncs: bool) -> Result<Stdout> {
 /// file is open to write, and so read by name.
 #[cfg(unix)]
 fn ends_within_line(mut file: &File) -> io::Result<bool> {
+    use super::files::is_cut;
     use rustix::fs::{OFlags, fcntl_getfl};
+    use std::io::Seek;
     let appends = fcntl_getfl(file)?.contains(OFlags::APPEND);
     let end = if appends { file.metadata()?.len() } else { file.stream_position()? };
-    let Some(before) = end.checked_sub(1) else { return Ok(false) };
-    let mut file = File::open("/dev/stdout")?;
-    let mut last = [0];
-    file.seek(SeekFrom::Start(before))?;
-    file.read_exact(&mut last)?;
-    Ok(last != *b"\n")
+    is_cut(&mut File::open("/dev/stdout")?, end)
 }
 
 #[cfg(not(unix))]

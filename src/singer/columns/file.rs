@@ -18,7 +18,7 @@ use super::names::MAX_COLUMNS;
 use super::schema;
 use super::tree::{Column, Columns};
 use crate::config::source::read_text;
-use crate::singer::dead_letters::{check_directory, directory};
+use crate::singer::files::{check_directory, directory, is_behind, sync_name};
 
 /// How long to wait for another tap, which holds the file for a moment only.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -33,8 +33,7 @@ const EMPTY: &str = r#"{"type": ["null", "object"], "properties": {}}"#;
 /// What is wrong with it.
 pub fn read(path: &Path) -> Result<Columns> {
     ensure!(path.is_file() || !path.exists(), "it is not a regular file: name another one");
-    let is_stdout = matches!((Handle::stdout(), Handle::from_path(path)), (Ok(stdout), Ok(file)) if stdout == file);
-    ensure!(!is_stdout, "it is the file that stdout goes to: name another one");
+    ensure!(!is_behind(Handle::stdout(), path), "it is the file that stdout goes to: name another one");
     match read_text(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             check_directory(directory(path))?;
@@ -150,11 +149,7 @@ fn replace(path: &Path, old: &File, text: &str) -> io::Result<()> {
     }
     new.as_file().sync_all()?;
     new.persist(&path)?;
-    if cfg!(unix) {
-        // The name, too. Elsewhere no directory can be opened.
-        File::open(directory(&path))?.sync_all()?;
-    }
-    Ok(())
+    sync_name(&path)
 }
 
 #[cfg(test)]
