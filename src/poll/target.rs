@@ -219,7 +219,9 @@ impl TargetWriter {
             })?;
         }
         if let Some(stdout) = child.stdout.take() {
-            let (name, stream, sender) = (name.clone(), self.stream.name.clone(), events_sender.clone());
+            let name = name.clone();
+            let stream = self.stream.name.clone();
+            let sender = events_sender.clone();
             start_thread("target's stdout", move || {
                 read_stdout(stdout, &name, &stream, &sender);
                 drop(output_open);

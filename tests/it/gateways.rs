@@ -39,20 +39,27 @@ enum Outcome {
 
 use Outcome::{Ends, GoesOn, Retried};
 
+const CREDENTIALS: &str = "the credentials of client \"CLIENT\" are refused: check `clientId` and `clientSecret`";
+
+fn answers(status: u16) -> String {
+    format!("HOST answers {status}")
+}
+
+fn retried(status: u16) -> Outcome {
+    Retried(answers(status))
+}
+
 /// All answers to requests of a kind, and what they lead to with `maxRetries` 1.
 fn cases(request: Endpoint) -> Vec<(String, Rule, Outcome)> {
     let once = || Rule::on(request).call(1);
     let always = || Rule::on(request).every();
     let is_token = request == Endpoint::Token;
-    let answers = |status: u16| format!("HOST answers {status}");
-    let retried = |status: u16| Retried(answers(status));
     // What may come from behind the token endpoint is not quoted.
     let says = |text: &str| Retried(if is_token { answers(200) } else { text.to_owned() });
     let ends = |status: u16, token, other| Ends(answers(status), if is_token { token } else { other });
     // A token that is refused is renewed at once.
     let refused_once = |status: u16| if is_token { retried(status) } else { GoesOn };
     let firewall = "a firewall or a gateway answers in ";
-    let credentials = "the credentials of client \"CLIENT\" are refused: check `clientId` and `clientSecret`";
     let mut cases = vec![
         ("a byte order mark", once().rewrite(with_byte_order_mark), GoesOn),
         ("x-gzip", once().gzip().header("content-encoding", "x-gzip"), GoesOn),
@@ -75,7 +82,7 @@ fn cases(request: Endpoint) -> Vec<(String, Rule, Outcome)> {
         (
             "401 for good",
             always().status(401),
-            ends(401, credentials, "a fresh access token is refused: check `scope`"),
+            ends(401, CREDENTIALS, "a fresh access token is refused: check `scope`"),
         ),
         (
             "a redirect",
@@ -84,19 +91,7 @@ fn cases(request: Endpoint) -> Vec<(String, Rule, Outcome)> {
         ),
     ];
     if is_token {
-        let unauthorized = "client \"CLIENT\" may not fetch tokens with its credentials alone: check `clientId`";
-        let error = |code| format!(r#"{{"error":"{code}","error_description":"hunter2"}}"#);
-        cases.extend([
-            ("invalid_client", once().status(400).json(error("invalid_client")), ends(400, credentials, "")),
-            ("invalid_client as 200", once().json(error("invalid_client")), ends(200, credentials, "")),
-            ("invalid_client as 401", once().status(401).json(error("invalid_client")), ends(401, credentials, "")),
-            ("unauthorized_client", once().status(400).json(error("unauthorized_client")), ends(400, unauthorized, "")),
-            ("another error", once().status(400).json(error("hunter2")), ends(400, "check `authUrl`, `clientId`", "")),
-            ("slow_down", once().status(400).json(error("slow_down")), retried(400)),
-            ("an error that nobody knows as 200", once().json(error("hunter2")), retried(200)),
-            ("BearerToken", once().rewrite(|body| replaced(body, "Bearer", "BearerToken")), GoesOn),
-            ("an odd token_type", once().rewrite(|body| replaced(body, "Bearer", "hunter2")), retried(200)),
-        ]);
+        cases.extend(cases_of_tokens());
     } else {
         cases.push(("401", once().status(401), GoesOn));
         // The token endpoint hands out an old token for a while.
@@ -113,6 +108,28 @@ fn cases(request: Endpoint) -> Vec<(String, Rule, Outcome)> {
         cases.push((status.to_string(), once().status(status), outcome));
     }
     cases
+}
+
+/// What a token endpoint alone may answer.
+fn cases_of_tokens() -> Vec<(&'static str, Rule, Outcome)> {
+    let once = || Rule::on(Endpoint::Token).call(1);
+    let unauthorized = "client \"CLIENT\" may not fetch tokens with its credentials alone: check `clientId`";
+    let error = |code| format!(r#"{{"error":"{code}","error_description":"hunter2"}}"#);
+    vec![
+        ("invalid_client", once().status(400).json(error("invalid_client")), Ends(answers(400), CREDENTIALS)),
+        ("invalid_client as 200", once().json(error("invalid_client")), Ends(answers(200), CREDENTIALS)),
+        ("invalid_client as 401", once().status(401).json(error("invalid_client")), Ends(answers(401), CREDENTIALS)),
+        (
+            "unauthorized_client",
+            once().status(400).json(error("unauthorized_client")),
+            Ends(answers(400), unauthorized),
+        ),
+        ("another error", once().status(400).json(error("hunter2")), Ends(answers(400), "check `authUrl`, `clientId`")),
+        ("slow_down", once().status(400).json(error("slow_down")), retried(400)),
+        ("an error that nobody knows as 200", once().json(error("hunter2")), retried(200)),
+        ("BearerToken", once().rewrite(|body| replaced(body, "Bearer", "BearerToken")), GoesOn),
+        ("an odd token_type", once().rewrite(|body| replaced(body, "Bearer", "hunter2")), retried(200)),
+    ]
 }
 
 fn gzip(body: &[u8]) -> Vec<u8> {
