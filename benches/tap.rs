@@ -1,6 +1,6 @@
 //! Runs the release binary and its competitors as whole processes, and prints what each takes.
 //!
-//! `benches/README.md` says how to run it, what it measures and what came out.
+//! `benches/README.md` says how to run it and what it measures; `benches/results/` has what came out.
 
 #![allow(clippy::print_stdout, reason = "the report goes to stdout")]
 
