@@ -22,7 +22,7 @@ use log::{Level, LevelFilter, log_enabled};
 /// The time between two drawings of the line, while the run works.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// How many times a second the line is drawn at the most. A log line, a pause and the end draw it
+/// How often a second the line is drawn at most. A log line, a pause and the end draw it
 /// in any case.
 const MAX_RATE: u8 = 10;
 
@@ -82,7 +82,7 @@ pub struct LiveLine {
 }
 
 impl LiveLine {
-    /// A line without a text; `None` if there is to be none.
+    /// A line without a text; `None` if nobody is to see one.
     pub fn start() -> Option<LiveLine> {
         let is_wanted = log_enabled!(Level::Info) && log::max_level() == LevelFilter::Info;
         if !is_watched() || !is_wanted {

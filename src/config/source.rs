@@ -86,7 +86,7 @@ fn decode(bytes: Vec<u8>) -> io::Result<String> {
     };
     let units = bytes.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or_default()]));
     let text = char::decode_utf16(units).collect::<Result<String, _>>();
-    let text = text.map_err(|_| io::Error::other("it is not UTF-16 text, although it begins so"))?;
+    let text = text.map_err(|_| io::Error::other("it begins like UTF-16 text, but is not"))?;
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
