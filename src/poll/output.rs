@@ -219,7 +219,7 @@ fn explain(error: io::Error) -> anyhow::Error {
     let error = error.downcast::<Invalid>().map(Into::into);
     let error = error.or_else(|error| error.downcast::<TargetFailed>().map(Into::into));
     let error = error.or_else(|error| {
-        let remedy = "what was not delivered stays unread, so mend that and run again";
+        let remedy = "what was not delivered stays unread: fix that and run again";
         error.downcast::<CannotPutAside>().map(|error| anyhow!("{error}; {remedy}"))
     });
     error.unwrap_or_else(stdout::explain_write)

@@ -309,7 +309,7 @@ impl Page {
         let record = &self.answer[entry.span.clone()];
         let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(record) else {
             let is_object = record.starts_with(b"{");
-            return if is_object { "a name in it is no Unicode text" } else { "it is no object" }.to_owned();
+            return if is_object { "a name in it is not Unicode text" } else { "it is not an object" }.to_owned();
         };
         for name in ["recordId", "recordTimeStampISO"] {
             match fields.get(name) {
@@ -319,7 +319,7 @@ impl Page {
             }
         }
         match (&entry.record_id, &entry.timestamp) {
-            (Some(_), None) => "`recordTimeStampISO` is no time stamp with an offset".to_owned(),
+            (Some(_), None) => "`recordTimeStampISO` is not a time stamp with an offset".to_owned(),
             _ => "a field is there twice".to_owned(),
         }
     }

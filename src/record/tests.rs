@@ -299,9 +299,9 @@ fn what_is_no_page_is_told_apart_and_not_quoted() {
         (r#"{"recordId":"private"}"#, "`recordTimeStampISO` is missing"),
         (r#"{"recordTimeStampISO":"t","recordId":null}"#, "`recordId` is not a string"),
         (r#"{"recordTimeStampISO":"t","recordId":"a","recordId":"b"}"#, "a field is there twice"),
-        (r#"{"recordId":"a","recordTimeStampISO":"t","\ud800":1}"#, "a name in it is no Unicode text"),
-        (r#""private""#, "it is no object"),
-        (r#"["private","t"]"#, "it is no object"),
+        (r#"{"recordId":"a","recordTimeStampISO":"t","\ud800":1}"#, "a name in it is not Unicode text"),
+        (r#""private""#, "it is not an object"),
+        (r#"["private","t"]"#, "it is not an object"),
     ] {
         assert_eq!(no_identity(record), format!("record 2 of the answer has no identity: {problem}; {remedy}"));
     }

@@ -180,13 +180,15 @@ fn select_columns(selection: &mut Selection, entry: &Entry) {
 fn selected(path: &Path) -> Result<Option<Entry>, String> {
     let text = read_text(path).map_err(|error| format!("read the file: {error}"))?;
     let catalog: Catalog = serde_json::from_str(&text)
-        .map_err(|error| format!("no Singer catalog ({error}); make one with --discover"))?;
+        .map_err(|error| format!("it is not a Singer catalog ({error}): make one with --discover"))?;
     if catalog.streams.is_empty() {
-        return Err("it holds no stream; make one with --discover".to_owned());
+        return Err("it holds no stream: make a catalog with --discover".to_owned());
     }
     let mut selected = catalog.streams.into_iter().filter(Entry::is_selected);
     let Some(entry) = selected.next() else { return Ok(None) };
-    let Some(name) = entry.name() else { return Err("its stream has no name; make one with --discover".to_owned()) };
+    let Some(name) = entry.name() else {
+        return Err("its stream has no name: make a catalog with --discover".to_owned());
+    };
     let others: Vec<_> = selected.map(|entry| format!("{:?}", entry.name().unwrap_or_default())).collect();
     if !others.is_empty() {
         let others = others.join(", ");

@@ -22,7 +22,7 @@ use crate::record::{MessageWriter, Page};
 
 /// The file that `deadLetterFile` names cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("put {} aside in `deadLetterFile` {}: {error}", records(*.count), .path.display())]
+#[error("cannot put {} aside in `deadLetterFile` {}: {error}", records(*.count), .path.display())]
 pub struct CannotPutAside {
     /// How many records are not in it, or perhaps in part.
     pub count: usize,
@@ -187,7 +187,7 @@ fn append(path: &Path, mut lines: Vec<u8>) -> io::Result<()> {
 fn open(path: &Path, create: bool) -> io::Result<File> {
     if let Ok(metadata) = fs::metadata(path) {
         if !metadata.is_file() {
-            return Err(io::Error::other("it is no file, and what is written there may not be kept"));
+            return Err(io::Error::other("it is not a regular file, and what is written there may not be kept"));
         }
         #[cfg(unix)]
         if is_behind(Handle::stdout(), path) || is_behind(Handle::stderr(), path) {

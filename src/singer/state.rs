@@ -76,7 +76,7 @@ impl State {
         };
         let mut state = State::default();
         if text.trim().is_empty() {
-            warn!("state {}: there is none yet", path.display());
+            warn!("state {}: there is no state yet", path.display());
         } else {
             state = State::parse(&text).map_err(invalid)?;
         }
@@ -99,7 +99,7 @@ impl State {
         }
         if !members.contains_key("bookmarks") {
             if object(&members, "partial").is_some_and(|partial| !partial.is_empty()) {
-                warn!("the state holds a `partial` one of Meltano's, which is not used: only what is `completed` is");
+                warn!("the state holds a `partial` state of Meltano's, which is not used: only `completed` counts");
             }
             let completed = object(&members, "completed").and_then(|completed| object(&completed, "singer_state"));
             members = completed.or_else(|| object(&members, "singer_state")).unwrap_or(members);
@@ -183,7 +183,8 @@ impl StreamState {
         }
         if entry.acknowledge != self.own.acknowledge {
             let mode = self.own.acknowledge.to_possible_value();
-            return Err(format!("is not of `acknowledge` `{}`", mode.as_ref().map_or("", |mode| mode.get_name())));
+            let mode = mode.as_ref().map_or("", |mode| mode.get_name());
+            return Err(format!("was not made with `acknowledge` `{mode}`"));
         }
         Ok(entry.covers)
     }
@@ -195,7 +196,7 @@ impl StreamState {
         }
         let bookmark = ReturnedBookmark::deserialize(covers).map_err(|error| format!("cannot be read ({error})"))?;
         if bookmark.count > MAX_RECORDS {
-            return Err(format!("covers {} records, more than a run can", bookmark.count));
+            return Err(format!("covers {} records, which is more than a run can deliver", bookmark.count));
         }
         Ok(Some(bookmark).filter(|bookmark| bookmark.count > 0))
     }

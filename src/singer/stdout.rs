@@ -15,7 +15,7 @@ pub fn explain_write(error: io::Error) -> anyhow::Error {
         ErrorKind::InvalidData => "a record cannot be written as the settings ask",
         _ => "cannot write to stdout",
     };
-    anyhow::Error::new(error).context(format!("{problem}; what was not delivered stays unread, so run again then"))
+    anyhow::Error::new(error).context(format!("{problem}; what was not delivered stays unread for the next run"))
 }
 
 /// The process's stdout, as a file of its own: `std::io::stdout` counts a write to a closed descriptor as done.
@@ -64,7 +64,7 @@ pub fn open(syncs: bool) -> Result<Stdout> {
     #[cfg(unix)]
     anyhow::ensure!(
         !is_stand_in(&file),
-        "stdout is closed, or stands for nothing (/dev/null opened to read and write): records written there would be \
+        "stdout is closed, or is /dev/null opened to read and write: records written there would be \
          lost; give the tap a stdout, as in `tap-streamduo -c config.json | target-x`"
     );
     let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());

@@ -72,7 +72,7 @@ impl Transform {
         }
         let Some(Members(mut fields)) = str::from_utf8(record).ok().and_then(|text| serde_json::from_str(text).ok())
         else {
-            // It is no object, so there is no field to change.
+            // It is not an object, so there is no field to change.
             return Ok(Cow::Borrowed(record));
         };
         // Of several payloads, the last one counts, as in any reader of JSON.
