@@ -22,7 +22,7 @@ use crate::streamduo::queue::Count;
 
 /// Why a service cannot be read by time, and what to do.
 const NOT_OLDEST_FIRST: &str = "the service does not show the oldest records after a time stamp first, so reading by time would skip \
-                                records: set `acknowledge` to `write` or `commit`, which read by read status";
+                                records: set `acknowledge` to `write` or `commit`, which read what is unread";
 
 /// Reads what comes after a time stamp.
 #[derive(Debug)]
@@ -152,8 +152,9 @@ impl ByTime {
             if !self.cursor.ask_for_more(count) {
                 let shown = records(count);
                 bail!(
-                    "the service shows {shown} at {timestamp} and nothing after that time stamp with them, so reading by time \
-                     would skip what it does not show: raise `maxAnswerMegabytes` or `requestTimeoutSeconds`"
+                    "the service shows {shown} at {timestamp} at once and nothing after them, so reading by time \
+                     would skip the records that it does not show: raise `maxAnswerMegabytes` or \
+                     `requestTimeoutSeconds`"
                 );
             }
         }

@@ -48,7 +48,10 @@ impl CommitMode {
             committed.note_marked(self.marker.take_found().read);
             if self.marker.may_be_applied() {
                 // It hits what is committed, unless another mark has marked that already.
-                info!("the answer to a mark was lost, and it is not applied yet: the next run marks what is left");
+                info!(
+                    "the answer to a mark was lost, and the mark may still be applied: the next run marks \
+                     what is left"
+                );
                 self.marker.look_once(run);
                 return Ok(false);
             }

@@ -110,11 +110,11 @@ impl TokenSource {
         let client = &self.client_id;
         let remedy = match error {
             error if error.is_web_page() => {
-                "a firewall or a gateway answers in its place: check `authUrl`, or ask its operator to let this machine \
-                 through"
+                "a firewall or a gateway answers in place of the token endpoint: check `authUrl`, or ask its \
+                 operator to let this machine through"
             }
             HttpError::Status { status: 429, .. } | HttpError::Status { status: 400, retry_after: Some(_), .. } => {
-                "it limits how often it is asked: run less often, or ask its operator for more"
+                "the token endpoint limits requests: run less often, or ask its operator for more"
             }
             HttpError::Status { text, .. } if text.ends_with("invalid_scope") => {
                 let remedy = if scope == self.scope { ": check `scope`" } else { "" };
@@ -127,8 +127,8 @@ impl TokenSource {
             }
             HttpError::Status { text, .. } if text.ends_with("unauthorized_client") => {
                 return format!(
-                    "client {client:?} may not fetch tokens with its credentials alone: check `clientId`, or ask for a \
-                     client of the grant `client_credentials`"
+                    "client {client:?} may not fetch tokens with its credentials alone: check `clientId`, or ask \
+                     for a client with the grant `client_credentials`"
                 );
             }
             HttpError::Status { status: 200..300 | 400 | 403, .. } => "check `authUrl`, `clientId` and `clientSecret`",

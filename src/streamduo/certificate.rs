@@ -53,7 +53,8 @@ fn remedy(error: &CertificateError) -> String {
 pub fn no_trusted_ca(error: &(dyn Error + 'static)) -> Option<String> {
     tls_error(error)?;
     Some(format!(
-        "no CA certificate in {}: name a PEM file by `SSL_CERT_FILE`, or leave it unset and install ca-certificates",
+        "there is no CA certificate in {}: set `SSL_CERT_FILE` to a PEM file, or unset it and install \
+         ca-certificates",
         trusted_cas()
     ))
 }

@@ -107,8 +107,8 @@ fn explain(record_id: &str, lost: Failure) -> Failure {
             _ => "check the network",
         };
         format!(
-            "the answer to the mark of recordId {record_id:?} does not arrive, so that another version of it may be \
-             marked as read without having been delivered: {setting}; a replay (`acknowledge` `never`) reads it"
+            "the answer to the mark of recordId {record_id:?} did not arrive, so another version of it may be \
+             marked as read and not delivered: {setting}; a replay (`acknowledge` `never`) reads it"
         )
     })
 }
@@ -316,9 +316,9 @@ mod tests {
         assert_eq!(round(&mut queue), Ok(1));
         assert_eq!(
             round(&mut queue),
-            Err("the answer to the mark of recordId \"b\" does not arrive, so that another version of it may be marked as \
-                 read without having been delivered: raise `maxAnswerMegabytes`; a replay (`acknowledge` `never`) reads \
-                 it: the answer of h is larger than 5 bytes"
+            Err("the answer to the mark of recordId \"b\" did not arrive, so another version of it may be marked as \
+                 read and not delivered: raise `maxAnswerMegabytes`; a replay (`acknowledge` `never`) reads it: the \
+                 answer of h is larger than 5 bytes"
                 .to_owned())
         );
         assert_eq!(round(&mut queue), Ok(1));

@@ -24,8 +24,8 @@ const VARIABLES: [[&str; 2]; 2] = [["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY",
 pub fn check() -> Result<(), Invalid> {
     match variable() {
         Some((name, value)) if !value.as_deref().is_some_and(is_usable) => Err(Invalid::new(format!(
-            "`{name}` names no proxy that can be used: it must be http://host:port or http://user:password@host:port, \
-             with the special characters in user and password percent-encoded"
+            "`{name}` does not name a proxy that can be used: it must be http://host:port or \
+             http://user:password@host:port, with the special characters in user and password percent-encoded"
         ))),
         _ => Ok(()),
     }

@@ -82,8 +82,8 @@ impl Retry {
         if self.failures > max {
             return Err(Failure::Final(match max {
                 0 => anyhow!("{failure}"),
-                1 => anyhow!("{failure} (still so after 1 retry: `maxRetries`)"),
-                _ => anyhow!("{failure} (still so after {max} retries: `maxRetries`)"),
+                1 => anyhow!("{failure} (still failing after 1 retry: `maxRetries`)"),
+                _ => anyhow!("{failure} (still failing after {max} retries: `maxRetries`)"),
             }));
         }
         let delays = ExponentialBuilder::default().with_min_delay(self.first_delay).with_max_delay(MAX_DELAY);
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn one_failure_too_many_is_final() {
         let failure = || status(503, None).with_remedy(|_| "read records".to_owned());
-        let text = "read records: h answers 503 (still so after 2 retries: `maxRetries`)";
+        let text = "read records: h answers 503 (still failing after 2 retries: `maxRetries`)";
         assert_eq!(tries(failure), (3, text.to_owned()));
     }
 

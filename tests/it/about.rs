@@ -126,7 +126,7 @@ fn test_gives_up_after_one_retry() {
     tap.run().assert_refused(
         &tap,
         1,
-        "read stream STREAM: HOST answers 503: no (still so after 1 retry: `maxRetries`)",
+        "read stream STREAM: HOST answers 503: no (still failing after 1 retry: `maxRetries`)",
     );
     assert_eq!(tap.sandbox.count(Endpoint::Peek), 2);
 }

@@ -166,7 +166,7 @@ fn a_record_that_cannot_be_marked_ends_the_run_with_an_error() {
     tap.sandbox.script(Rule::on(Endpoint::Single).calls(4..=99).status(503).header("retry-after", "0"));
     let run = tap.run();
     let fatal = "check the network; a replay (`acknowledge` `never`) reads it: HOST answers 503: \
-                 {\"message\":\"Service Unavailable\"} (still so after 2 retries: `maxRetries`)";
+                 {\"message\":\"Service Unavailable\"} (still failing after 2 retries: `maxRetries`)";
     assert!(run.code == 1 && run.last_log_line().ends_with(fatal), "{}", run.stderr);
     assert_eq!((run.stdout, tap.read().len()), (schema_and(&tap.records()), 2));
 }
