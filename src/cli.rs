@@ -51,8 +51,8 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "tap-streamduo", version, after_help = AFTER_HELP)]
 pub struct Args {
-    /// The settings, a JSON file; - reads them from stdin, ENV from the environment. May be repeated:
-    /// later ones win
+    /// The settings, a JSON file; - reads them from stdin, ENV from the environment. May be
+    /// repeated: later ones win
     #[arg(short, long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
 

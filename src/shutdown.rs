@@ -42,8 +42,8 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Catches SIGTERM and SIGINT from now on, but for one that is ignored: it stays so, as SIGINT in a
-    /// script's `command &`.
+    /// Catches SIGTERM and SIGINT from now on, but for one that is ignored: it stays so, as SIGINT
+    /// in a script's `command &`.
     pub fn install() -> Result<Shutdown> {
         let (sender, requested) = bounded(0);
         let shutdown = Shutdown { signal: Arc::default(), requested, deferred: Arc::default() };

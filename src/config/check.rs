@@ -11,8 +11,8 @@ impl Setting {
     /// Checks a value against the setting's kind.
     ///
     /// # Errors
-    /// What is wrong with it, to follow the setting's name. Quotes the value, unless that may hold a
-    /// secret.
+    /// What is wrong with it, to follow the setting's name. Quotes the value, unless that may hold
+    /// a secret.
     pub fn check(&self, value: &Value) -> Result<(), String> {
         match (&self.kind, value) {
             // As from an --env-file of Docker's, which takes quotes for a part of the value.

@@ -18,8 +18,8 @@ pub enum Acknowledge {
 }
 
 impl Acknowledge {
-    /// Whether a run marks what it has written to stdout itself. Then a file has to be synced first, and
-    /// no target can be run, which would have to commit it first.
+    /// Whether a run marks what it has written to stdout itself. Then a file has to be synced
+    /// first, and no target can be run, which would have to commit it first.
     pub fn marks_what_is_written(self) -> bool {
         match self {
             Acknowledge::Write => true,

@@ -1,8 +1,8 @@
 //! `acknowledge: commit`: marks what the STATE of an earlier run proves to be committed, and writes
 //! what is unread.
 //!
-//! Nothing that this run writes is marked. Each STATE says what is out; the next run gets it back, and
-//! marks that.
+//! Nothing that this run writes is marked. Each STATE says what is out; the next run gets it back,
+//! and marks that.
 
 use anyhow::Result;
 use log::info;
@@ -23,8 +23,8 @@ pub struct CommitMode {
 }
 
 impl CommitMode {
-    /// Marks the records that the bookmark covers, and no others. Returns whether to go on: not while a
-    /// mark may still be applied.
+    /// Marks the records that the bookmark covers, and no others. Returns whether to go on: not
+    /// while a mark may still be applied.
     fn mark_committed(&mut self, returned: &ReturnedBookmark, run: &mut Run) -> Result<bool> {
         let mut page = self.marker.peek(Count::AtOnce(returned.count), run)?;
         let Some(mut committed) = Committed::prove(&page, returned) else {

@@ -1,6 +1,7 @@
 //! The records of one answer.
 //!
-//! A record is never rebuilt: [`Page`] keeps the answer's bytes, and where each record lies in them.
+//! A record is never rebuilt: [`Page`] keeps the answer's bytes, and where each record lies in
+//! them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -68,8 +69,8 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads the answer to a record-request that asked for `asked` records, and has arrived now. A record
-    /// without an identity is kept: it can still be written.
+    /// Reads the answer to a record-request that asked for `asked` records, and has arrived now. A
+    /// record without an identity is kept: it can still be written.
     ///
     /// # Errors
     /// [`InvalidBody`] when the answer is not a JSON array.
@@ -115,8 +116,8 @@ impl Page {
         self.entries.is_empty()
     }
 
-    /// Whether the stream ends with this page: it is shorter than what was asked for, and the service is
-    /// not suspected of capping pages there. Says nothing of the answer to a mark.
+    /// Whether the stream ends with this page: it is shorter than what was asked for, and the
+    /// service is not suspected of capping pages there. Says nothing of the answer to a mark.
     pub fn is_last(&self) -> bool {
         self.is_short && !self.may_be_capped
     }
@@ -126,8 +127,8 @@ impl Page {
         self.is_short
     }
 
-    /// Notes that the service may have capped the page, so that more records may follow although it is
-    /// short.
+    /// Notes that the service may have capped the page, so that more records may follow although it
+    /// is short.
     pub fn suspect_cap(&mut self) {
         self.may_be_capped = true;
     }
@@ -160,9 +161,9 @@ impl Page {
         latest.find_map(|entry| self.string(entry.timestamp.as_ref())).map(Cow::into_owned)
     }
 
-    /// The time stamps of a page that was asked for after `timestamp`: one for each record, as sent. A
-    /// record without one takes that of the record before it, else that of the first record that has
-    /// one, else `timestamp`.
+    /// The time stamps of a page that was asked for after `timestamp`: one for each record, as
+    /// sent. A record without one takes that of the record before it, else that of the first record
+    /// that has one, else `timestamp`.
     pub fn timestamps_after<'a>(&'a self, timestamp: &'a str) -> Vec<Cow<'a, str>> {
         let mut last = self.first_timestamp().map_or(Cow::Borrowed(timestamp), Cow::Owned);
         let known = |record: Record<'a>| {
@@ -207,8 +208,8 @@ impl Page {
         })
     }
 
-    /// Writes the records that are not in the ledger; flushes, and only then adds them to it. Returns
-    /// how many the writer has taken.
+    /// Writes the records that are not in the ledger; flushes, and only then adds them to it.
+    /// Returns how many the writer has taken.
     pub fn write(&self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<usize> {
         let written = self.write_unknown(|record| ledger.contains(record), out)?;
         ledger.add(self.fingerprints());
@@ -240,8 +241,8 @@ impl Page {
         Ok(written)
     }
 
-    /// Writes some of the records, and flushes; only then adds them to the ledger. Returns how many the
-    /// writer has taken.
+    /// Writes some of the records, and flushes; only then adds them to the ledger. Returns how many
+    /// the writer has taken.
     pub fn write_some(
         &self,
         records: &[Fingerprint],
@@ -281,8 +282,8 @@ impl Page {
         self
     }
 
-    /// Whether an answer shows the oldest `count` records and nothing else, byte for byte but for what
-    /// it says of which are read.
+    /// Whether an answer shows the oldest `count` records and nothing else, byte for byte but for
+    /// what it says of which are read.
     pub(super) fn same_but_for_status(&self, count: usize, answer: &[u8]) -> bool {
         const STATUSES: [&[u8]; 4] = [b"\"true\"", b"\"false\"", b"true", b"false"];
         let oldest = &self.entries[..count];

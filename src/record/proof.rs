@@ -1,9 +1,9 @@
 //! The proof that records were delivered.
 //!
 //! `Queue::mark` takes a [`Delivered`] by value, and there are two ways to get one:
-//! [`Peeked::deliver`], which writes and flushes a page, and [`Committed::delivered`], which goes by
-//! what a target has returned or how it has ended, and what was put aside. So code that marks what was
-//! not delivered does not compile.
+//! [`Peeked::deliver`], which writes and flushes a page, and [`Committed::delivered`], which goes
+//! by what a target has returned or how it has ended, and what was put aside. So code that marks
+//! what was not delivered does not compile.
 
 use std::io;
 use std::ops::Deref;
@@ -93,8 +93,8 @@ impl Delivered {
         self.page.fingerprints().take(self.count)
     }
 
-    /// The record behind those to mark. Once they are marked, and nothing else, the next page begins
-    /// with it.
+    /// The record behind those to mark. Once they are marked, and nothing else, the next page
+    /// begins with it.
     pub fn fence(&self) -> Option<Fingerprint> {
         self.page.fingerprints().nth(self.count)
     }
@@ -123,10 +123,10 @@ pub struct Bookmark {
     /// The number of records.
     pub count: usize,
     /// SHA-256 over `recordId`, `recordTimeStampISO` and `dataPayload` of each, in order, in
-    /// hexadecimal. Of each text it takes the length (8 bytes, little-endian) and the bytes (UTF-8);
-    /// of one that is missing, the largest length and no bytes. Of a record without an identity it
-    /// takes, in place of these three, a text that is missing and those before and after the read
-    /// status.
+    /// hexadecimal. Of each text it takes the length (8 bytes, little-endian) and the bytes
+    /// (UTF-8); of one that is missing, the largest length and no bytes. Of a record without an
+    /// identity it takes, in place of these three, a text that is missing and those before and
+    /// after the read status.
     pub digest: String,
 }
 

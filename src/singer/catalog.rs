@@ -16,8 +16,9 @@ use crate::singer::{Stream, schema};
 /// The fields that make a record's identity.
 const KEY_PROPERTIES: [&str; 2] = ["recordId", TIMESTAMP];
 
-/// The catalog of the one stream there is, as `--discover` prints it, with metadata for every field: Meltano takes a field
-/// without metadata for one that cannot be deselected. A stream that is read by time is replicated by its time stamp.
+/// The catalog of the one stream there is, as `--discover` prints it, with metadata for every
+/// field: Meltano takes a field without metadata for one that cannot be deselected. A stream that
+/// is read by time is replicated by its time stamp.
 pub fn discover(stream_name: &str, schema: &Value, acknowledge: Acknowledge) -> Value {
     let mut root =
         json!({"inclusion": "available", "selected-by-default": true, "table-key-properties": KEY_PROPERTIES});

@@ -1,7 +1,7 @@
-//! Records that no target could load: without an identity, with a time stamp that cannot be written as
-//! the settings ask, or such that the target that the tap runs fails with them. Each is appended, as it
-//! came, to the file that `deadLetterFile` names, one JSON object a line. It counts as delivered once it
-//! is on the disk.
+//! Records that no target could load: without an identity, with a time stamp that cannot be written
+//! as the settings ask, or such that the target that the tap runs fails with them. Each is
+//! appended, as it came, to the file that `deadLetterFile` names, one JSON object a line. It counts
+//! as delivered once it is on the disk.
 //!
 //! A line may come twice: after a crash, or where a target has failed, the record is read again.
 

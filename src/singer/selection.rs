@@ -1,5 +1,6 @@
 //! Which fields are selected: a deselected one is gone from RECORD and SCHEMA, and everything else
-//! passes byte for byte. Source: singer-python's `metadata.py` and the Singer SDK's `singer_sdk/_singerlib/catalog.py`.
+//! passes byte for byte. Source: singer-python's `metadata.py` and the Singer SDK's
+//! `singer_sdk/_singerlib/catalog.py`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -184,7 +185,8 @@ impl Selection {
     }
 
     /// Appends an object's fields, each key as it was written, but for those that are not selected.
-    /// `write` is given a field's name, what is selected of it, and its value, and appends the value.
+    /// `write` is given a field's name, what is selected of it, and its value, and appends the
+    /// value.
     pub fn cut_fields(
         &self,
         Members(fields): Members,

@@ -85,7 +85,8 @@ impl State {
     }
 
     /// Reads a state, or the last of several: what a target prints is one a line. It may be a whole
-    /// STATE message instead of its value, which is easily saved by mistake, or as Meltano keeps it.
+    /// STATE message instead of its value, which is easily saved by mistake, or as Meltano keeps
+    /// it.
     pub(crate) fn parse(text: &str) -> Result<State, String> {
         let mut last = "";
         // Before any white space goes: without it `1 2` would be a number.
@@ -255,8 +256,8 @@ impl StreamState {
         replace(path, self.value()?.get().as_bytes()).with_context(|| format!("write the state to {}", path.display()))
     }
 
-    /// The value of the STATE message. A checkpoint comes back to this run, which needs nothing else:
-    /// what the state holds of other streams may be more than a line of a target's output.
+    /// The value of the STATE message. A checkpoint comes back to this run, which needs nothing
+    /// else: what the state holds of other streams may be more than a line of a target's output.
     pub fn value(&self) -> serde_json::Result<Box<RawValue>> {
         let own = to_raw_value(&self.own)?;
         if self.own.covers.get("run").is_some() {

@@ -1,4 +1,5 @@
-//! The only way to stdout for messages and commands. Everything else goes to stderr. (clap prints help and version.)
+//! The only way to stdout for messages and commands. Everything else goes to stderr. (clap prints
+//! help and version.)
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -18,7 +19,8 @@ pub fn explain_write(error: io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(format!("{problem}; what was not delivered stays unread for the next run"))
 }
 
-/// The process's stdout, as a file of its own: `std::io::stdout` counts a write to a closed descriptor as done.
+/// The process's stdout, as a file of its own: `std::io::stdout` counts a write to a closed
+/// descriptor as done.
 #[derive(Debug)]
 pub struct Stdout {
     file: File,
@@ -72,8 +74,8 @@ pub fn open(syncs: bool) -> Result<Stdout> {
     Ok(Stdout { file, is_cut, syncs: is_regular && syncs })
 }
 
-/// Whether a part of a line is before the place in the file behind stdout that is written to next. The
-/// file is open to write, and so read by name.
+/// Whether a part of a line is before the place in the file behind stdout that is written to next.
+/// The file is open to write, and so read by name.
 #[cfg(unix)]
 fn ends_within_line(mut file: &File) -> io::Result<bool> {
     use super::files::is_cut;
@@ -101,8 +103,9 @@ fn duplicate() -> io::Result<File> {
     io::stdout().as_handle().try_clone_to_owned().map(File::from)
 }
 
-/// Whether this is what Rust's runtime puts in place of a closed descriptor before `main`: /dev/null, opened to read
-/// and write. A shell's `> /dev/null` is open to write only, and is the user's own wish.
+/// Whether this is what Rust's runtime puts in place of a closed descriptor before `main`:
+/// /dev/null, opened to read and write. A shell's `> /dev/null` is open to write only, and is the
+/// user's own wish.
 #[cfg(unix)]
 fn is_stand_in(file: &File) -> bool {
     use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};

@@ -72,9 +72,10 @@ impl Api {
             .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.stream_id, error)))
     }
 
-    /// Sends a request with a token. One that is refused is renewed once: the request was not applied. The
-    /// new one is kept, even if it is refused, too: it may be valid a little later. If it is not, the token
-    /// endpoint may have handed out an old one, and the next try fetches another.
+    /// Sends a request with a token. One that is refused is renewed once: the request was not
+    /// applied. The new one is kept, even if it is refused, too: it may be valid a little later. If
+    /// it is not, the token endpoint may have handed out an old one, and the next try fetches
+    /// another.
     pub(super) fn with_token(
         &self,
         token: impl Fn() -> Result<SecretString, Failure>,

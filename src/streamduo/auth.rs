@@ -1,5 +1,5 @@
-//! Access tokens: fetched with the client's credentials (OAuth 2.0, RFC 6749 section 4.4), kept, and
-//! renewed before they expire.
+//! Access tokens: fetched with the client's credentials (OAuth 2.0, RFC 6749 section 4.4), kept,
+//! and renewed before they expire.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use super::retry::{Retry, retrying};
 use crate::config::Config;
 use crate::shutdown::Shutdown;
 
-/// A token is renewed this long before it expires, or after nine tenths of its life if that is later.
+/// A token is renewed this long before it expires, or after nine tenths of its life if that is
+/// later.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// A token, and when to renew it; `None` if the server does not say when it ends.

@@ -53,14 +53,16 @@ pub enum HttpError {
         status: u16,
         /// What `Retry-After` asks for (RFC 9110 section 10.2.3); 0 if only the text asks to wait.
         retry_after: Option<Duration>,
-        /// Whether it is a page for people, where it points to and what it says, shortened, without secrets.
+        /// Whether it is a page for people, where it points to and what it says, shortened, without
+        /// secrets.
         text: String,
     },
 }
 
 impl HttpError {
-    /// Whether another try may succeed. A token that is refused may be valid a little later, because
-    /// clocks differ. An answer that asks to come back is one of a limit, whatever its status.
+    /// Whether another try may succeed. A token that is refused may be valid a little later,
+    /// because clocks differ. An answer that asks to come back is one of a limit, whatever its
+    /// status.
     pub fn is_transient(&self) -> bool {
         match self {
             HttpError::Unreachable(..)
@@ -95,7 +97,8 @@ impl HttpError {
         }
     }
 
-    /// Whether a page for people refuses the request: it comes from something in front of the service.
+    /// Whether a page for people refuses the request: it comes from something in front of the
+    /// service.
     pub fn is_web_page(&self) -> bool {
         matches!(self, HttpError::Status { text, .. } if text.starts_with(WEB_PAGE))
     }

@@ -1,12 +1,13 @@
-//! `markBy: id`: marks exactly the records that were delivered, with a request for each of their ids.
+//! `markBy: id`: marks exactly the records that were delivered, with a request for each of their
+//! ids.
 //!
 //! Such a request can be repeated, so nothing is open after a lost answer, and neither late records
 //! nor other consumers shift it. But it reaches only the last version of an id. So as soon as an id
 //! shows up twice, or cannot be found, marks go by position for the rest of the run. What an answer
 //! shows that was not delivered is part of the returned page, so that the loop delivers it at once.
 //!
-//! If an answer does not arrive, it may have been a later version that was marked. So that request is
-//! repeated before any other mark is sent.
+//! If an answer does not arrive, it may have been a later version that was marked. So that request
+//! is repeated before any other mark is sent.
 
 use std::collections::HashSet;
 

@@ -52,8 +52,8 @@ impl Api {
         })?)
     }
 
-    /// The stream's active schema as the service describes it, if it has one: `schemaType`, and `schema`, a
-    /// string that holds JSON.
+    /// The stream's active schema as the service describes it, if it has one: `schemaType`, and
+    /// `schema`, a string that holds JSON.
     ///
     /// # Errors
     /// When it cannot be read: the client may lack the right to.

@@ -2,8 +2,8 @@
 //!
 //! A peek that is sent beside a mark may be served before it, and show what the mark then marks. So
 //! the mark gets a head start, and a page that was peeked ahead counts only if the mark's answer is
-//! exactly what was to be marked, and the page begins with the fence: the first record that was left
-//! unmarked. Without a fence, it must show none of the marked records.
+//! exactly what was to be marked, and the page begins with the fence: the first record that was
+//! left unmarked. Without a fence, it must show none of the marked records.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -73,8 +73,8 @@ impl<Q> Prefetch<Q> {
         self.first_bytes.len() >= MIN_ANSWERS && way >= LONG_WAY && self.transfer <= way && self.head_start <= way / 2
     }
 
-    /// Keeps the page ahead if the answer to the mark lets it count. Learns from it how much of a head
-    /// start the mark needs.
+    /// Keeps the page ahead if the answer to the mark lets it count. Learns from it how much of a
+    /// head start the mark needs.
     fn keep(&mut self, page: Peeked, to_mark: &[Fingerprint], fence: Option<Fingerprint>, answer: &Page) {
         let marked: HashSet<_> = to_mark.iter().copied().collect();
         let is_overtaken = page.fingerprints().any(|record| marked.contains(&record));

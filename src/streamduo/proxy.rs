@@ -41,8 +41,8 @@ fn variable() -> Option<(&'static str, Option<String>)> {
 /// The system's settings.
 static SYSTEM: LazyLock<Matcher> = LazyLock::new(Matcher::from_system);
 
-/// What `NO_PROXY` does not list would go through a proxy; `None` if it lists everything. As curl does,
-/// and reqwest does not, it may have spaces alone between names, and a dot behind.
+/// What `NO_PROXY` does not list would go through a proxy; `None` if it lists everything. As curl
+/// does, and reqwest does not, it may have spaces alone between names, and a dot behind.
 static LISTED: LazyLock<Option<Matcher>> = LazyLock::new(|| {
     let names = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
     let names: Vec<_> = names.split([',', ' ']).map(|name| name.trim_end_matches('.')).collect();
@@ -50,8 +50,8 @@ static LISTED: LazyLock<Option<Matcher>> = LazyLock::new(|| {
     (!names.contains(&"*")).then(|| all.build())
 });
 
-/// Whether requests for a URL go through no proxy: it leads to this machine itself, or `NO_PROXY` has
-/// its host.
+/// Whether requests for a URL go through no proxy: it leads to this machine itself, or `NO_PROXY`
+/// has its host.
 pub fn is_direct(url: &Url) -> bool {
     let is_listed = |all: &Matcher| url.as_str().parse().is_ok_and(|uri| all.intercept(&uri).is_none());
     is_loopback(url) || LISTED.as_ref().is_none_or(is_listed)

@@ -53,8 +53,8 @@ pub enum Count {
     /// As many as this, even if that is more than fits the limits of a page, unless the service has
     /// failed to show so many at once.
     AtOnce(usize),
-    /// As many as the page size allows, up to this. The size grows only towards the `UpTo` of the last
-    /// requests, and no request may ask for more than the settings allow (`MAX_RECORDS`).
+    /// As many as the page size allows, up to this. The size grows only towards the `UpTo` of the
+    /// last requests, and no request may ask for more than the settings allow (`MAX_RECORDS`).
     UpTo(usize),
 }
 

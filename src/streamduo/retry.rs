@@ -25,8 +25,8 @@ pub struct Retry {
     /// The first pause. Each further one is twice as long, and jitter makes it up to twice as long
     /// again.
     pub first_delay: Duration,
-    /// The longest `Retry-After` that is waited for: if the service is away for longer, the next run
-    /// finds it.
+    /// The longest `Retry-After` that is waited for: if the service is away for longer, the next
+    /// run finds it.
     pub max_retry_after: Duration,
     /// How many failures in a row there were.
     pub failures: usize,
@@ -57,8 +57,8 @@ impl Retry {
         Ok(self.count(what, &Failure::Final(anyhow!("{problem}")), stop)?)
     }
 
-    /// Waits until another try of `what` makes sense. A failure after which the request is changed is
-    /// not counted.
+    /// Waits until another try of `what` makes sense. A failure after which the request is changed
+    /// is not counted.
     ///
     /// # Errors
     /// The failure itself if it is not transient; a final one if it came once too often, or when a
@@ -122,8 +122,8 @@ pub fn retrying<T>(
 }
 
 /// Repeats the requests that mark nothing. If the answer to a mark is lost, the mark may have been
-/// applied; repeated, it would mark the next records, which nobody has seen. So it waits, and leaves
-/// it to the loop to peek again.
+/// applied; repeated, it would mark the next records, which nobody has seen. So it waits, and
+/// leaves it to the loop to peek again.
 pub struct Retrying {
     queue: Box<dyn Queue>,
     /// The marks in a row that failed.

@@ -204,7 +204,8 @@ fn a_run_ends_with_what_is_written_if_the_service_caps_the_window() {
     let run = tap.run();
     assert_eq!((run.code, without_states(&run)), (0, schema_and(&tap.records()[..150])));
     assert_eq!(count(&last_state(&run)), 150);
-    // The marks are capped as well. They are repeated until exactly the records that the state covers are marked.
+    // The marks are capped as well. They are repeated until exactly the records that the state
+    // covers are marked.
     let second = run_with_state(&tap, &last_state(&run));
     assert_eq!(tap.read(), identities(&tap.records()[..150]));
     assert_eq!(without_states(&second), schema_and(&tap.records()[150..]));
@@ -265,7 +266,8 @@ fn a_mark_that_may_still_be_applied_is_left_to_the_next_run() {
         "INFO the answer to a mark was lost, and the mark may still be applied: the next run marks what \
          is left",
     );
-    // The mark may still be applied, but only to committed records. The next run sees whether it was.
+    // The mark may still be applied, but only to committed records. The next run sees whether it
+    // was.
     let next = run_with_state(&tap, &last_state(&run));
     assert_eq!((next.code, without_states(&next)), (0, schema_and(&tap.records()[3..])));
     assert_eq!(tap.read(), identities(&tap.records()[..3]));

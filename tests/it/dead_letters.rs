@@ -56,7 +56,8 @@ fn dead_letters(tap: &Tap) -> String {
     time.replace_all(&text, r#""time":"TIME""#).into_owned()
 }
 
-/// The identities of the records that were put aside. Each is an object; what it lacks is empty, as in the sandbox's lists.
+/// The identities of the records that were put aside. Each is an object; what it lacks is empty, as
+/// in the sandbox's lists.
 pub fn put_aside_identities(tap: &Tap) -> impl Iterator<Item = Identity> {
     let text = fs::read_to_string(tap.path("aside.jsonl")).unwrap_or_default();
     // A kill may have cut the last line.
@@ -177,7 +178,8 @@ fn what_slips_in_is_put_aside_at_once() {
 
 #[test]
 fn a_lost_answer_puts_no_record_aside_twice() {
-    // None has a time stamp: a look back goes by it, and those in ODD do not fit the place of their record.
+    // None has a time stamp: a look back goes by it, and those in ODD do not fit the place of their
+    // record.
     let odd = [ODD[0], ODD[6], ODD[7], ODD[8]];
     for applied in [true, false] {
         let tap = with_texts(&texts(&odd)).set("pageSize", 4).set("maxRetries", 3);

@@ -1,5 +1,5 @@
-//! What the sample config, `--help` and CONTRIBUTING say is true, and the image can be built from what
-//! `.dockerignore` lets in.
+//! What the sample config, `--help` and CONTRIBUTING say is true, and the image can be built from
+//! what `.dockerignore` lets in.
 
 use std::fs;
 

@@ -226,7 +226,8 @@ fn only_consecutive_failures_of_marks_count() {
 fn requests_to_this_machine_bypass_the_proxy() {
     let tap = Tap::with_records(1).env("http_proxy", "http://127.0.0.1:1").env("ALL_PROXY", "http://127.0.0.1:1");
     assert_eq!(tap.run().stdout, tap.messages(&tap.records()));
-    // The token is still fetched directly. The request to the API goes to the proxy, which cannot be reached.
+    // The token is still fetched directly. The request to the API goes to the proxy, which cannot
+    // be reached.
     let tap = tap.set("apiUrl", "https://api.example.com").env("https_proxy", "http://127.0.0.1:1");
     let run = tap.run();
     assert_eq!((run.code, tap.sandbox.count(Endpoint::Token)), (1, 2));

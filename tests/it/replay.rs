@@ -192,7 +192,8 @@ fn a_page_of_a_single_time_stamp_that_cannot_grow_ends_the_run_before_it() {
         write_crowd(&tap, 150, true);
         limit(&tap);
         let run = tap.run();
-        // The tap has asked for 100 records, of which the last ones are not known to be all at their time stamp.
+        // The tap has asked for 100 records, of which the last ones are not known to be all at
+        // their time stamp.
         let expected = schema_and(&before) + &state_line(&tap, &before);
         assert_eq!((run.code, run.stdout), (1, expected), "{}", run.stderr);
         assert_eq!(

@@ -14,8 +14,8 @@ use crate::tap::{Tap, record_lines};
 /// Changes a rule so that the answer to its request is lost.
 type Fault = fn(Rule) -> Rule;
 
-/// A tap on a sandbox that serves https. It trusts the sandbox's CA by `SSL_CERT_FILE`. It forgives failures, so that a run that
-/// ends at once shows that a failure was not retried.
+/// A tap on a sandbox that serves https. It trusts the sandbox's CA by `SSL_CERT_FILE`. It forgives
+/// failures, so that a run that ends at once shows that a failure was not retried.
 fn https(tls: Tls, records: usize) -> Tap {
     let tap = without_ca(tls, records);
     let ca = tap.write_file("ca.pem", tap.sandbox.ca_pem().unwrap());
