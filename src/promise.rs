@@ -135,7 +135,7 @@
 //! }
 //! ```
 //!
-//! Where the tap runs the target, only a STATE that the target has printed proves anything, or its
+//! If the tap runs the target, only a STATE that the target has printed proves anything, or its
 //! good exit, never the STATE that was written to it:
 //!
 //! ```

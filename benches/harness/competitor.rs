@@ -101,7 +101,7 @@ impl Tap {
 pub struct Curl;
 
 impl Curl {
-    /// `None` where there is no curl.
+    /// `None` if there is no curl.
     pub fn find() -> Option<Curl> {
         Command::new("curl").arg("--version").output().is_ok_and(|version| version.status.success()).then_some(Curl)
     }

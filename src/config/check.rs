@@ -15,7 +15,7 @@ impl Setting {
     /// a secret.
     pub fn check(&self, value: &Value) -> Result<(), String> {
         match (&self.kind, value) {
-            // As from an --env-file of Docker's, which takes quotes for a part of the value.
+            // As in Docker's --env-file, which takes quotes for a part of the value.
             (_, Value::String(text)) if is_in_quotes(text) => {
                 Err("begins and ends with quotes, which are a part of the value: remove them".to_owned())
             }

@@ -101,8 +101,8 @@ fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = (S
     })
 }
 
-/// The settings that the environment holds. An empty variable counts as not set; a number may be
-/// written as such.
+/// The settings that the environment holds. An empty variable counts as not set; the text of a
+/// number is a number.
 fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> UserSettings {
     let mut settings = UserSettings::new();
     for (variable, text) in variables.filter(|(_, text)| !text.is_empty()) {

@@ -18,7 +18,7 @@ use crate::streamduo::queue::Count;
 pub struct Look {
     /// How many records to show.
     max: usize,
-    /// Whether stdout is a terminal, which nobody has asked for with `--peek`.
+    /// Whether stdout is a terminal, and `--peek` was not given.
     is_terminal: bool,
     /// Why there may be more unread records than are shown, to follow their number; empty if that
     /// is not known.

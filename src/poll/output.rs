@@ -55,7 +55,7 @@ impl Output {
         self.count(written, |written| *written)
     }
 
-    /// Writes some of the records of a page, where a target proves their delivery. Returns how many
+    /// Writes some of the records of a page, whose delivery a target has to prove. Returns how many
     /// of them are not put aside.
     pub fn write_some(&mut self, page: &Page, records: &[Fingerprint]) -> Result<usize> {
         let before = self.metrics.written();
@@ -100,7 +100,7 @@ impl Output {
         Ok((records, ids))
     }
 
-    /// Whether this run has written anything, be it a part of a page.
+    /// Whether this run has written anything, even a part of a page.
     pub fn has_written(&self) -> bool {
         self.is_cut || self.taken() > 0
     }

@@ -57,7 +57,7 @@ pub fn is_empty(pipe: &impl std::os::fd::AsFd) -> bool {
     rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes == 0)
 }
 
-/// Whether a pipe holds nothing. It cannot be told here: a target has to read its whole input
+/// Whether a pipe holds nothing. That is not known here: a target has to read its whole input
 /// before it ends well.
 #[cfg(not(unix))]
 pub fn is_empty(_pipe: &std::io::PipeReader) -> bool {
@@ -79,7 +79,7 @@ fn is_read_to_its_end(stdin: &PipeWriter) -> bool {
     true
 }
 
-/// It is not seen here that a target closes its stdin: see where the target is started.
+/// Here the tap cannot see that a target closes its stdin: see where the target is started.
 #[cfg(not(target_os = "linux"))]
 fn is_read_to_its_end(_stdin: &PipeWriter) -> bool {
     true

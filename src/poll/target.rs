@@ -75,10 +75,10 @@ pub trait Target {
     /// What it is called in log lines.
     fn name(&self) -> &str;
 
-    /// Whether one was started, and its end is not heard yet.
+    /// Whether one was started, and has not reported its end.
     fn is_running(&self) -> bool;
 
-    /// Whether the last lines of the next target's stderr are kept.
+    /// Keeps the last lines of the next target's stderr, or does not.
     fn keep_stderr(&mut self, keeps: bool);
 
     /// The lines that were kept.
@@ -120,7 +120,7 @@ impl TargetCommand {
         Ok(TargetCommand { name, program: path, arguments: arguments.to_vec() })
     }
 
-    /// The error of a start. That the first one fails is the command line's fault.
+    /// The error of a start. If it was the first one, the command line is wrong.
     fn cannot_run(&self, error: io::Error, is_restart: bool) -> io::Error {
         let problem = format!("cannot run the target {}: {error}", self.program.display());
         let kind = error.kind();
@@ -320,7 +320,7 @@ fn read_stdout(stdout: ChildStdout, name: &str, stream: &str, events: &Sender<Ev
     }
 }
 
-/// What is heard of a target.
+/// What the loop hears of a target.
 #[derive(Debug)]
 pub struct TargetProcess {
     name: String,

@@ -23,8 +23,7 @@ pub struct Checkpoint {
 pub type ReturnedCheckpoint = Returned<Checkpoint>;
 
 /// What a STATE holds that a target has printed, or that an earlier run has got back: the target
-/// has committed what it covers. It can only be deserialized, and is to be deserialized only from
-/// such a STATE.
+/// has committed what it covers. It can only be deserialized; do that only from such a STATE.
 #[derive(Debug, Deserialize)]
 pub struct Returned<T>(T);
 

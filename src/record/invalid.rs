@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 /// Why the body of an answer is not a page.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidBody {
-    /// The text is cut off or no JSON at all: another try may bring a better one.
+    /// The text is cut off, or is not JSON: another try may bring a better one.
     #[error("the answer is not JSON: {0}{1}")]
     NotJson(String, String),
     /// JSON, but not what a record-request answers: another try brings the same.

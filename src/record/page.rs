@@ -42,7 +42,7 @@ pub struct Record<'a> {
     pub fingerprint: Fingerprint,
     /// Its text before and after its read status
     text_but_status: [&'a [u8]; 2],
-    /// Whether `readStatus` says that it is read. It is a string, and a boolean may be met.
+    /// Whether `readStatus` says that it is read. It is a string, but may be a boolean.
     pub is_read: bool,
 }
 
@@ -117,7 +117,7 @@ impl Page {
     }
 
     /// Whether the stream ends with this page: it is shorter than what was asked for, and the
-    /// service is not suspected of capping pages there. Says nothing of the answer to a mark.
+    /// service is not suspected of capping pages there. Means nothing for the answer to a mark.
     pub fn is_last(&self) -> bool {
         self.is_short && !self.may_be_capped
     }

@@ -32,7 +32,7 @@ impl Peeked {
         page.missing_identity().map_or(Ok(Peeked(page)), Err)
     }
 
-    /// Takes the answer to a peek, where records without an identity become dead letters.
+    /// Takes the answer to a peek; records without an identity become dead letters.
     pub fn with_odd_records(page: Page) -> Peeked {
         Peeked(page)
     }
@@ -116,8 +116,8 @@ impl Delivered {
 }
 
 /// Which records a STATE covers: the `count` oldest unread ones. It stays small, however many they
-/// are. It cannot tell them from the records that come after them if those are equal in everything,
-/// each to its counterpart.
+/// are. It cannot tell them from the records behind them if each of those is equal in everything to
+/// its counterpart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bookmark {
     /// The number of records.

@@ -128,7 +128,7 @@ impl Entry {
     }
 }
 
-/// Reads a catalog: the stream to read, or `None` where it is not selected.
+/// Reads a catalog: the stream to read, or `None` if it is not selected.
 ///
 /// # Errors
 /// [`Invalid`] when the file is not a catalog, has no stream, or selects several: a run reads one.
@@ -165,7 +165,7 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
     Ok(Some(stream))
 }
 
-/// Selects by name where the payload has columns.
+/// Selects by name if the payload has columns.
 fn select_columns(selection: &mut Selection, entry: &Entry) {
     let mut described = Vec::new();
     describe(&entry.schema, &mut Vec::new(), &mut described);

@@ -1,9 +1,9 @@
-//! Records that no target could load: without an identity, with a time stamp that cannot be written
-//! as the settings ask, or such that the target that the tap runs fails with them. Each is
-//! appended, as it came, to the file that `deadLetterFile` names, one JSON object a line. It counts
-//! as delivered once it is on the disk.
+//! Records that no target could load: one without an identity, one with a time stamp that cannot be
+//! written as the settings ask, one that makes the target fail. Each is appended, as it came, to
+//! the file that `deadLetterFile` names, one JSON object a line. It counts as delivered once it is
+//! on the disk.
 //!
-//! A line may come twice: after a crash, or where a target has failed, the record is read again.
+//! A line may come twice: after a crash, or if a target has failed, the record is read again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -34,7 +34,7 @@ pub struct CannotPutAside {
 pub struct DeadLetters {
     writer: Box<dyn MessageWriter>,
     stream_id: String,
-    /// Where they go; `None` where records are only looked at, and these are left out.
+    /// Where they go; `None` if records are only shown: then these are left out.
     path: Option<PathBuf>,
     /// How many were put aside or left out.
     put_aside: usize,
@@ -52,7 +52,7 @@ impl DeadLetters {
         DeadLetters::with_path(writer, config, config.dead_letter_file.clone())
     }
 
-    /// The same, but it touches no file: where records are only looked at, nothing is delivered.
+    /// The same, but it touches no file: if records are only shown, nothing is delivered.
     pub fn left_out(writer: Box<dyn MessageWriter>, config: &Config) -> Box<dyn MessageWriter> {
         DeadLetters::with_path(writer, config, None)
     }
@@ -142,7 +142,7 @@ impl MessageWriter for DeadLetters {
 
     fn flush(&mut self) -> io::Result<()> {
         let appended = self.append();
-        // Also where that has failed: the other records of the page may be marked already.
+        // Also if that has failed: the other records of the page may be marked already.
         self.writer.flush()?;
         appended
     }

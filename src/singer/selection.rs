@@ -23,7 +23,7 @@ pub struct Metadata {
 }
 
 /// Whether what has this metadata is selected: `automatic` always, `unsupported` never, and
-/// `selected` over `selected-by-default`; `None` where nothing is said.
+/// `selected` over `selected-by-default`; `None` if nothing is said.
 pub fn selected(metadata: &Value) -> Option<bool> {
     match metadata["inclusion"].as_str() {
         Some("automatic") => Some(true),
@@ -101,7 +101,7 @@ impl Selection {
         }
     }
 
-    /// Where a field of an object in this field is not selected, leaves out the fields that the
+    /// If a field of an object in this field is not selected, leaves out the fields that the
     /// catalog does not know, too. `known` are the ways to those that it does.
     pub fn select_by_name<'a>(&mut self, name: &str, known: impl Iterator<Item = &'a [String]>) {
         if let Some(field) = self.properties.get_mut(name) {

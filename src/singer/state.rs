@@ -1,10 +1,10 @@
 //! STATE: what a run hands to the next one, under `bookmarks.<stream>`.
 //!
-//! The service keeps the read status itself, so in `write` mode a bookmark only says
-//! whose it is. In `commit` mode it says which records it covers. A target prints a STATE once it
-//! has committed everything before it, so a STATE that comes back proves that those records are
-//! committed. Where the tap runs the target, a STATE is a checkpoint of this run, and comes back in
-//! the same run. In `never` mode it says up to which time stamp everything is written.
+//! The service keeps the read status itself, so in `write` mode a bookmark only says whose it is.
+//! In `commit` mode it says which records it covers. A target prints a STATE once it has committed
+//! everything before it, so a STATE that comes back proves that those records are committed. If the
+//! tap runs the target, a STATE is a checkpoint of this run, and comes back in the same run. In
+//! `never` mode it says up to which time stamp everything is written.
 //!
 //! Everything else in a state passes byte for byte; only white space between tokens goes, if it
 //! holds a line break.
@@ -163,7 +163,7 @@ pub struct StreamState {
 
 impl StreamState {
     /// The stream's entry in the state; null if there is none. What does not fit a `Value`, such as
-    /// 1e400, counts as null, which is no bookmark.
+    /// 1e400, counts as null, which is not a bookmark.
     fn entry(&self) -> Value {
         let bookmarks = self.bookmarks();
         bookmarks.get(&self.stream).and_then(|entry| serde_json::from_str(entry.get()).ok()).unwrap_or_default()

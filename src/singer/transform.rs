@@ -20,7 +20,7 @@ pub const TIMESTAMP: &str = "recordTimeStampISO";
 /// The field with what the producer wrote.
 pub const PAYLOAD: &str = "dataPayload";
 
-/// The field with what has no column, as JSON text, where the payload is written as columns.
+/// The field with what has no column, as JSON text, if the payload is written as columns.
 pub const REST: &str = "dataPayloadRest";
 
 /// The most characters that the reason holds why a record cannot be written.

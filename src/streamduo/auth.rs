@@ -140,7 +140,7 @@ impl TokenSource {
     }
 }
 
-/// Whether the token endpoint itself refuses the client, or what it asks for, and not for a while.
+/// Whether the token endpoint itself refuses the client, or what it asks for, and for good.
 fn is_refusal(error: &HttpError) -> bool {
     let HttpError::Status { status, retry_after: None, text, .. } = error else { return false };
     matches!(status, 200..300 | 400 | 403) && text.starts_with(": ") || *status == 401 && !error.is_web_page()

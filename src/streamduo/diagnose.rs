@@ -31,8 +31,7 @@ const OAUTH_ERRORS: [&str; 6] = [
     "unsupported_grant_type",
 ];
 
-/// What a refusal says that is one for a while, in small letters and without what stands between
-/// words.
+/// What a refusal for a while says, in small letters, with no space, `_` or `-` between words.
 const LIMITS: [&str; 5] = ["toomanyrequests", "ratelimit", "throttl", "slowdown", "temporarilyunavailable"];
 
 /// The content types that are named.
@@ -104,7 +103,7 @@ pub fn refusal(host: &str, response: Response, secrets: Option<&[SecretString]>)
     let text: String = match secrets {
         None => oauth_error(&body).map_or_else(String::new, |code| format!(": {code}")),
         Some(secrets) => {
-            // A query may hold what is nobody's business.
+            // A query may hold a secret.
             let location = location.iter().filter_map(|location| location.split(['?', '#']).next());
             let location = location.map(|location| format!(", pointing to {}", redact(secrets, location)));
             let said = Some(redact(secrets, &String::from_utf8_lossy(&body))).filter(|said| !said.is_empty());

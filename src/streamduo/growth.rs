@@ -123,8 +123,8 @@ impl Growth {
         self.failed_marks = 0;
     }
 
-    /// Learns that a request for `asked` records has failed that marks nothing. The failure says so
-    /// if fewer are asked for from now on.
+    /// Learns that a request for `asked` records, which marks nothing, has failed. The failure says
+    /// so if fewer are asked for from now on.
     pub fn read_failed(&mut self, asked: usize, failure: Failure) -> Failure {
         self.failed_reads += usize::from(is_outage(&failure));
         self.halve(asked, failure, self.failed_reads)
@@ -170,8 +170,8 @@ impl Growth {
     }
 }
 
-/// Whether there was no answer, or one of the server's own trouble, or one that refuses the request
-/// for a while, so that the size may be the reason or not.
+/// Whether there was no answer, or a server error, or a refusal for a while: the size may be the
+/// reason, or not.
 fn is_outage(failure: &Failure) -> bool {
     failure
         .http_error()

@@ -237,7 +237,7 @@ pub fn wait(answer: &Receiver<Result<Answer, HttpError>>, stop: &Shutdown) -> Re
 }
 
 /// Reads the body of an answer, but no more than `max` bytes: decompressed, it may be endless. A
-/// byte order mark is no part of it.
+/// byte order mark is not a part of it.
 fn read_body(response: Response, max: usize, host: &str, timeout: Duration) -> Result<Bytes, HttpError> {
     let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     // One byte more than the body holds, so that its end is seen without growing the buffer.

@@ -25,7 +25,7 @@ pub struct MarkById<Q> {
     are_ids_unique: bool,
     /// Whether the oldest record of the last peeked page has an id.
     has_id: bool,
-    /// How many records in a row from there are like it in that.
+    /// How many records in a row, from that one on, are alike in that.
     alike: usize,
     /// Records whose marks were sent and not answered.
     lost: Vec<(String, Fingerprint)>,

@@ -35,7 +35,7 @@ pub struct Prefetch<Q> {
     /// What the last peek asked for: the next one will ask for the same.
     count: Count,
     ahead: Option<Peeked>,
-    /// How far a peek lets the mark go ahead that is sent with it.
+    /// How long a peek waits after the mark that is sent with it.
     head_start: Duration,
     /// The times until the first byte of the last answers, newest last.
     first_bytes: VecDeque<Duration>,
@@ -65,8 +65,8 @@ impl<Q> Prefetch<Q> {
         self.transfer = timing.transfer;
     }
 
-    /// Whether a peek beside a mark saves time. Not if a thin link makes the time, which both would
-    /// share, nor if the head start takes most of it. The shortest of the last times counts: a busy
+    /// Whether a peek beside a mark saves time. It does not on a thin link, which both would share,
+    /// nor if the head start takes most of the time. The shortest of the last times counts: a busy
     /// machine makes each of them longer.
     fn pays(&self) -> bool {
         let way = self.first_bytes.iter().min().copied().unwrap_or_default();

@@ -41,8 +41,8 @@ fn variable() -> Option<(&'static str, Option<String>)> {
 /// The system's settings.
 static SYSTEM: LazyLock<Matcher> = LazyLock::new(Matcher::from_system);
 
-/// What `NO_PROXY` does not list would go through a proxy; `None` if it lists everything. As curl
-/// does, and reqwest does not, it may have spaces alone between names, and a dot behind.
+/// What `NO_PROXY` does not list would go through a proxy; `None` if it lists everything. As in
+/// curl, and not in reqwest, names may have only spaces between them, and end with a dot.
 static LISTED: LazyLock<Option<Matcher>> = LazyLock::new(|| {
     let names = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
     let names: Vec<_> = names.split([',', ' ']).map(|name| name.trim_end_matches('.')).collect();

@@ -72,8 +72,8 @@ impl Count {
 pub enum Marked {
     /// The service has marked these records. They may be others than those that were delivered.
     Answered(Page),
-    /// The mark was applied, or may yet be, or never will. With an error if that has happened too
-    /// often in a row.
+    /// Nobody knows whether the mark was applied, or will be. With an error if that has happened
+    /// too often in a row.
     Unknown(Option<anyhow::Error>),
     /// The mark was not applied, and another one makes sense.
     Refused,

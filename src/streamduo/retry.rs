@@ -49,7 +49,7 @@ impl Retry {
         self.failures = 0;
     }
 
-    /// Counts a failure that is none of HTTP, and waits until another try of `what` makes sense.
+    /// Counts a failure that is not one of HTTP, and waits until another try of `what` makes sense.
     ///
     /// # Errors
     /// When it came once too often; [`crate::shutdown::Stopped`].

@@ -95,7 +95,7 @@ pub struct Script {
     pub cap: usize,
     /// stdout breaks after so many records.
     pub stdout_breaks: Option<usize>,
-    /// The target commits what came before this STATE, for each STATE; all where there are no more.
+    /// The target commits what came before this STATE, for each STATE; all, if there are no more.
     pub commits: Vec<bool>,
     /// Whether the run goes on when the stream is drained.
     pub follows: bool,
