@@ -203,7 +203,8 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
     Ok(Some(stream))
 }
 
-/// How often and how soon a request is repeated. A run that follows waits as long as it is asked to.
+/// How often and how soon a request is repeated. A run that follows waits as long as it is asked
+/// to.
 fn retries(args: &Args, config: &Config) -> Retry {
     let retries = Retry::new(config.max_retries);
     if args.follow { retries.for_following() } else { retries }

@@ -49,7 +49,7 @@ impl Screen {
         is_terminal.then_some(Screen(()))
     }
 
-    /// Whether it shows colours, and nobody minds: see <https://no-color.org>.
+    /// Whether it shows colours, and no variable says that it must not: see <https://no-color.org>.
     pub fn has_colors(&self) -> bool {
         // A console of Windows has to be told; elsewhere there is nothing to tell.
         let is_able = || anstyle_query::windows::enable_ansi_colors().unwrap_or(true);

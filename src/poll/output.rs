@@ -186,7 +186,7 @@ impl Output {
     /// Explains a failed write. After a stop it is the stop that counts: the target is often
     /// stopped too.
     fn failure(&mut self, error: io::Error) -> anyhow::Error {
-        // Those of the page that has failed are dead letters all the same.
+        // The dead letters of the page that has failed are in the file.
         self.count_dead_letters();
         match self.stop.check() {
             Ok(()) => explain(error),

@@ -116,7 +116,7 @@ impl Entry {
     fn key_properties(&self) -> Vec<String> {
         let in_root = serde_json::from_value(self.root()["table-key-properties"].clone()).ok();
         let mut said = [in_root, self.key_properties.clone()].into_iter().flatten();
-        // Both are there in a discovered catalog, and whoever changes one leaves the other.
+        // A discovered catalog has both, and a user who changes one leaves the other as it was.
         match said.find(|names| !names.is_empty() && *names != KEY_PROPERTIES) {
             Some(names) if self.has(&names) => return names,
             Some(names) => {

@@ -37,7 +37,7 @@ impl Write for Stdout {
         }
         loop {
             match self.file.write(bytes) {
-                // The other end of the pipe, or whoever made it, has set O_NONBLOCK.
+                // Another process that has the pipe open has set O_NONBLOCK.
                 #[cfg(unix)]
                 Err(error) if error.kind() == ErrorKind::WouldBlock => wait_until_writable(&self.file)?,
                 written => return written,

@@ -48,7 +48,7 @@ pub struct Transform {
 }
 
 impl Transform {
-    /// Looks at the records that come next, for columns that a target is told of when it starts.
+    /// Looks at the records that come next, for columns that the SCHEMA names when a target starts.
     pub fn look_ahead(&self, page: &Page) {
         if let Some(splitter) = &self.splitter {
             splitter.borrow_mut().sample(page);

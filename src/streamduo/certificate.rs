@@ -49,7 +49,7 @@ fn remedy(error: &CertificateError) -> String {
     .to_owned()
 }
 
-/// Why no HTTPS client can be made, if that is for want of a CA to trust, and the remedy.
+/// Why no HTTPS client can be made, if there is no CA to trust, and the remedy.
 pub fn no_trusted_ca(error: &(dyn Error + 'static)) -> Option<String> {
     tls_error(error)?;
     Some(format!(

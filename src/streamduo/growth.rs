@@ -130,8 +130,8 @@ impl Growth {
         self.halve(asked, failure, self.failed_reads)
     }
 
-    /// Learns that a mark of `count` records has failed. A lost one counts, whatever its size: only
-    /// so many are forgiven.
+    /// Learns that a mark of `count` records has failed. A mark whose answer was lost counts as a
+    /// failure, whatever its size.
     pub fn mark_failed(&mut self, count: usize, failure: Failure) -> Failure {
         self.failed_marks += usize::from(is_outage(&failure));
         match self.halve(count, failure, self.failed_marks) {

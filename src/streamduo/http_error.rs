@@ -123,7 +123,7 @@ pub enum Failure {
         error: Box<Failure>,
         /// How the next one differs.
         change: String,
-        /// Whether to wait before, because it may be an outage all the same.
+        /// Whether to wait first, because the cause may be an outage.
         pause: bool,
     },
     /// No other try makes sense, or a stop was asked for ([`Stopped`]).

@@ -73,8 +73,8 @@ impl<Q> Prefetch<Q> {
         self.first_bytes.len() >= MIN_ANSWERS && way >= LONG_WAY && self.transfer <= way && self.head_start <= way / 2
     }
 
-    /// Keeps the page ahead if the answer to the mark lets it count. Learns from it how much of a
-    /// head start the mark needs.
+    /// Keeps the page that was peeked ahead, if the answer to the mark allows it. Learns from it
+    /// how much of a head start the mark needs.
     fn keep(&mut self, page: Peeked, to_mark: &[Fingerprint], fence: Option<Fingerprint>, answer: &Page) {
         let marked: HashSet<_> = to_mark.iter().copied().collect();
         let is_overtaken = page.fingerprints().any(|record| marked.contains(&record));

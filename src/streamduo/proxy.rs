@@ -57,7 +57,7 @@ pub fn is_direct(url: &Url) -> bool {
     is_loopback(url) || LISTED.as_ref().is_none_or(is_listed)
 }
 
-/// Whether reqwest can use a proxy with this address, and takes it as it is meant.
+/// Whether reqwest can use a proxy with this address, and reads the address as the user does.
 fn is_usable(value: &str) -> bool {
     let with_scheme = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let authority = with_scheme.split_once("://").map_or("", |(_, rest)| rest.strip_suffix('/').unwrap_or(rest));

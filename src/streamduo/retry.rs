@@ -203,7 +203,7 @@ mod tests {
         HttpError::Status { host: "h".to_owned(), status, retry_after, text: String::new() }.into()
     }
 
-    /// How often this failure is met, and how it is told at last.
+    /// How often this failure is met, and what the last error says.
     fn tries(failure: impl Fn() -> Failure) -> (usize, String) {
         let mut tries = 0;
         let end = retrying(at_once(2), "peek", &Shutdown::default(), || -> Result<(), Failure> {
