@@ -1,4 +1,4 @@
-//! The one table of settings. `--about` prints it; a test compares the README's copy.
+//! The one table of settings. `--about` prints it; a test compares the copy in `docs/settings.md`.
 
 use std::ops::RangeInclusive;
 
@@ -279,9 +279,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_has_this_table() {
+    fn the_settings_page_has_this_table() {
         assert!(
-            include_str!("../../README.md").contains(&format!("\n{}\n", table())),
+            include_str!("../../docs/settings.md").contains(&format!("\n{}\n", table())),
             "put this into it:\n{}",
             table()
         );

@@ -7,12 +7,14 @@ import tarfile
 
 import pytest
 
+from pages import blocks
 from processes import RELEASE_BUILD, ROOT, environment, run
 from rows import write_json
 from sandbox import Sandbox
 
 
 def test_pip_install_in_a_clone_and_a_release_archive_of_the_wheel(clone, tmp_path):
+    assert blocks("README.md", "test_pip_install.py") == ["pip install .\n"]
     # maturin leaves the wheel there. A wheel of an earlier version must not be taken for this one.
     wheels = RELEASE_BUILD / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
