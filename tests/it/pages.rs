@@ -4,13 +4,13 @@
 //! the check that runs it: `<!-- run by tests/ecosystem/test_meltano.py -->`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use regex::Regex;
 use serde_json::{Value, json};
+use streamduo_sandbox::{Endpoint, Rule};
 
 use crate::tap::{EXTRACTED, Tap, bare_command, repository_file};
 use crate::target::target_program;
@@ -108,11 +108,14 @@ fn every_other_command_of_the_pages_runs() {
     }
 }
 
-/// Runs commands in a folder that has what the pages name: settings of a stream that grows, and
-/// some targets.
+/// Runs commands in a folder that has what the pages name: settings of a stream in which each run
+/// finds a new record, and some targets.
 fn assert_runs(page: &str, commands: &str) {
     let tap = Tap::with_records(5);
-    tap.sandbox.write_every(&tap.stream, Duration::from_millis(200));
+    let stream = tap.stream.clone();
+    tap.sandbox.script(Rule::on(Endpoint::Token).every().before(move |service| {
+        service.write(&stream, "{}");
+    }));
     let dir = tap.path("");
     let config = tap.sandbox.config(&tap.stream);
     for (name, more) in [
@@ -142,12 +145,18 @@ fn assert_runs(page: &str, commands: &str) {
     assert!(!loads || dir.join("rows").exists(), "{page}: {commands}\nhas loaded nothing:\n{said}");
 }
 
-/// The tap and three targets. A tap that follows is stopped once its target has loaded something.
+/// The tap and three targets, what `cargo build` makes, and `cargo quickstart` without its build,
+/// which `tests/quickstart` runs. A tap that follows is stopped once its target has loaded
+/// something.
 fn make_programs(dir: &Path) {
-    let (tap, target) = (env!("CARGO_BIN_EXE_tap-streamduo"), target_program());
+    let tap = env!("CARGO_BIN_EXE_tap-streamduo");
+    let sandbox = target_program();
+    fs::create_dir(dir.join("target")).unwrap();
+    symlink(sandbox.parent().unwrap(), dir.join("target/debug")).unwrap();
+    let cargo = format!("[ \"$*\" = quickstart ] && exec {} quickstart {tap}\n", sandbox.display());
     let target = format!(
         "{} target --out {}\ncode=$?\n[ -z \"${{FOLLOWS-}}\" ] || kill -TERM $PPID\nexit $code\n",
-        target.display(),
+        sandbox.display(),
         dir.join("rows").display()
     );
     let tap = format!(
@@ -155,9 +164,13 @@ fn make_programs(dir: &Path) {
          FOLLOWS=1 {tap} \"$@\"\n[ $? -eq 143 ]\n"
     );
     fs::create_dir(dir.join("bin")).unwrap();
-    for (name, script) in
-        [("tap-streamduo", &tap), ("target-jsonl", &target), ("target-postgres", &target), ("target-x", &target)]
-    {
+    for (name, script) in [
+        ("cargo", &cargo),
+        ("tap-streamduo", &tap),
+        ("target-jsonl", &target),
+        ("target-postgres", &target),
+        ("target-x", &target),
+    ] {
         let path = dir.join("bin").join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
