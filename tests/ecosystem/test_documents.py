@@ -98,7 +98,7 @@ def test_the_commands_of_the_readme_load_into_duckdb(duckdb_programs, read_duckd
     (tmp_path / "target").symlink_to(TARGET)
     ended = run_block(block, cwd=tmp_path)
     assert "1000 records, 1000 marked as read, 0 unread" in ended.stderr
-    assert "dataPayload" in ended.stdout
+    assert "carData" in ended.stdout
     assert len(read_duckdb(tmp_path / "cars.duckdb")[0]) == 1000
 
 
