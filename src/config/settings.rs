@@ -1,4 +1,4 @@
-//! The one table of settings. `--about` prints it; a test compares the README's copy.
+//! The one table of settings. `--about` prints it; a test compares the copy in `docs/settings.md`.
 
 use std::ops::RangeInclusive;
 
@@ -134,8 +134,8 @@ pub static SETTINGS: [Setting; 24] = [
     without_default(
         "columnsFile",
         Kind::Text,
-        "with `sampled`, and if wanted with `registered`: the file in which the tap keeps the columns of `dataPayload`, a JSON \
-         schema; the tap adds to it, and no column ever changes",
+        "with `sampled` and `registered`: the file in which the tap keeps the columns of `dataPayload`, a JSON schema; the tap \
+         adds to it, and no column ever changes",
     ),
     optional("apiUrl", Kind::Url, "https://api.streamduo.com", "the API; `http://` only for this machine itself"),
     optional(
@@ -280,9 +280,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_has_this_table() {
+    fn the_settings_page_has_this_table() {
         assert!(
-            include_str!("../../README.md").contains(&format!("\n{}\n", table())),
+            include_str!("../../docs/settings.md").contains(&format!("\n{}\n", table())),
             "put this into it:\n{}",
             table()
         );

@@ -13,7 +13,7 @@
 //!    STATE holds, and `fn run` below, with the queue that it needs. `pages` are small, and grow
 //!    only if they come quickly; `windows` show all that is out at once.
 //! 4. `cargo test --workspace` then names the documents to change. By hand: `meltano.yml`, what
-//!    `commands.rs` says of the modes, the README's guarantees, and a property in
+//!    `commands.rs` says of the modes, `docs/guarantees.md`, and a property in
 //!    `src/poll/tests/properties.rs`.
 //!
 //! Only `commit` and `never` read the bookmark of a STATE (`singer::state`).

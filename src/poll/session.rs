@@ -237,7 +237,7 @@ impl<T> TargetSession<T> {
                 format!("{name} has ended before it had read everything")
             }
             Ok(status) if status.success() && self.proof == TargetProof::State => format!(
-                "{name} has ended well, and has not printed its last STATE: see what the README says of targets, \
+                "{name} has ended well, and has not printed its last STATE: see docs/targets.md, \
                  or set `targetProof` to `exit`"
             ),
             Ok(status) => format!("{name} has failed ({status}): look at its own error"),

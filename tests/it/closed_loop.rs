@@ -213,8 +213,8 @@ fn a_peek_that_wrongly_shows_nothing_costs_nothing() {
 #[test]
 fn a_target_that_repeats_its_input_marks_nothing() {
     let tap = with_script(Tap::with_records(3), "cat");
-    let fatal = "CRITICAL sh has ended well, and has not printed its last STATE: see what the README says of targets, or set \
-                 `targetProof` to `exit`; 3 records that it has not committed stay unread";
+    let fatal = "CRITICAL sh has ended well, and has not printed its last STATE: see docs/targets.md, or set `targetProof` to `exit`; \
+                 3 records that it has not committed stay unread";
     assert_failed(&tap.run(), 3, fatal);
     assert_eq!(tap.read(), []);
 }
@@ -222,8 +222,8 @@ fn a_target_that_repeats_its_input_marks_nothing() {
 #[test]
 fn a_target_that_prints_no_state_marks_nothing_unless_its_exit_is_the_proof() {
     let tap = with_target(Tap::with_records(3), &["--silent"]);
-    let fatal = "CRITICAL streamduo-sandbox has ended well, and has not printed its last STATE: see what the README says of \
-                 targets, or set `targetProof` to `exit`; 3 records that it has not committed stay unread";
+    let fatal = "CRITICAL streamduo-sandbox has ended well, and has not printed its last STATE: see docs/targets.md, \
+                 or set `targetProof` to `exit`; 3 records that it has not committed stay unread";
     assert_failed(&tap.run(), 3, fatal);
     assert_eq!(tap.read(), []);
     let tap = with_target(Tap::with_records(3).set("targetProof", "exit"), &["--silent"]);
