@@ -393,7 +393,7 @@ fn a_record_that_the_service_cannot_mark_is_not_put_aside_for_ever() {
             let tap = with_dead_letter_file(tap);
             let tap = if target { with_target(tap, &["--every", "1"]) } else { tap };
             let run = tap.run();
-            let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read";
+            let fatal = "CRITICAL the service shows records as unread although it has answered that they are marked";
             assert_eq!((run.code, run.last_log_line()), (1, fatal), "{}", run.stderr);
             assert_eq!(dead_letters(&tap), ["7", "8"].map(|text| line(text, "it is not an object")).concat());
         }

@@ -206,7 +206,7 @@ fn marks_without_effect_end_the_run() {
         let tap = Tap::with_records(2).set("maxRetries", 1);
         tap.sandbox.script(Rule::on(Endpoint::Mark).every().json(answer));
         let run = tap.run();
-        let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read (still \
+        let fatal = "CRITICAL the service shows records as unread although it has answered that they are marked (still \
                      failing after 1 retry: `maxRetries`)";
         assert_eq!((run.code, run.last_log_line()), (1, fatal));
         assert_eq!((tap.sandbox.count(Endpoint::Mark), tap.read()), (marks, vec![]), "{}", run.stderr);
@@ -242,7 +242,7 @@ fn a_service_that_answers_marks_without_applying_them_ends_the_run() {
     let page: Vec<_> = tap.records().iter().take(2).map(|record| record.json.clone()).collect();
     tap.sandbox.script(Rule::on(Endpoint::Mark).every().json(format!("[{}]", page.join(","))));
     let run = tap.run();
-    let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read";
+    let fatal = "CRITICAL the service shows records as unread although it has answered that they are marked";
     assert_eq!((run.code, run.last_log_line()), (1, fatal));
     assert_eq!(run.stdout, schema_and(&tap.records()[..2]));
     assert_eq!(tap.sandbox.count(Endpoint::Mark), 1);
