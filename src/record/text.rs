@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// The text as it came, or without the white space between its tokens if that holds a line break (a
-/// line break within a JSON string is always escaped, RFC 8259 section 7).
+/// The text as it came, or without the white space between its tokens where that holds a line break
+/// (a line break within a JSON string is always escaped, RFC 8259 section 7).
 pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
     if !has_line_break(json) {
         return Cow::Borrowed(json);

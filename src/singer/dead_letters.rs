@@ -52,7 +52,7 @@ impl DeadLetters {
         DeadLetters::with_path(writer, config, config.dead_letter_file.clone())
     }
 
-    /// The same, but it touches no file: if records are only shown, nothing is delivered.
+    /// The same, but it touches no file: where records are only looked at, nothing is delivered.
     pub fn left_out(writer: Box<dyn MessageWriter>, config: &Config) -> Box<dyn MessageWriter> {
         DeadLetters::with_path(writer, config, None)
     }

@@ -276,7 +276,7 @@ impl StreamState {
     }
 }
 
-/// Writes a new file beside the old one, and puts it in its place. A link stays a link.
+/// Replaces a file by way of another one beside it. If it is a link, that stays.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let linked = fs::canonicalize(path).or_else(|_| fs::read_link(path).map(|link| path.with_file_name(link)));
     let path = linked.as_deref().unwrap_or(path);
