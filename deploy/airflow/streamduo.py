@@ -27,7 +27,7 @@ STREAMS = {
 # `target-postgres --config ENV` can take its secret from the environment.
 TARGET = ["target-jsonl", "--config", "/etc/streamduo/target-jsonl.json"]
 
-# A wrong setting, or no tap or target to run: a retry mends none of them.
+# A wrong setting, or no tap or target to run: a retry does not help.
 PERMANENT_FAILURES = {2, 126, 127}
 
 # After a stop: how long the target may take to commit what it has.

@@ -1,4 +1,4 @@
-"""deploy/airflow/streamduo.py: its tasks load every record, a failure costs none, and only what a retry can mend is retried."""
+"""deploy/airflow/streamduo.py: its tasks load every record, a failure costs none, and only what a retry can fix is retried."""
 
 import ast
 import json

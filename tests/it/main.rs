@@ -13,6 +13,7 @@ mod commit;
 mod configuration;
 mod connect_proxy;
 mod dead_letters;
+mod demo;
 mod documents;
 mod extracted;
 mod flattening;
