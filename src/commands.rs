@@ -189,14 +189,11 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
     let is_selected = |_: &Splitter| !stream.transform.selection.leaves_out(PAYLOAD);
     if let Some(mut splitter) = splitter.filter(is_selected) {
         splitter.select(&stream.transform.selection);
-        if writes || config.columns_file.is_none() {
+        if writes {
             learn(&mut splitter, config, api)?;
         } else {
             // Nobody remembers others, and a target may get them.
             splitter.add_none();
-        }
-        if config.columns_file.is_none() {
-            warn!("no `columnsFile` remembers the columns: if the registered schema changes, they do, too");
         }
         stream.transform.splitter = Some(Rc::new(RefCell::new(splitter)));
     }

@@ -133,8 +133,8 @@ pub static SETTINGS: [Setting; 24] = [
     without_default(
         "columnsFile",
         Kind::Text,
-        "with `sampled`, and if wanted with `registered`: the file in which the tap keeps the columns of `dataPayload`, a JSON \
-         schema; the tap adds to it, and no column ever changes",
+        "with `sampled` and `registered`: the file in which the tap keeps the columns of `dataPayload`, a JSON schema; the tap \
+         adds to it, and no column ever changes",
     ),
     optional("apiUrl", Kind::Url, "https://api.streamduo.com", "the API; `http://` only towards this machine itself"),
     optional(

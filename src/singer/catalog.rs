@@ -138,7 +138,7 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
     let key_properties = entry.key_properties();
     let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
     let mut selection = Selection::new(&entry.metadata, &keys);
-    if config.has_columns() {
+    if config.columns_file.is_some() {
         select_columns(&mut selection, &entry);
     }
     let mut stream = whole_stream(config);
