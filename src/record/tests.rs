@@ -6,6 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
+use super::text::in_utf_8;
 use super::*;
 
 /// A sink that remembers what it was given and when it was flushed.
@@ -234,8 +235,9 @@ proptest! {
             let place = place.index(answer.len());
             answer[place] = byte;
         }
-        let records = str::from_utf8(&answer).ok().and_then(|text| serde_json::from_str::<Vec<&RawValue>>(text).ok());
         let page = Page::parse(Bytes::copy_from_slice(&answer), 1);
+        let answer = in_utf_8(answer.into());
+        let records = serde_json::from_slice::<Vec<&RawValue>>(&answer).ok();
         let texts = page.as_ref().ok().map(|page| page.texts().collect::<Vec<_>>());
         prop_assert_eq!(texts, records.map(|records| records.into_iter().map(|text| text.get().as_bytes()).collect()));
     }

@@ -45,6 +45,20 @@ fn a_byte_order_mark_and_the_old_name_of_gzip_are_read() {
 }
 
 #[test]
+fn a_record_that_is_not_utf_8_keeps_each_of_its_bytes_and_does_not_stop_the_queue() {
+    let in_latin_1 = |body: &[u8]| String::from_utf8_lossy(body).chars().map(|c| c as u8).collect::<Vec<u8>>();
+    let tap = Tap::with_records(0);
+    for payload in ["1", r#"{"name":"\u00e9 é"}"#, "2"] {
+        tap.sandbox.write(&tap.stream, payload);
+    }
+    for endpoint in [Endpoint::Peek, Endpoint::Mark] {
+        tap.sandbox.script(Rule::on(endpoint).every().rewrite(in_latin_1));
+    }
+    tap.run().assert_succeeds(&tap.messages(&tap.records()).replace("é", "\\udce9"));
+    assert_eq!(tap.unread(), []);
+}
+
+#[test]
 fn an_answer_that_cannot_be_read_is_named_by_its_status_and_content_type() {
     let peek = || Rule::on(Endpoint::Peek).every();
     let token = || Rule::on(Endpoint::Token).every();
