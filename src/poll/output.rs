@@ -28,6 +28,9 @@ pub struct Output {
     state: StreamState,
     /// Whether the last message on stdout is the current STATE.
     state_is_written: bool,
+    /// Whether the SCHEMA waits for the first records, and so the STATE does: their fields become
+    /// columns.
+    pub waits_for_records: bool,
     /// Whether a page is perhaps written in part.
     is_cut: bool,
     stop: Shutdown,
@@ -36,7 +39,17 @@ pub struct Output {
 impl Output {
     /// Writes to `writer`.
     pub fn new(writer: Box<dyn MessageWriter>, state: StreamState, metrics: RunMetrics, stop: Shutdown) -> Output {
-        Output { writer, ledger: Ledger::default(), metrics, state, state_is_written: false, is_cut: false, stop }
+        let ledger = Ledger::default();
+        Output {
+            writer,
+            ledger,
+            metrics,
+            state,
+            state_is_written: false,
+            waits_for_records: false,
+            is_cut: false,
+            stop,
+        }
     }
 
     /// Writes the records of a page that are not in the ledger yet.
@@ -175,7 +188,7 @@ impl Output {
 
     /// Writes the STATE, unless it is the last message already.
     pub fn write_state(&mut self) -> Result<()> {
-        if !self.state_is_written {
+        if !self.state_is_written && !(self.waits_for_records && self.taken() == 0) {
             self.writer.state(&self.state.value()?).map_err(|error| self.failure(error))?;
             self.state_is_written = true;
         }
