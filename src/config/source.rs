@@ -145,6 +145,7 @@ pub(super) fn report_unknown(settings: &UserSettings, is_test: bool) -> Vec<Stri
             continue;
         }
         let Some(near) = nearest(key.strip_prefix(ENV_PREFIX).unwrap_or(key)) else {
+            let name = name.replacen(key, &beginning(key), 1);
             warn!("unknown setting {name}: it is not used; remove it");
             continue;
         };
@@ -157,6 +158,13 @@ pub(super) fn report_unknown(settings: &UserSettings, is_test: bool) -> Vec<Stri
         }
     }
     mistakes
+}
+
+/// A name that is no setting's, or the beginning of a long one: it may be a secret.
+fn beginning(key: &str) -> String {
+    const MAX_SHOWN: usize = 24;
+    let shown: String = key.chars().take(8 + key.strip_prefix(ENV_PREFIX).map_or(0, |_| ENV_PREFIX.len())).collect();
+    if key.len() <= MAX_SHOWN { key.to_owned() } else { shown + "…" }
 }
 
 #[cfg(test)]
