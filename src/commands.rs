@@ -16,6 +16,7 @@ use crate::record::{MessageWriter, Page};
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::columns::Splitter;
 use crate::singer::dead_letters::{self, DeadLetters};
+use crate::singer::files::are_same;
 use crate::singer::state::State;
 use crate::singer::transform::PAYLOAD;
 use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
@@ -61,9 +62,32 @@ fn discover(args: &Args) -> Result<()> {
     stdout::print(&format!("{catalog:#}"))
 }
 
+/// Checks that no file is named for two things: one of them would be overwritten, or read as another.
+fn check_roles(args: &Args, config: &Config) -> Result<(), Invalid> {
+    let configs = args.config.iter().map(|path| ("--config", path));
+    let others = [
+        ("--state", args.state.as_ref()),
+        ("--catalog", args.catalog()),
+        ("`columnsFile`", config.columns_file.as_ref()),
+        ("`deadLetterFile`", config.dead_letter_file.as_ref()),
+    ];
+    let files: Vec<_> = configs.chain(others.into_iter().filter_map(|(role, path)| Some((role, path?)))).collect();
+    for (role, path) in &files {
+        let other = files.iter().take_while(|(other, _)| other != role).find(|(_, other)| are_same(other, path));
+        if let Some((other, _)) = other {
+            let path = path.display();
+            return Err(Invalid::new(format!(
+                "{other} and {role} are one file, {path}: name another one for one of them"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Says whether the stream can be read with these settings.
 fn test(args: &Args) -> Result<()> {
     let config = Config::load_for_test(&args.config)?;
+    check_roles(args, &config)?;
     dead_letters::check(&config)?;
     Splitter::load(&config, false)?;
     info!("{}", in_use(&config));
@@ -91,6 +115,7 @@ fn in_use(config: &Config) -> String {
 /// Reads the stream and writes it to stdout.
 fn sync(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
+    check_roles(args, &config)?;
     let out = stdout::open(config.acknowledge.marks_what_is_written())?;
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
@@ -107,7 +132,7 @@ fn sync(args: &Args) -> Result<()> {
         )
         .into());
     }
-    let state = State::load(args.state.as_deref())?;
+    let state = State::load(args.state.as_deref(), false)?;
     dead_letters::check(&config)?;
     read(args, &config, state, None, write)
 }
@@ -115,6 +140,7 @@ fn sync(args: &Args) -> Result<()> {
 /// Reads the stream into a target that the tap runs.
 fn load(args: &Args) -> Result<()> {
     let config = Config::load_for_target(&args.config)?;
+    check_roles(args, &config)?;
     let state = state_for_target(args, &config)?;
     let command = TargetCommand::find(&args.target)?;
     dead_letters::check(&config)?;
@@ -135,13 +161,7 @@ fn state_for_target(args: &Args, config: &Config) -> Result<State> {
     if config.acknowledge == Acknowledge::Never && args.state.is_none() {
         info!("no --state: the next run begins at `startTimestamp` again");
     }
-    if let Some(path) = args.state.as_ref().filter(|path| path.exists() && !path.is_file()) {
-        let path = path.display();
-        return Err(
-            Invalid::new(format!("state {path}: it is not a regular file, so nothing can be kept there")).into()
-        );
-    }
-    Ok(State::load(args.state.as_deref())?)
+    Ok(State::load(args.state.as_deref(), true)?)
 }
 
 /// Reads the stream, or only looks at it. `open` makes what its messages go to; and the target

@@ -14,7 +14,7 @@ use log::warn;
 use same_file::Handle;
 use serde_json::value::RawValue;
 
-use super::files::{check_directory, directory, is_behind, is_cut, sync_name};
+use super::files::{check_replaceable, is_behind, is_cut, sync_name};
 use super::transform::Unwritable;
 use crate::config::{Config, Invalid};
 use crate::metrics::{plural, records};
@@ -160,12 +160,11 @@ impl MessageWriter for DeadLetters {
 pub fn check(config: &Config) -> Result<(), Invalid> {
     let Some(path) = &config.dead_letter_file else { return Ok(()) };
     let checked = match open(path, false) {
-        Err(error) if error.kind() == ErrorKind::NotFound => check_directory(directory(path)),
-        opened => opened.map(drop),
+        Err(error) if error.kind() == ErrorKind::NotFound => check_replaceable(path),
+        Err(error) => Err(io::Error::other(format!("{error}; name a file that can be appended to"))),
+        Ok(_) => Ok(()),
     };
-    checked.map_err(|error| {
-        Invalid::new(format!("`deadLetterFile` {}: {error}; name a file that can be appended to", path.display()))
-    })
+    checked.map_err(|error| Invalid::new(format!("`deadLetterFile` {}: {error}", path.display())))
 }
 
 /// Appends whole lines to a file, and waits until they are on the disk. The file is opened each

@@ -50,6 +50,65 @@ fn a_url_that_holds_a_password_or_a_token_is_not_quoted_whatever_else_is_wrong_w
 }
 
 #[test]
+fn a_file_that_is_named_for_two_things_is_refused() {
+    let refused = |tap: Tap, roles: &str, path: &str| {
+        let problem = format!("{roles} are one file, {path}: name another one for one of them");
+        for args in [&[][..], &["--test"], &["--peek", "1"], &["--", "cat"]] {
+            let run = tap.run_command(tap.command().args(args));
+            run.assert_refused(&tap, 2, &problem);
+        }
+        assert!(tap.sandbox.journal().is_empty());
+    };
+    let tap = || Tap::with_records(1).set("acknowledge", "never");
+    let named = |tap: &Tap, name: &str| tap.path(name).display().to_string();
+    let with_columns = |tap: Tap, file: String| tap.set("payloadSchema", "sampled").set("columnsFile", file);
+
+    let both = tap();
+    let config = named(&both, "config.json");
+    refused(with_columns(both, config), "--config and `columnsFile`", "DIR/config.json");
+    let both = tap();
+    let config = named(&both, "./config.json");
+    refused(both.set("deadLetterFile", config), "--config and `deadLetterFile`", "DIR/./config.json");
+    // Neither is there yet.
+    let both = tap();
+    let file = named(&both, "new.json");
+    let name = both.path("").file_name().unwrap().to_str().unwrap().to_owned();
+    let other = named(&both, &format!("../{name}/new.json"));
+    let path = format!("DIR/../{name}/new.json");
+    refused(with_columns(both, file).set("deadLetterFile", other), "`columnsFile` and `deadLetterFile`", &path);
+    // By way of links.
+    let both = tap();
+    let file = named(&both, "state.json");
+    std::os::unix::fs::symlink("state.json", both.path("link.json")).unwrap();
+    let link = named(&both, "link.json");
+    refused(with_columns(both, link).args(&["--state", &file]), "--state and `columnsFile`", "DIR/link.json");
+    let both = tap();
+    let file = both.write_file("catalog.json", "{}").display().to_string();
+    fs::hard_link(both.path("catalog.json"), both.path("hard.json")).unwrap();
+    let link = named(&both, "hard.json");
+    refused(
+        both.args(&["--catalog", &file]).set("deadLetterFile", link),
+        "--catalog and `deadLetterFile`",
+        "DIR/hard.json",
+    );
+    // A file that is given twice for the same is not.
+    let tap = Tap::with_records(1);
+    assert_eq!(tap.run_with("-c", tap.path("config.json")).code, 0);
+}
+
+#[test]
+fn only_the_beginning_of_a_long_unknown_key_is_shown() {
+    let secret = "1h57kf5cpq17m0eml12efocs4pqsh6t1u8a0p8vv0kc5sr2v8q2";
+    let tap = Tap::with_records(0).set(secret, "clientSecret");
+    let run = tap.run();
+    run.assert_logged("WARNING unknown setting `1h57kf5c…`: it is not used; remove it");
+    assert!(!run.stderr.contains(secret));
+    let variable = format!("TAP_STREAMDUO_{}", secret.to_uppercase());
+    let run = tap.run_command(tap.command().env(variable, "x").args(["-c", "ENV"]));
+    assert!(!run.stderr.to_lowercase().contains(secret), "{}", run.stderr);
+}
+
+#[test]
 fn a_misspelt_setting_that_has_no_default_is_not_ignored() {
     let tap = Tap::with_records(0).set("deadLeterFile", "aside.jsonl");
     let problem = "unknown setting `deadLeterFile`: did you mean `deadLetterFile`?";
