@@ -45,7 +45,10 @@ pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Vec<Str
         let place = if files(sources) > 1 { format!(" in {}", source.display()) } else { String::new() };
         match read_object(source) {
             Ok(object) => settings.extend(from_file(object, &place)),
-            Err(error) => problems.push(format!("config {}: {error:#}", source.display())),
+            Err(error) => problems.push(format!(
+                "config {}: {error:#}; name a JSON file with the settings, which --about lists",
+                source.display()
+            )),
         }
     }
     if problems.is_empty() { Ok(settings) } else { Err(problems) }

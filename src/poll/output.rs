@@ -217,7 +217,11 @@ impl Output {
             }
         };
         let are = plural(count, "is", "are");
-        anyhow!("{} {are} marked as read and could not be written{problem}", records(count))
+        let them = plural(count, "it", "them");
+        anyhow!(
+            "{} {are} marked as read and could not be written{problem}; a replay (`acknowledge` `never`) reads {them}",
+            records(count)
+        )
     }
 }
 

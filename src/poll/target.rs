@@ -120,7 +120,7 @@ impl TargetCommand {
 
     /// The error of a start. That the first one fails is the command line's fault.
     fn cannot_run(&self, error: io::Error, is_restart: bool) -> io::Error {
-        let problem = format!("cannot run the target {}: {error}", self.program.display());
+        let problem = format!("cannot run the target {}: {error}; try to run it alone", self.program.display());
         let kind = error.kind();
         if is_restart {
             io::Error::new(kind, TargetFailed(problem))

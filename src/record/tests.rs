@@ -307,7 +307,9 @@ fn what_is_no_page_is_told_apart_and_not_quoted() {
     ] {
         assert_eq!(no_identity(record), format!("record 2 of the answer has no identity: {problem}; {remedy}"));
     }
-    assert!(matches!(Page::parse(Bytes::from_static(b"[\"\xff\"]"), 1), Err(InvalidBody::NotJson(..))));
+    assert!(matches!(Page::parse(Bytes::from_static(b"[\xff]"), 1), Err(InvalidBody::NotJson(..))));
+    let page = Page::parse(Bytes::from_static(b"[\"\xff\"]"), 1).unwrap();
+    assert_eq!(page.texts().collect::<Vec<_>>(), [br#""\udcff""#]);
 }
 
 #[test]

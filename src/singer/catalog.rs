@@ -178,7 +178,7 @@ fn select_columns(selection: &mut Selection, entry: &Entry) {
 
 /// The one entry that is selected, if any is.
 fn selected(path: &Path) -> Result<Option<Entry>, String> {
-    let text = read_text(path).map_err(|error| format!("read the file: {error}"))?;
+    let text = read_text(path).map_err(|error| format!("read the file: {error}; make one with --discover"))?;
     let catalog: Catalog = serde_json::from_str(&text)
         .map_err(|error| format!("no Singer catalog ({error}); make one with --discover"))?;
     if catalog.streams.is_empty() {

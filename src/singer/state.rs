@@ -74,7 +74,7 @@ impl State {
         }
         let text = match read_text(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(invalid(format!("read the file: {error}")));
+                return Err(invalid(format!("read the file: {error}; name one that can be read")));
             }
             text => text.unwrap_or_default(),
         };
@@ -82,7 +82,9 @@ impl State {
         if text.trim().is_empty() {
             warn!("state {}: there is none yet", path.display());
         } else {
-            state = State::parse(&text).map_err(invalid)?;
+            state = State::parse(&text).map_err(|problem| {
+                invalid(format!("{problem}; keep the last STATE of a run there, or remove the file to begin anew"))
+            })?;
         }
         state.file = Some(path.to_owned());
         Ok(state)
@@ -255,7 +257,12 @@ impl StreamState {
     /// old file or the new one.
     pub fn save(&self) -> anyhow::Result<()> {
         let Some(path) = &self.state.file else { return Ok(()) };
-        replace(path, self.value()?.get().as_bytes()).with_context(|| format!("write the state to {}", path.display()))
+        replace(path, self.value()?.get().as_bytes()).with_context(|| {
+            let path = path.display();
+            format!(
+                "cannot write the state to {path}: make room there; the next run loads again what it does not cover"
+            )
+        })
     }
 
     /// The value of the STATE message. A checkpoint comes back to this run, which needs nothing else:

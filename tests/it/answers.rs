@@ -65,12 +65,13 @@ fn an_answer_that_cannot_be_read_is_named_by_its_status_and_content_type() {
     let html = "the answer is not JSON: expected value at line 1 column 1: \"<html>maintenance</html>\"";
     let no_token = "the answer is not a JSON object with an `access_token`";
     let check = "fetch an access token: check `authUrl`";
+    let check_api = "check `apiUrl`, or ask the service's operator";
     for (rule, problem) in [
-        (peek().status(204).body(""), "HOST answers 204: the answer is empty".to_owned()),
-        (peek().body("\r\n"), "HOST answers 200 (application/json): the answer is empty".to_owned()),
+        (peek().status(204).body(""), format!("{check_api}: HOST answers 204: the answer is empty")),
+        (peek().body("\r\n"), format!("{check_api}: HOST answers 200 (application/json): the answer is empty")),
         (
             peek().body("<html>maintenance</html>").header("content-type", "text/html; charset=utf-8"),
-            format!("HOST answers 200 (text/html): {html}"),
+            format!("{check_api}: HOST answers 200 (text/html): {html}"),
         ),
         (token().status(204).body(""), format!("{check}: HOST answers 204: the answer is empty")),
         (token().not_json(), format!("{check}: HOST answers 200 (text/html): {no_token}")),

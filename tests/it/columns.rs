@@ -355,8 +355,12 @@ fn a_file_that_cannot_be_used_is_refused_before_any_request() {
         )
     };
     for (text, problem) in [
-        ("{".to_owned(), "it is not JSON: EOF while parsing an object at line 1 column 1".to_owned()),
-        ("[]".to_owned(), "it does not describe an object".to_owned()),
+        (
+            "{".to_owned(),
+            "correct it, or name another file: it is not JSON: EOF while parsing an object at line 1 column 1"
+                .to_owned(),
+        ),
+        ("[]".to_owned(), "it does not describe an object: correct it, or name another file".to_owned()),
         (r#"{"streamId": "x", "clientSecret": "hunter2"}"#.to_owned(), not_a_schema.to_owned()),
         (r#"{"bookmarks": {}}"#.to_owned(), not_a_schema.to_owned()),
         (r#"{"name": "cars", "version": "1.0.0"}"#.to_owned(), not_a_schema.to_owned()),
@@ -370,7 +374,7 @@ fn a_file_that_cannot_be_used_is_refused_before_any_request() {
         ),
         (
             file_of(&json!({"a": {"type": "float"}})),
-            "\"a\" has the type \"float\", which JSON schema does not know".to_owned(),
+            "\"a\" has the type \"float\", which JSON schema does not know: correct that".to_owned(),
         ),
         (
             file_of(&json!({"a": leaf("integer"), "A": leaf("integer"), long.clone(): {}})),

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::tap::{STRUCTURED_LOGS, Tap, bare_command, schema_and};
 
+/// What to do about a config file that cannot be read.
+const REMEDY: &str = "; name a JSON file with the settings, which --about lists";
+
 /// A run with this text as its only configuration fails before any request.
 #[track_caller]
 fn assert_config_refused(text: &str, fatal: &str) {
@@ -208,8 +211,10 @@ fn every_file_that_is_none_is_named() {
     tap.run_command(bare_command().args(["-c", "/no/such/config.json", "-c"]).arg(list)).assert_refused(
         &tap,
         2,
-        "config /no/such/config.json: read the file: No such file or directory (os error 2)\n\
-         config DIR/list.json: not a JSON object",
+        &format!(
+            "config /no/such/config.json: read the file: No such file or directory (os error 2){REMEDY}\n\
+             config DIR/list.json: not a JSON object{REMEDY}"
+        ),
     );
 }
 
@@ -240,7 +245,8 @@ fn a_config_may_be_stdin_or_utf_16_and_hold_numbers_as_text() {
         }
     }
     fs::write(tap.path("other.json"), b"\xff\xfe{\0\"\0\x00\xd8").unwrap();
-    let problem = "config DIR/other.json: read the file: it is not UTF-16 text, although it begins so";
+    let problem =
+        &format!("config DIR/other.json: read the file: it is not UTF-16 text, although it begins so{REMEDY}");
     tap.run_command(bare_command().arg("-c").arg(tap.path("other.json"))).assert_refused(&tap, 2, problem);
     let tap = Tap::with_records(1).set("pageSize", "0");
     tap.run().assert_refused(&tap, 2, "`pageSize` must be a whole number from 1 to 100000, not 0");
@@ -391,7 +397,7 @@ fn a_missing_config_is_named() {
     tap.run_command(bare_command().args(["-c", "/no/such/config.json"])).assert_refused(
         &tap,
         2,
-        "config /no/such/config.json: read the file: No such file or directory (os error 2)",
+        &format!("config /no/such/config.json: read the file: No such file or directory (os error 2){REMEDY}"),
     );
 }
 
@@ -399,15 +405,16 @@ fn a_missing_config_is_named() {
 fn a_config_that_is_not_json_is_named_and_not_quoted() {
     assert_config_refused(
         "{\"clientSecret\": hunter2}",
-        "config DIR/wrong.json: not JSON: expected value at line 1 column 18",
+        &format!("config DIR/wrong.json: not JSON: expected value at line 1 column 18{REMEDY}"),
     );
-    assert_config_refused("", "config DIR/wrong.json: not JSON: EOF while parsing a value at line 1 column 0");
+    let problem = "config DIR/wrong.json: not JSON: EOF while parsing a value at line 1 column 0";
+    assert_config_refused("", &format!("{problem}{REMEDY}"));
 }
 
 #[test]
 fn a_config_that_is_not_an_object_is_named() {
     for text in ["[]", "7", "\"x\"", "null"] {
-        assert_config_refused(text, "config DIR/wrong.json: not a JSON object");
+        assert_config_refused(text, &format!("config DIR/wrong.json: not a JSON object{REMEDY}"));
     }
 }
 

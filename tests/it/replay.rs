@@ -365,7 +365,8 @@ fn a_state_is_taken_in_every_form_that_it_is_kept_in() {
         "WARNING the state holds a `partial` one of Meltano's, which is not used: only what is `completed` is",
     );
     let cut = tap.write_file("state.json", &format!("{own}\n{{\"bookmarks\":"));
-    let problem = "not JSON: EOF while parsing a value at line 2 column 13";
+    let problem = "not JSON: EOF while parsing a value at line 2 column 13; keep the last STATE of a run there, or remove \
+                   the file to begin anew";
     tap.run_with("--state", cut).assert_refused(&tap, 2, &format!("state DIR/state.json: {problem}"));
 }
 

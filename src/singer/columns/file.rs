@@ -74,7 +74,7 @@ fn parse(text: &str) -> Result<Columns> {
     if text.trim().is_empty() {
         return Ok(Columns::default());
     }
-    let json: Value = serde_json::from_str(text).context("it is not JSON")?;
+    let json: Value = serde_json::from_str(text).context("correct it, or name another file: it is not JSON")?;
     let is_schema =
         |object: &Map<_, _>| object.is_empty() || SCHEMA_WORDS.iter().any(|word| object.contains_key(*word));
     ensure!(
