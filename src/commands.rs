@@ -64,21 +64,20 @@ fn discover(args: &Args) -> Result<()> {
 
 /// Checks that no file is named for two things: one of them would be overwritten, or read as another.
 fn check_roles(args: &Args, config: &Config) -> Result<(), Invalid> {
-    let configs = args.config.iter().map(|path| ("--config", path));
     let others = [
         ("--state", args.state.as_ref()),
         ("--catalog", args.catalog()),
         ("`columnsFile`", config.columns_file.as_ref()),
         ("`deadLetterFile`", config.dead_letter_file.as_ref()),
     ];
-    let files: Vec<_> = configs.chain(others.into_iter().filter_map(|(role, path)| Some((role, path?)))).collect();
+    let files = args.config.iter().map(|path| ("--config", Some(path))).chain(others);
+    let files: Vec<_> = files.filter_map(|(role, path)| Some((role, path?))).collect();
     for (role, path) in &files {
-        let other = files.iter().take_while(|(other, _)| other != role).find(|(_, other)| are_same(other, path));
-        if let Some((other, _)) = other {
+        let mut before = files.iter().take_while(|(other, _)| other != role);
+        if let Some((other, _)) = before.find(|(_, other)| are_same(other, path)) {
             let path = path.display();
-            return Err(Invalid::new(format!(
-                "{other} and {role} are one file, {path}: name another one for one of them"
-            )));
+            let problem = format!("{other} and {role} are one file, {path}: name another one for one of them");
+            return Err(Invalid::new(problem));
         }
     }
     Ok(())
@@ -188,9 +187,9 @@ fn read(
         Acknowledge::Never => info!("reading stream {stream_id} by time from {api_url}, and marking nothing"),
         _ => info!("reading the unread records of stream {stream_id} from {api_url}"),
     }
-    let put_aside = if look.is_some() { DeadLetters::left_out } else { DeadLetters::around };
+    let writer = DeadLetters::around(writer, config, look.is_none());
     let tuning = Tuning::new(retries(args, config));
-    let endpoints = Endpoints { service, writer: put_aside(writer, config), stream, state, target };
+    let endpoints = Endpoints { service, writer, stream, state, target };
     match look {
         Some(look) => poll::look(look, config, tuning, endpoints, pause, stop),
         None => poll::run(config, tuning, endpoints, pause, stop),

@@ -45,10 +45,11 @@ pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Vec<Str
         let place = if files(sources) > 1 { format!(" in {}", source.display()) } else { String::new() };
         match read_object(source) {
             Ok(object) => settings.extend(from_file(object, &place)),
-            Err(error) => problems.push(format!(
-                "config {}: {error:#}; name a JSON file with the settings, which --about lists",
-                source.display()
-            )),
+            Err(error) => {
+                let path = source.display();
+                problems
+                    .push(format!("config {path}: {error:#}; name a JSON file with the settings, which --about lists"));
+            }
         }
     }
     if problems.is_empty() { Ok(settings) } else { Err(problems) }

@@ -188,7 +188,8 @@ impl Output {
 
     /// Writes the STATE, unless it is the last message already.
     pub fn write_state(&mut self) -> Result<()> {
-        if !self.state_is_written && !(self.waits_for_records && self.taken() == 0) {
+        let is_early = self.waits_for_records && self.taken() == 0;
+        if !self.state_is_written && !is_early {
             self.writer.state(&self.state.value()?).map_err(|error| self.failure(error))?;
             self.state_is_written = true;
         }
@@ -217,11 +218,8 @@ impl Output {
             }
         };
         let are = plural(count, "is", "are");
-        let them = plural(count, "it", "them");
-        anyhow!(
-            "{} {are} marked as read and could not be written{problem}; a replay (`acknowledge` `never`) reads {them}",
-            records(count)
-        )
+        let remedy = "; a replay (`acknowledge` `never`) reads what is lost";
+        anyhow!("{} {are} marked as read and could not be written{problem}{remedy}", records(count))
     }
 }
 

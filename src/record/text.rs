@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
-/// The text as it came, or, if it is JSON otherwise, without the white space between its tokens where that holds a line break
+/// The text as it came, or without the white space between its tokens where that holds a line break
 /// (a line break within a JSON string is always escaped, RFC 8259 section 7).
 pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
     if !has_line_break(json) {

@@ -47,25 +47,14 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// The writer itself, or, if `deadLetterFile` names a file, with this around it.
-    pub fn around(writer: Box<dyn MessageWriter>, config: &Config) -> Box<dyn MessageWriter> {
-        DeadLetters::with_path(writer, config, config.dead_letter_file.clone())
-    }
-
-    /// The same, but it touches no file: where records are only looked at, nothing is delivered.
-    pub fn left_out(writer: Box<dyn MessageWriter>, config: &Config) -> Box<dyn MessageWriter> {
-        DeadLetters::with_path(writer, config, None)
-    }
-
-    fn with_path(writer: Box<dyn MessageWriter>, config: &Config, path: Option<PathBuf>) -> Box<dyn MessageWriter> {
-        if config.dead_letter_file.is_none() {
-            return writer;
-        }
-        let stream_id = config.stream_id.clone();
+    /// The writer itself, or, if `deadLetterFile` names a file, with this around it. Unless it `delivers`,
+    /// it touches no file.
+    pub fn around(writer: Box<dyn MessageWriter>, config: &Config, delivers: bool) -> Box<dyn MessageWriter> {
+        let Some(path) = config.dead_letter_file.clone() else { return writer };
         Box::new(DeadLetters {
             writer,
-            stream_id,
-            path,
+            stream_id: config.stream_id.clone(),
+            path: delivers.then_some(path),
             put_aside: 0,
             waiting: 0,
             reason: String::new(),

@@ -50,22 +50,18 @@ pub fn check_replaceable(path: &Path) -> io::Result<()> {
 }
 
 /// Puts a new text in the place of a file, or makes one, at once and on the disk. Links, owner and
-/// permissions stay. A crash leaves the old file or the new one, and perhaps a hidden one beside it, which
-/// the next run takes away.
+/// permissions stay. A crash or a full disk leaves the old file or the new one, and perhaps a hidden one
+/// beside it, which the next run takes away.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = resolved(path);
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".new");
     let new = path.with_file_name(name);
-    // Ignore that there is none, as a rule.
+    // Ignore the error: as a rule there is none. It is not opened, for it may be somebody's link.
     let _ = fs::remove_file(&new);
-    let written = write_like(&path, &new, text).and_then(|()| fs::rename(&new, &path));
-    if written.is_err() {
-        // Ignore a second error.
-        let _ = fs::remove_file(&new);
-    }
-    written?;
+    write_like(&path, &new, text)?;
+    fs::rename(&new, &path)?;
     sync_name(&path)
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,15 +38,12 @@ const EMPTY: &str = r#"{"type": ["null", "object"], "properties": {}}"#;
 /// # Errors
 /// What is wrong with it.
 pub fn read(path: &Path) -> Result<Columns> {
-    ensure!(path.is_file() || !path.exists(), "it is not a regular file: name another one");
-    ensure!(!is_behind(Handle::stdout(), path), "it is the file that stdout goes to: name another one");
-    match read_text(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            check_replaceable(path)?;
-            Ok(Columns::default())
-        }
-        text => parse(&text?),
+    if !path.is_file() {
+        check_replaceable(path)?;
+        return Ok(Columns::default());
     }
+    ensure!(!is_behind(Handle::stdout(), path), "it is the file that stdout goes to: name another one");
+    parse(&read_text(path)?)
 }
 
 /// Adds the columns that are wanted to a file, as far as they are new, and returns all that it then
