@@ -26,11 +26,8 @@ pub struct Output {
     /// The counts of this run.
     pub metrics: RunMetrics,
     state: StreamState,
-    /// Whether the last message on stdout is the current STATE.
-    state_is_written: bool,
-    /// Whether the SCHEMA waits for the first records, and so the STATE does: their fields become
-    /// columns.
-    pub waits_for_records: bool,
+    /// Whether the last message on stdout is the current STATE, or none is to be written now.
+    pub state_is_written: bool,
     /// Whether a page is perhaps written in part.
     is_cut: bool,
     stop: Shutdown,
@@ -39,17 +36,7 @@ pub struct Output {
 impl Output {
     /// Writes to `writer`.
     pub fn new(writer: Box<dyn MessageWriter>, state: StreamState, metrics: RunMetrics, stop: Shutdown) -> Output {
-        let ledger = Ledger::default();
-        Output {
-            writer,
-            ledger,
-            metrics,
-            state,
-            state_is_written: false,
-            waits_for_records: false,
-            is_cut: false,
-            stop,
-        }
+        Output { writer, ledger: Ledger::default(), metrics, state, state_is_written: false, is_cut: false, stop }
     }
 
     /// Writes the records of a page that are not in the ledger yet.
@@ -188,8 +175,7 @@ impl Output {
 
     /// Writes the STATE, unless it is the last message already.
     pub fn write_state(&mut self) -> Result<()> {
-        let is_early = self.waits_for_records && self.taken() == 0;
-        if !self.state_is_written && !is_early {
+        if !self.state_is_written {
             self.writer.state(&self.state.value()?).map_err(|error| self.failure(error))?;
             self.state_is_written = true;
         }
