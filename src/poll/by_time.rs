@@ -80,7 +80,8 @@ impl ByTime {
     pub fn begin(&mut self) -> Result<()> {
         let mut after = self.start.clone();
         if let Some(bookmark) = &self.bookmark.timestamp {
-            let early = earlier(bookmark, self.overlap).map_err(|problem| anyhow!("before {bookmark}: {problem}"))?;
+            let early = earlier(bookmark, self.overlap)
+                .map_err(|problem| anyhow!("lower `replayOverlapSeconds`, for before {bookmark}: {problem}"))?;
             let start = instant(&self.start);
             if instant(&early) >= start || start >= instant(bookmark) {
                 after = early;

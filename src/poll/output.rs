@@ -26,8 +26,8 @@ pub struct Output {
     /// The counts of this run.
     pub metrics: RunMetrics,
     state: StreamState,
-    /// Whether the last message on stdout is the current STATE.
-    state_is_written: bool,
+    /// Whether the last message on stdout is the current STATE, or none is to be written now.
+    pub state_is_written: bool,
     /// Whether a page is perhaps written in part.
     is_cut: bool,
     stop: Shutdown,
@@ -206,7 +206,8 @@ impl Output {
             }
         };
         let are = plural(count, "is", "are");
-        anyhow!("{} {are} marked as read and could not be written{problem}", records(count))
+        let remedy = "; a replay (`acknowledge` `never`) reads what is lost";
+        anyhow!("{} {are} marked as read and could not be written{problem}{remedy}", records(count))
     }
 }
 

@@ -241,7 +241,7 @@ impl<T> TargetSession<T> {
                  or set `targetProof` to `exit`"
             ),
             Ok(status) => format!("{name} has failed ({status}): look at its own error"),
-            Err(error) => format!("{name} {error}"),
+            Err(error) => format!("{name} {error}: look at its own error"),
         };
         Some((problem, left))
     }

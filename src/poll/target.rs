@@ -122,7 +122,7 @@ impl TargetCommand {
 
     /// The error of a start. If it was the first one, the command line is wrong.
     fn cannot_run(&self, error: io::Error, is_restart: bool) -> io::Error {
-        let problem = format!("cannot run the target {}: {error}", self.program.display());
+        let problem = format!("cannot run the target {}: {error}; try to run it alone", self.program.display());
         let kind = error.kind();
         if is_restart {
             io::Error::new(kind, TargetFailed(problem))

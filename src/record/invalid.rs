@@ -19,11 +19,9 @@ pub enum InvalidBody {
 
 /// Why an answer is not a JSON array.
 pub(super) fn diagnose(answer: &[u8]) -> InvalidBody {
-    let text = str::from_utf8(answer).map_err(|error| error.to_string());
-    let read = |text| serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string());
-    match text.and_then(read) {
+    match serde_json::from_slice::<IgnoredAny>(answer) {
         Ok(_) => InvalidBody::NotRecords,
-        Err(problem) => InvalidBody::NotJson(problem, excerpt(answer)),
+        Err(problem) => InvalidBody::NotJson(problem.to_string(), excerpt(answer)),
     }
 }
 

@@ -18,7 +18,7 @@ use super::identity::{Fingerprint, Fingerprints};
 use super::invalid::{InvalidBody, diagnose};
 use super::ledger::Ledger;
 use super::parse::{Entry, distinctive_texts, entries, text_but_status};
-use super::text::{decode_string, has_line_break, on_one_line};
+use super::text::{decode_string, has_line_break, in_utf_8, on_one_line};
 
 /// How long an answer took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,7 +75,8 @@ impl Page {
     /// # Errors
     /// [`InvalidBody`] when the answer is not a JSON array.
     pub fn parse(answer: Bytes, asked: usize) -> Result<Page, InvalidBody> {
-        let entries = str::from_utf8(&answer).ok().and_then(entries).ok_or_else(|| diagnose(&answer))?;
+        let answer = in_utf_8(answer);
+        let entries = entries(str::from_utf8(&answer).unwrap_or_default()).ok_or_else(|| diagnose(&answer))?;
         let is_short = entries.len() < asked;
         let arrived = Timestamp::now();
         Ok(Page { answer, entries, timing: Timing::default(), arrived, is_short, may_be_capped: false })

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
+use super::text::in_utf_8;
 use super::*;
 
 /// A sink that remembers what it was given and when it was flushed.
@@ -234,8 +235,9 @@ proptest! {
             let place = place.index(answer.len());
             answer[place] = byte;
         }
-        let records = str::from_utf8(&answer).ok().and_then(|text| serde_json::from_str::<Vec<&RawValue>>(text).ok());
         let page = Page::parse(Bytes::copy_from_slice(&answer), 1);
+        let answer = in_utf_8(answer.into());
+        let records = serde_json::from_slice::<Vec<&RawValue>>(&answer).ok();
         let texts = page.as_ref().ok().map(|page| page.texts().collect::<Vec<_>>());
         prop_assert_eq!(texts, records.map(|records| records.into_iter().map(|text| text.get().as_bytes()).collect()));
     }
@@ -305,7 +307,9 @@ fn what_is_no_page_is_told_apart_and_not_quoted() {
     ] {
         assert_eq!(no_identity(record), format!("record 2 of the answer has no identity: {problem}; {remedy}"));
     }
-    assert!(matches!(Page::parse(Bytes::from_static(b"[\"\xff\"]"), 1), Err(InvalidBody::NotJson(..))));
+    assert!(matches!(Page::parse(Bytes::from_static(b"[\xff]"), 1), Err(InvalidBody::NotJson(..))));
+    let page = Page::parse(Bytes::from_static(b"[\"\xff\"]"), 1).unwrap();
+    assert_eq!(page.texts().collect::<Vec<_>>(), [br#""\udcff""#]);
 }
 
 #[test]

@@ -139,7 +139,7 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
     let key_properties = entry.key_properties();
     let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
     let mut selection = Selection::new(&entry.metadata, &keys);
-    if config.has_columns() {
+    if config.columns_file.is_some() {
         select_columns(&mut selection, &entry);
     }
     let mut stream = whole_stream(config);
@@ -179,7 +179,7 @@ fn select_columns(selection: &mut Selection, entry: &Entry) {
 
 /// The one entry that is selected, if any is.
 fn selected(path: &Path) -> Result<Option<Entry>, String> {
-    let text = read_text(path).map_err(|error| format!("read the file: {error}"))?;
+    let text = read_text(path).map_err(|error| format!("read the file: {error}; make one with --discover"))?;
     let catalog: Catalog = serde_json::from_str(&text)
         .map_err(|error| format!("it is not a Singer catalog ({error}): make one with --discover"))?;
     if catalog.streams.is_empty() {

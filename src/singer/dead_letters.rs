@@ -14,7 +14,7 @@ use log::warn;
 use same_file::Handle;
 use serde_json::value::RawValue;
 
-use super::files::{check_directory, directory, is_behind, is_cut, sync_name};
+use super::files::{check_replaceable, is_behind, is_cut, sync_name};
 use super::transform::Unwritable;
 use crate::config::{Config, Invalid};
 use crate::metrics::{plural, records};
@@ -47,25 +47,14 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// The writer itself, or, if `deadLetterFile` names a file, with this around it.
-    pub fn around(writer: Box<dyn MessageWriter>, config: &Config) -> Box<dyn MessageWriter> {
-        DeadLetters::with_path(writer, config, config.dead_letter_file.clone())
-    }
-
-    /// The same, but it touches no file: where records are only looked at, nothing is delivered.
-    pub fn left_out(writer: Box<dyn MessageWriter>, config: &Config) -> Box<dyn MessageWriter> {
-        DeadLetters::with_path(writer, config, None)
-    }
-
-    fn with_path(writer: Box<dyn MessageWriter>, config: &Config, path: Option<PathBuf>) -> Box<dyn MessageWriter> {
-        if config.dead_letter_file.is_none() {
-            return writer;
-        }
-        let stream_id = config.stream_id.clone();
+    /// The writer itself, or, if `deadLetterFile` names a file, with this around it. Unless it `delivers`,
+    /// it touches no file.
+    pub fn around(writer: Box<dyn MessageWriter>, config: &Config, delivers: bool) -> Box<dyn MessageWriter> {
+        let Some(path) = config.dead_letter_file.clone() else { return writer };
         Box::new(DeadLetters {
             writer,
-            stream_id,
-            path,
+            stream_id: config.stream_id.clone(),
+            path: delivers.then_some(path),
             put_aside: 0,
             waiting: 0,
             reason: String::new(),
@@ -160,12 +149,11 @@ impl MessageWriter for DeadLetters {
 pub fn check(config: &Config) -> Result<(), Invalid> {
     let Some(path) = &config.dead_letter_file else { return Ok(()) };
     let checked = match open(path, false) {
-        Err(error) if error.kind() == ErrorKind::NotFound => check_directory(directory(path)),
-        opened => opened.map(drop),
+        Err(error) if error.kind() == ErrorKind::NotFound => check_replaceable(path),
+        Err(error) => Err(io::Error::other(format!("{error}; name a file that can be appended to"))),
+        Ok(_) => Ok(()),
     };
-    checked.map_err(|error| {
-        Invalid::new(format!("`deadLetterFile` {}: {error}; name a file that can be appended to", path.display()))
-    })
+    checked.map_err(|error| Invalid::new(format!("`deadLetterFile` {}: {error}", path.display())))
 }
 
 /// Appends whole lines to a file, and waits until they are on the disk. The file is opened each

@@ -9,8 +9,7 @@
 //! Everything else in a state passes byte for byte; only white space between tokens goes, if it
 //! holds a line break.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -26,6 +25,7 @@ use crate::config::source::read_text;
 use crate::config::timestamp::instant;
 use crate::config::{Acknowledge, Config, Invalid};
 use crate::record::{Bookmark, Checkpoint, ReturnedBookmark, ReturnedCheckpoint, on_one_line};
+use crate::singer::files::{check_replaceable, replace};
 use crate::singer::transform::TIMESTAMP;
 
 /// Where a bookmark holds its time stamp. The name is that of the Singer SDKs.
@@ -64,13 +64,17 @@ pub struct TimeBookmark {
 
 impl State {
     /// Reads the file that `--state` names. A file that is missing or empty is a warning and no
-    /// state: without one nothing is lost, it is only read again.
-    pub fn load(path: Option<&Path>) -> Result<State, Invalid> {
+    /// state: without one nothing is lost, it is only read again. With `saves`, the run has to be able
+    /// to replace it.
+    pub fn load(path: Option<&Path>, saves: bool) -> Result<State, Invalid> {
         let Some(path) = path else { return Ok(State::default()) };
         let invalid = |problem: String| Invalid::new(format!("state {}: {problem}", path.display()));
+        if saves {
+            check_replaceable(path).map_err(|error| invalid(error.to_string()))?;
+        }
         let text = match read_text(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(invalid(format!("read the file: {error}")));
+                return Err(invalid(format!("read the file: {error}; name one that can be read")));
             }
             text => text.unwrap_or_default(),
         };
@@ -78,7 +82,9 @@ impl State {
         if text.trim().is_empty() {
             warn!("state {}: there is no state yet", path.display());
         } else {
-            state = State::parse(&text).map_err(invalid)?;
+            state = State::parse(&text).map_err(|problem| {
+                invalid(format!("{problem}; keep the last STATE of a run there, or remove the file to begin anew"))
+            })?;
         }
         state.file = Some(path.to_owned());
         Ok(state)
@@ -253,7 +259,12 @@ impl StreamState {
     /// old file or the new one.
     pub fn save(&self) -> anyhow::Result<()> {
         let Some(path) = &self.state.file else { return Ok(()) };
-        replace(path, self.value()?.get().as_bytes()).with_context(|| format!("write the state to {}", path.display()))
+        replace(path, self.value()?.get().as_bytes()).with_context(|| {
+            let path = path.display();
+            format!(
+                "cannot write the state to {path}: make room there; the next run loads again what it does not cover"
+            )
+        })
     }
 
     /// The value of the STATE message. A checkpoint comes back to this run, which needs nothing
@@ -274,19 +285,6 @@ impl StreamState {
     fn bookmarks(&self) -> Members {
         object(&self.state.members, "bookmarks").unwrap_or_default()
     }
-}
-
-/// Replaces a file by way of another one beside it. If it is a link, that stays.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let linked = fs::canonicalize(path).or_else(|_| fs::read_link(path).map(|link| path.with_file_name(link)));
-    let path = linked.as_deref().unwrap_or(path);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let mut file = File::create(&new)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(new, path)
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ fn an_unusable_catalog_is_named() {
         let run = tap.run_with("--catalog", tap.write_file("catalog.json", text));
         run.assert_refused(&tap, 2, &format!("catalog DIR/catalog.json: {problem}"));
     }
-    let missing = "catalog /no/such/catalog.json: read the file: No such file or directory (os error 2)";
+    let missing = "catalog /no/such/catalog.json: read the file: No such file or directory (os error 2); make one with --discover";
     tap.run_with("--catalog", "/no/such/catalog.json").assert_refused(&tap, 2, missing);
     assert!(tap.sandbox.journal().is_empty());
 }

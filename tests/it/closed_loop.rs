@@ -284,7 +284,7 @@ fn a_target_that_stops_reading_and_lives_on_has_failed() {
                 }
                 let run = tap.run();
                 let fatal = format!(
-                    "CRITICAL sh has stopped reading its input, and is still running; {left} records that it has not \
+                    "CRITICAL sh has stopped reading its input, and is still running: look at its own error; {left} records that it has not \
                      committed stay unread"
                 );
                 assert_failed(&run, 3, &fatal);
@@ -343,7 +343,11 @@ fn a_target_whose_interpreter_is_missing_leaves_the_stream_untouched() {
     let script = tap.write_file("target-x", "#!/no/such/interpreter\n");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let run = tap.run_command(tap.command().arg("--").arg(&script));
-    run.assert_refused(&tap, 2, "cannot run the target DIR/target-x: No such file or directory (os error 2)");
+    run.assert_refused(
+        &tap,
+        2,
+        "cannot run the target DIR/target-x: No such file or directory (os error 2); try to run it alone",
+    );
 }
 
 #[test]

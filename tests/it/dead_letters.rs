@@ -318,20 +318,26 @@ fn a_look_at_records_that_cannot_be_shown_does_not_say_that_there_are_none() {
 #[test]
 fn a_file_that_cannot_be_opened_is_an_error_before_any_request() {
     for (name, problem) in [
-        ("none/aside.jsonl", "No such file or directory (os error 2)"),
-        (".", "it is not a regular file, and what is written there may not be kept"),
-        ("fifo", "it is not a regular file, and what is written there may not be kept"),
+        (
+            "none/aside.jsonl",
+            "no file can be made in DIR/none: No such file or directory (os error 2); make that folder writable, or name a \
+             file in another one",
+        ),
+        (
+            ".",
+            "it is not a regular file, and what is written there may not be kept; name a file that can be appended to",
+        ),
+        (
+            "fifo",
+            "it is not a regular file, and what is written there may not be kept; name a file that can be appended to",
+        ),
     ] {
         for args in [&[][..], &["--test"], &["--", "/bin/true"]] {
             let tap = Tap::with_records(1).args(args);
             assert!(Command::new("mkfifo").arg(tap.path("fifo")).status().unwrap().success());
             let path = tap.path(name);
             let tap = tap.set("deadLetterFile", path.to_str().unwrap());
-            tap.run().assert_refused(
-                &tap,
-                2,
-                &format!("`deadLetterFile` DIR/{name}: {problem}; name a file that can be appended to"),
-            );
+            tap.run().assert_refused(&tap, 2, &format!("`deadLetterFile` DIR/{name}: {problem}"));
             assert_eq!(tap.sandbox.requests(), 0);
         }
     }

@@ -73,7 +73,7 @@ fn a_peek_whose_answer_is_not_json_is_retried() {
     tap.sandbox.script(Rule::on(Endpoint::Peek).call(1).json("[{\"recordId\":"));
     assert_delivers_with_warning(
         &tap,
-        "WARNING peek: HOST answers 200 (application/json): the answer is not JSON: EOF while parsing a value at line 1 column 13; trying again in # s (1 of 1)",
+        "WARNING peek: check `apiUrl`, or ask the service's operator: HOST answers 200 (application/json): the answer is not JSON: EOF while parsing a value at line 1 column 13; trying again in # s (1 of 1)",
     );
 }
 

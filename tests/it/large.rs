@@ -306,7 +306,7 @@ fn the_answer_of_the_token_endpoint_and_an_error_text_are_bounded() {
 fn an_answer_with_more_records_than_any_request_asks_for_is_refused() {
     let tap = Tap::with_records(1);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(format!("[{}0]", "0,".repeat(100_000))));
-    tap.run().assert_refused(&tap, 1, "HOST answers 200 (application/json): the answer is not an array of records");
+    tap.run().assert_refused(&tap, 1, "check `apiUrl`, or ask the service's operator: HOST answers 200 (application/json): the answer is not an array of records");
 }
 
 #[test]

@@ -368,7 +368,8 @@ fn a_state_is_taken_in_every_form_that_it_is_kept_in() {
         "WARNING the state holds a `partial` state of Meltano's, which is not used: only `completed` counts",
     );
     let cut = tap.write_file("state.json", &format!("{own}\n{{\"bookmarks\":"));
-    let problem = "not JSON: EOF while parsing a value at line 2 column 13";
+    let problem = "not JSON: EOF while parsing a value at line 2 column 13; keep the last STATE of a run there, or remove \
+                   the file to begin anew";
     tap.run_with("--state", cut).assert_refused(&tap, 2, &format!("state DIR/state.json: {problem}"));
 }
 
@@ -613,16 +614,27 @@ fn without_a_state_file_a_target_gets_everything_each_time() {
 }
 
 #[test]
-fn a_state_file_that_cannot_be_written_ends_the_run() {
+fn a_state_file_that_cannot_be_written_is_refused_before_anything_is_read_or_started() {
     let tap = replay(3);
     let state = tap.path("no-such-folder/state.json");
     let tap = with_target(tap.args(&["--state", state.to_str().unwrap()]), &["--every", "1"]);
+    let problem = "state DIR/no-such-folder/state.json: no file can be made in DIR/no-such-folder: No such file or directory \
+                   (os error 2); make that folder writable, or name a file in another one";
     let run = tap.run();
-    assert_eq!((run.code, committed(&tap)), (1, identities(&tap.records())));
-    assert_eq!(
-        run.stderr.lines().find(|line| line.starts_with("CRITICAL")),
-        Some("CRITICAL write the state to DIR/no-such-folder/state.json: No such file or directory (os error 2)")
-    );
+    run.assert_refused(&tap, 2, problem);
+    assert!(!run.stderr.contains("is started") && tap.sandbox.journal().is_empty(), "{}", run.stderr);
+}
+
+#[test]
+fn a_state_file_keeps_its_permissions_and_is_replaced_at_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let tap = replay_into_target(replay(3), &["--every", "1"]);
+    let state = tap.write_file("state.json", "{}");
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o600)).unwrap();
+    let left = tap.write_file(".state.json.new", "{");
+    tap.run().assert_succeeds("");
+    assert_eq!((fs::metadata(&state).unwrap().permissions().mode() & 0o777, left.exists()), (0o600, false));
+    assert_eq!(kept_state(&tap), state_at(&tap, &tap.records()[2].identity.timestamp));
 }
 
 #[test]
@@ -642,7 +654,7 @@ fn a_state_that_is_a_link_stays_one_and_what_is_not_a_regular_file_is_refused() 
     let fifo = crate::target::make_fifo(&other);
     for path in ["/dev/null", "/tmp", fifo.to_str().unwrap()] {
         let tap = replay(3).args(&["--state", path]).target(&["cat"]);
-        let problem = format!("state {path}: it is not a regular file, so nothing can be kept there");
+        let problem = format!("state {path}: it is not a regular file: name another one");
         tap.run().assert_refused(&tap, 2, &problem);
     }
 }

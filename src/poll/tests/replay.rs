@@ -174,7 +174,7 @@ impl Replay {
     fn run_target(&self, weather: &Weather, targets: &Targets, file: &Path) -> Result<bool, TestCaseError> {
         self.output.borrow_mut().begin();
         let process = process(&self.output, &Rc::default(), targets, &self.printed);
-        let state = State::load(Some(file)).unwrap();
+        let state = State::load(Some(file), true).unwrap();
         let ended_well = self.run_with(weather, Box::new(process.clone()), state, Some(Box::new(process)));
         self.check(fs::read_to_string(file).ok().as_deref())?;
         Ok(ended_well)
