@@ -263,7 +263,7 @@ mod tests {
 
     fn refused() -> Failure {
         let text = String::new();
-        HttpError::Status { host: "h".to_owned(), status: 404, retry_after: None, text }.into()
+        HttpError::Status { host: "h".to_owned(), status: 404, retry_after: None, is_page: false, text }.into()
     }
 
     #[test]
