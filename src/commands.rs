@@ -163,8 +163,8 @@ fn state_for_target(args: &Args, config: &Config) -> Result<State> {
     Ok(State::load(args.state.as_deref(), true)?)
 }
 
-/// Reads the stream, or only looks at it. `open` makes what its messages go to; and the target
-/// behind that, if the tap runs it.
+/// Reads the stream, or only looks at it. `open` makes the writer for its messages, and the target
+/// behind it if the tap runs one.
 fn read(
     args: &Args,
     config: &Config,
@@ -211,7 +211,7 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
         if writes {
             learn(&mut splitter, config, api)?;
         } else {
-            // Nobody remembers others, and a target may get them.
+            // Others would not be remembered, and a target may get them.
             splitter.add_none();
         }
         stream.transform.splitter = Some(Rc::new(RefCell::new(splitter)));
@@ -219,7 +219,8 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
     Ok(Some(stream))
 }
 
-/// How often and how soon a request is repeated. A run that follows waits as long as it is asked to.
+/// How often and how soon a request is repeated. A run that follows waits as long as it is asked
+/// to.
 fn retries(args: &Args, config: &Config) -> Retry {
     let retries = Retry::new(config.max_retries);
     if args.follow { retries.for_following() } else { retries }
@@ -229,8 +230,7 @@ fn connect(args: &Args, config: &Config, stop: &Shutdown) -> Result<Api> {
     Api::new(config, Http::new(config)?, retries(args, config), stop)
 }
 
-/// Looks for columns in what the service has besides unread records. What cannot be had is a
-/// warning.
+/// Looks for columns in what the service has besides unread records. A failure is a warning.
 fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> {
     if config.payload_schema == PayloadSchema::Sampled {
         return sample(splitter, api.last(SAMPLE));
@@ -256,7 +256,7 @@ fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> 
 fn sample(splitter: &mut Splitter, page: Result<Page>) -> Result<()> {
     match page {
         Ok(page) => splitter.sample(&page),
-        Err(error) if error.is::<NoSample>() => warn!("no record can be had as a sample: {error:#}"),
+        Err(error) if error.is::<NoSample>() => warn!("cannot read a sample of records: {error:#}"),
         Err(error) => return Err(error),
     }
     Ok(())

@@ -25,8 +25,7 @@ use source::UserSettings;
 
 pub use choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
-/// How many failures of one request in a row are forgiven if the settings are only tried: somebody
-/// waits for the answer.
+/// How many failures of one request in a row `--test` forgives: somebody waits for the answer.
 const MAX_TEST_RETRIES: usize = 1;
 
 /// The settings of a run, all of them valid. Bounds and defaults are in [`settings::SETTINGS`].

@@ -90,7 +90,7 @@ fn decode(bytes: Vec<u8>) -> io::Result<String> {
     };
     let units = bytes.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or_default()]));
     let text = char::decode_utf16(units).collect::<Result<String, _>>();
-    let text = text.map_err(|_| io::Error::other("it is not UTF-16 text, although it begins so"))?;
+    let text = text.map_err(|_| io::Error::other("it begins like UTF-16 text, but is not"))?;
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
@@ -105,8 +105,8 @@ fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = (S
     })
 }
 
-/// The settings that the environment holds. An empty variable counts as not set; a number may be
-/// written as such.
+/// The settings that the environment holds. An empty variable counts as not set; the text of a
+/// number is a number.
 fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> UserSettings {
     let mut settings = UserSettings::new();
     for (variable, text) in variables.filter(|(_, text)| !text.is_empty()) {

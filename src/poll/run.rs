@@ -12,8 +12,8 @@ use crate::streamduo::retry::Retrying;
 
 /// One way to deliver the records of a stream.
 pub trait Mode {
-    /// Delivers what is unread. Returns once the stream is drained, or the mode wants to write no more
-    /// for now.
+    /// Delivers what is unread. Returns once the stream is drained, or the mode wants to write no
+    /// more for now.
     ///
     /// A peek shows the same records until they are marked, so a mode that marks nothing has to see
     /// for itself that it gets no further.

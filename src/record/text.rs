@@ -49,8 +49,8 @@ pub(super) fn has_line_break(json: &[u8]) -> bool {
     memchr::memchr2(b'\n', b'\r', json).is_some()
 }
 
-/// The value of a JSON string; `None` for any other JSON value. A string that is not Unicode text (JSON
-/// can write a lone surrogate) is returned as written, quotes included.
+/// The value of a JSON string; `None` for any other JSON value. A string that is not Unicode text
+/// (JSON can write a lone surrogate) is returned as written, quotes included.
 pub(super) fn decode_string(json: &str) -> Option<Cow<'_, str>> {
     let plain = json.strip_prefix('"')?.strip_suffix('"')?;
     Some(if memchr::memchr(b'\\', plain.as_bytes()).is_some() {

@@ -1,9 +1,9 @@
-//! Records that no target could load: without an identity, with a time stamp that cannot be written as
-//! the settings ask, or such that the target that the tap runs fails with them. Each is appended, as it
-//! came, to the file that `deadLetterFile` names, one JSON object a line. It counts as delivered once it
-//! is on the disk.
+//! Records that no target could load: one without an identity, one with a time stamp that cannot be
+//! written as the settings ask, one that makes the target fail. Each is appended, as it came, to
+//! the file that `deadLetterFile` names, one JSON object a line. It counts as delivered once it is
+//! on the disk.
 //!
-//! A line may come twice: after a crash, or where a target has failed, the record is read again.
+//! A line may come twice: after a crash, or if a target has failed, the record is read again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -22,7 +22,7 @@ use crate::record::{MessageWriter, Page};
 
 /// The file that `deadLetterFile` names cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("put {} aside in `deadLetterFile` {}: {error}", records(*.count), .path.display())]
+#[error("cannot put {} aside in `deadLetterFile` {}: {error}", records(*.count), .path.display())]
 pub struct CannotPutAside {
     /// How many records are not in it, or perhaps in part.
     pub count: usize,
@@ -34,7 +34,7 @@ pub struct CannotPutAside {
 pub struct DeadLetters {
     writer: Box<dyn MessageWriter>,
     stream_id: String,
-    /// Where they go; `None` where records are only looked at, and these are left out.
+    /// Where they go; `None` if records are only shown: then these are left out.
     path: Option<PathBuf>,
     /// How many were put aside or left out.
     put_aside: usize,
@@ -131,7 +131,7 @@ impl MessageWriter for DeadLetters {
 
     fn flush(&mut self) -> io::Result<()> {
         let appended = self.append();
-        // Also where that has failed: the other records of the page may be marked already.
+        // Also if that has failed: the other records of the page may be marked already.
         self.writer.flush()?;
         appended
     }
@@ -175,7 +175,7 @@ fn append(path: &Path, mut lines: Vec<u8>) -> io::Result<()> {
 fn open(path: &Path, create: bool) -> io::Result<File> {
     if let Ok(metadata) = fs::metadata(path) {
         if !metadata.is_file() {
-            return Err(io::Error::other("it is no file, and what is written there may not be kept"));
+            return Err(io::Error::other("it is not a regular file, and what is written there may not be kept"));
         }
         #[cfg(unix)]
         if is_behind(Handle::stdout(), path) || is_behind(Handle::stderr(), path) {

@@ -87,8 +87,8 @@ pub fn sync_name(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory(path))?.sync_all() } else { Ok(()) }
 }
 
-/// Whether the first `end` bytes of a file end with a part of a line: a run that was killed, or a full
-/// disk, may have left it.
+/// Whether the first `end` bytes of a file end with a part of a line: a run that was killed, or a
+/// full disk, may have left it.
 pub fn is_cut(file: &mut File, end: u64) -> io::Result<bool> {
     let Some(before) = end.checked_sub(1) else { return Ok(false) };
     let mut last = [0];

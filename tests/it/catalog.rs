@@ -108,10 +108,10 @@ fn an_unusable_catalog_is_named() {
     let tap = Tap::with_records(1);
     let two = json!({"streams": [{"stream": "a"}, {"stream": "b"}]}).to_string();
     for (text, problem) in [
-        ("{", "no Singer catalog (EOF while parsing an object at line 1 column 1); make one with --discover"),
-        ("{}", "no Singer catalog (missing field `streams` at line 1 column 2); make one with --discover"),
-        (r#"{"streams":[]}"#, "it holds no stream; make one with --discover"),
-        (r#"{"streams":[{}]}"#, "its stream has no name; make one with --discover"),
+        ("{", "it is not a Singer catalog (EOF while parsing an object at line 1 column 1): make one with --discover"),
+        ("{}", "it is not a Singer catalog (missing field `streams` at line 1 column 2): make one with --discover"),
+        (r#"{"streams":[]}"#, "it holds no stream: make a catalog with --discover"),
+        (r#"{"streams":[{}]}"#, "its stream has no name: make a catalog with --discover"),
         (&two, "it selects \"a\" and \"b\": a run reads one stream, so deselect the others"),
     ] {
         let run = tap.run_with("--catalog", tap.write_file("catalog.json", text));

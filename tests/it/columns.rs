@@ -290,7 +290,7 @@ fn values_that_targets_refuse_arrive() {
     ];
     let (_, run) = assert_all_arrive(&[odd, odd]);
     run.assert_logged("WARNING `dataPayload` is not always an object: see `dataPayloadRest`");
-    run.assert_logged("WARNING \"dataPayload.n\" is there several times in one object: see `dataPayloadRest`");
+    run.assert_logged("WARNING \"dataPayload.n\" is there more than once in an object: see `dataPayloadRest`");
     let (_, run) = assert_all_arrive(&[&["7", "[]"]]);
     assert_eq!(payload_schema(&run), Value::Null, "an object without a column is not declared");
     assert_eq!(rests(&run), ["7", "[]"]);
@@ -528,7 +528,7 @@ fn a_sample_that_cannot_be_had_costs_no_value() {
         tap.sandbox.script(fault);
         let (_, run) = assert_all_arrive_with(tap, &[&[r#"{"a":1}"#]]);
         let warning = run.stderr.lines().find(|line| line.starts_with("WARNING")).unwrap();
-        let text = "WARNING no record can be had as a sample: not even a single record of stream ";
+        let text = "WARNING cannot read a sample of records: not even a single record of stream ";
         assert!(warning.starts_with(text) && warning.ends_with(problem), "{warning}");
     }
 }

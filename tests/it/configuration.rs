@@ -245,8 +245,7 @@ fn a_config_may_be_stdin_or_utf_16_and_hold_numbers_as_text() {
         }
     }
     fs::write(tap.path("other.json"), b"\xff\xfe{\0\"\0\x00\xd8").unwrap();
-    let problem =
-        &format!("config DIR/other.json: read the file: it is not UTF-16 text, although it begins so{REMEDY}");
+    let problem = &format!("config DIR/other.json: read the file: it begins like UTF-16 text, but is not{REMEDY}");
     tap.run_command(bare_command().arg("-c").arg(tap.path("other.json"))).assert_refused(&tap, 2, problem);
     let tap = Tap::with_records(1).set("pageSize", "0");
     tap.run().assert_refused(&tap, 2, "`pageSize` must be a whole number from 1 to 100000, not 0");
@@ -370,7 +369,7 @@ fn only_the_beginning_of_a_long_value_is_shown() {
 
 #[test]
 fn a_mode_that_is_gone_names_the_one_to_take() {
-    let fatal = "`acknowledge` `read` is gone, because it lost records: take `write`";
+    let fatal = "`acknowledge` `read` is gone, because it lost records: use `write`";
     for (arguments, target) in [(&[][..], &[][..]), (&["--test"], &[]), (&["--discover"], &[]), (&[], &["cat"])] {
         let tap = Tap::with_records(1).set("acknowledge", "read").args(arguments).target(target);
         tap.run().assert_refused(&tap, 2, fatal);

@@ -135,7 +135,7 @@ fn a_record_without_an_identity_ends_the_run() {
         (r#"{"recordId":"a","dataPayload":{}}"#, "`recordTimeStampISO` is missing"),
         (r#"{"recordTimeStampISO":"t"}"#, "`recordId` is missing"),
         (r#"{"recordId":null,"recordTimeStampISO":"t"}"#, "`recordId` is not a string"),
-        ("7", "it is no object"),
+        ("7", "it is not an object"),
     ] {
         let tap = Tap::with_records(1).set("maxRetries", 5);
         tap.sandbox.write_text(&tap.stream, record);

@@ -192,14 +192,16 @@ fn a_page_of_a_single_time_stamp_that_cannot_grow_ends_the_run_before_it() {
         write_crowd(&tap, 150, true);
         limit(&tap);
         let run = tap.run();
-        // The tap has asked for 100 records, of which the last ones are not known to be all at their time stamp.
+        // The tap has asked for 100 records, of which the last ones are not known to be all at
+        // their time stamp.
         let expected = schema_and(&before) + &state_line(&tap, &before);
         assert_eq!((run.code, run.stdout), (1, expected), "{}", run.stderr);
         assert_eq!(
             run.stderr.lines().find(|line| line.starts_with("CRITICAL")),
             Some(
-                "CRITICAL the service shows 100 records at 2030-01-01T00:00:00Z and nothing after that time stamp with them, so \
-                 reading by time would skip what it does not show: raise `maxAnswerMegabytes` or `requestTimeoutSeconds`"
+                "CRITICAL the service shows 100 records at 2030-01-01T00:00:00Z at once and nothing after them, so \
+                 reading by time would skip the records that it does not show: raise `maxAnswerMegabytes` or \
+                 `requestTimeoutSeconds`"
             )
         );
     }
@@ -270,7 +272,7 @@ fn a_service_that_returns_the_newest_records_is_refused_before_anything_is_writt
             &tap,
             1,
             "the service does not show the oldest records after a time stamp first, so reading by time would skip records: \
-             set `acknowledge` to `write` or `commit`, which read by read status",
+             set `acknowledge` to `write` or `commit`, which read what is unread",
         );
         assert_nothing_marked(&tap);
     }
@@ -316,7 +318,7 @@ fn the_state_of_another_stream_or_mode_is_not_taken() {
     commit["bookmarks"]["records"]["acknowledge"] = json!("commit");
     for (state, problem) in [
         (other, "is of stream other"),
-        (commit, "is not of `acknowledge` `never`"),
+        (commit, "was not made with `acknowledge` `never`"),
         (state_at(&tap, "2022-02-01"), "holds no time stamp with an offset"),
         (json!({"bookmarks": {"records": {"partitions": []}}}), "holds no time stamp with an offset"),
         (json!({"bookmarks": {"cars": {}}}), "is missing"),
@@ -336,7 +338,8 @@ fn the_state_of_another_stream_or_mode_is_not_taken() {
     let state = state_at(&tap, &last);
     let tap = tap.set("acknowledge", "commit");
     run_from(&tap, &state).assert_logged(
-        "WARNING the state's bookmark of \"records\" is not of `acknowledge` `commit`: nothing is marked by it",
+        "WARNING the state's bookmark of \"records\" was not made with `acknowledge` `commit`: nothing is marked by \
+         it",
     );
 }
 
@@ -362,7 +365,7 @@ fn a_state_is_taken_in_every_form_that_it_is_kept_in() {
     }
     let partial = json!({"completed": {"singer_state": own}, "partial": {"singer_state": own}});
     run_from(&tap, &partial).assert_logged(
-        "WARNING the state holds a `partial` one of Meltano's, which is not used: only what is `completed` is",
+        "WARNING the state holds a `partial` state of Meltano's, which is not used: only `completed` counts",
     );
     let cut = tap.write_file("state.json", &format!("{own}\n{{\"bookmarks\":"));
     let problem = "not JSON: EOF while parsing a value at line 2 column 13; keep the last STATE of a run there, or remove \

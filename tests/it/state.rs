@@ -42,7 +42,10 @@ fn a_missing_or_empty_state_is_a_warning() {
     for name in ["missing.json", "empty.json"] {
         let run = tap.run_with("--state", tap.path(name));
         assert_eq!(run.code, 0);
-        assert_eq!(run.stderr.lines().next(), Some(format!("WARNING state DIR/{name}: there is none yet").as_str()));
+        assert_eq!(
+            run.stderr.lines().next(),
+            Some(format!("WARNING state DIR/{name}: there is no state yet").as_str())
+        );
     }
 }
 
