@@ -86,7 +86,7 @@ pub struct Marker {
     lost_until: Instant,
     /// How long a mark may be under way: twice `requestTimeoutSeconds`.
     max_delay: Duration,
-    /// The most records that were marked at once, and shown at once.
+    /// The most records that were marked at once, and that were shown at once or may be out.
     most_marked: usize,
     most_shown: usize,
     /// The most records that a peek has asked for. A look back asks for no more at once.
@@ -112,6 +112,12 @@ impl Marker {
             ineffective: tuning.retries,
             found: Found::default(),
         }
+    }
+
+    /// Remembers at least so many of the records that the run has written: they may be out, and no peek
+    /// shows them all.
+    pub fn remember(&mut self, records: usize) {
+        self.most_shown = self.most_shown.max(records);
     }
 
     /// Peeks at the oldest unread records. Delivers first what a mark may have hit unseen.

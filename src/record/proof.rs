@@ -43,6 +43,11 @@ impl Peeked {
         self.0.suspect_cap();
     }
 
+    /// The page, which is not to be marked.
+    pub fn into_page(self) -> Page {
+        self.0
+    }
+
     /// Writes the records that are not in the ledger; flushes, and only then adds them to it.
     pub fn deliver(self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<Delivered> {
         let written = self.write(ledger, out)?;
