@@ -79,9 +79,8 @@ impl ClosedLoop {
     /// Loads until the stream is drained.
     fn load_all(&mut self, run: &mut Run) -> Result<()> {
         loop {
-            let is_search = self.search.is_on();
-            let is_new = self.fill(run)?;
-            if is_search && !is_new {
+            self.fill(run)?;
+            if self.search.is_on() && !self.session.is_running() {
                 self.search.at_end();
             }
             self.settle(run)?;
@@ -92,31 +91,28 @@ impl ClosedLoop {
     }
 
     /// Gives the target what is unread, until all of it is out, the window is full or the target takes
-    /// no more. Returns whether there was any.
-    fn fill(&mut self, run: &mut Run) -> Result<bool> {
-        let mut is_new = false;
+    /// no more.
+    fn fill(&mut self, run: &mut Run) -> Result<()> {
         let mut cursor = Cursor::default();
         let before = self.committed.len();
         loop {
             let (page, has_more) = self.read(&mut cursor, run)?;
-            let mut has_written = false;
-            while !self.write(&page, before, &mut has_written, run)? {
-                is_new |= has_written;
-                if self.search.is_on() || !self.session.wait_when_full(&run.stop)? {
-                    self.tried = Some(page);
-                    return Ok(is_new);
+            let is_new = loop {
+                match self.write(&page, before, run)? {
+                    Some(is_new) => break is_new,
+                    None if self.search.is_on() || !self.session.wait_when_full(&run.stop)? => {
+                        self.tried = self.search.is_on().then_some(page);
+                        return Ok(());
+                    }
+                    None => self.mark_committed(run)?,
                 }
-                self.mark_committed(run)?;
+            };
+            let is_alone = is_new && self.search.max() == 1;
+            self.tried = is_alone.then_some(page);
+            if is_alone || !has_more || self.session.is_running() && !self.session.is_open() {
+                return Ok(());
             }
-            is_new |= has_written;
-            if self.search.max() == 1 && has_written {
-                self.tried = Some(page);
-                return Ok(true);
-            }
-            if !has_more || self.session.is_running() && !self.session.is_open() {
-                return Ok(is_new);
-            }
-            if has_written && !self.search.is_on() {
+            if is_new && !self.search.is_on() {
                 self.session.wait_a_moment(&run.stop)?;
                 self.mark_committed(run)?;
                 if self.session.in_flight().is_empty() {
@@ -160,9 +156,10 @@ impl ClosedLoop {
     }
 
     /// Writes the records of a page that are not out yet, the STATE that covers them, and waits until
-    /// the target takes more. Returns whether the window takes the page. Only its first page is cut: some
-    /// targets hold back a STATE that comes right after a round number of records.
-    fn write(&mut self, page: &Page, before: usize, has_written: &mut bool, run: &mut Run) -> Result<bool> {
+    /// the target takes more. Returns whether there are any; `None` if the window is full before the end
+    /// of the page. Only the first page of a window is cut: some targets hold back a STATE that comes
+    /// right after a round number of records.
+    fn write(&mut self, page: &Page, before: usize, run: &mut Run) -> Result<Option<bool>> {
         self.search.note_shown(page);
         let room = self.room(before);
         let unknown = page.unknown(|record| run.out.ledger.contains(record) || !self.search.wants(record));
@@ -170,20 +167,19 @@ impl ClosedLoop {
         let is_whole = records.len() <= room;
         records.truncate(room);
         if records.is_empty() || !is_whole && !self.session.in_flight().is_empty() {
-            return Ok(is_whole);
+            return Ok(is_whole.then_some(false));
         }
         ids.truncate(MAX_NAMED.min(room));
         let ids = ids.into_iter().map(Cow::into_owned).collect();
         self.session.target().keep_stderr(self.search.max() == 1);
         let written = run.out.write_some(page, &records)?;
         self.session.send(Batch { records, ids, written, slipped_in: false }, &mut run.out)?;
-        *has_written = true;
         while self.session.is_taking() {
             if self.session.wait(&run.stop)? && !self.search.is_on() {
                 self.mark_committed(run)?;
             }
         }
-        Ok(is_whole)
+        Ok(is_whole.then_some(true))
     }
 
     /// Peeks, and compares with what is committed.

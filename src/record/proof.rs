@@ -225,7 +225,7 @@ impl Committed {
     pub fn note_marked(&mut self, records: impl IntoIterator<Item = Fingerprint>) {
         let marked = records.into_iter().filter(|record| self.left.remove(record)).collect::<Vec<_>>();
         self.marked.add(marked);
-        self.marked.forget(self.left.len());
+        self.marked.forget(4 * self.left.len());
     }
 
     /// Counts the records as left to mark that a page shows as unread after all.
