@@ -96,27 +96,28 @@ impl ClosedLoop {
         let mut cursor = Cursor::default();
         let before = self.committed.len();
         loop {
+            let start = cursor.clone();
             let (page, has_more) = self.read(&mut cursor, run)?;
-            let is_new = loop {
-                match self.write(&page, before, run)? {
-                    Some(is_new) => break is_new,
-                    None if self.search.is_on() || !self.session.wait_when_full(&run.stop)? => {
-                        self.tried = self.search.is_on().then_some(page);
-                        return Ok(());
-                    }
-                    None => self.mark_committed(run)?,
-                }
-            };
-            let is_alone = is_new && self.search.max() == 1;
+            let is_new = self.write(&page, before, run)?;
+            let is_full = is_new.is_none();
+            let is_search = self.search.is_on();
+            let is_alone = self.search.max() == 1 && is_new != Some(false);
             self.tried = is_alone.then_some(page);
-            if is_alone || !has_more || self.session.is_running() && !self.session.is_open() {
+            if is_alone || is_full && (is_search || !self.session.wait_when_full(&run.stop)?) {
                 return Ok(());
             }
-            if is_new && !self.search.is_on() {
+            if !is_full && !has_more || self.session.is_running() && !self.session.is_open() {
+                return Ok(());
+            }
+            if is_new == Some(true) && !is_search {
                 self.session.wait_a_moment(&run.stop)?;
+            }
+            if is_new != Some(false) && !is_search {
                 self.mark_committed(run)?;
                 if self.session.in_flight().is_empty() {
                     cursor = Cursor::default();
+                } else if is_full {
+                    cursor = start;
                 }
             }
         }

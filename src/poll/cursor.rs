@@ -15,7 +15,7 @@ use crate::streamduo::queue::Count;
 const MAX_TRIES: usize = 10;
 
 /// Reads on after a time stamp, or from the beginning.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Cursor {
     /// The next page begins after this time stamp. `None` at the beginning.
     after: Option<String>,

@@ -161,7 +161,7 @@ impl ClosedLoop {
         };
         let is_ending = run.stop.is_deferred() || self.session.is_lost() || left.is_empty();
         if is_ending || !left.iter().all(may_go_on) {
-            return Err(self.failure(problem, &left, run));
+            return Err(self.failure(problem, left, run));
         }
         left.iter().for_each(|batch| run.out.take_back(batch));
         match &left[..] {
@@ -174,7 +174,7 @@ impl ClosedLoop {
         }
         if self.search.is_hopeless() {
             let problem = format!("{problem}; it loads none of {}, each alone", records(self.search.held.len()));
-            return Err(self.failure(problem, &[], run));
+            return Err(self.failure(problem, Vec::new(), run));
         }
         warn!("{problem}; trying again with {}", records(self.search.max()));
         Ok(())
@@ -201,12 +201,16 @@ impl ClosedLoop {
         self.mark_committed(run)
     }
 
-    /// The failure that the run ends with: the first one, if nothing has loaded since.
-    fn failure(&mut self, problem: String, left: &[Batch], run: &mut Run) -> anyhow::Error {
+    /// The failure that the run ends with: the first one, if nothing has loaded since. What slipped in
+    /// later is marked, and so named with it.
+    fn failure(&mut self, mut problem: String, mut left: Vec<Batch>, run: &mut Run) -> anyhow::Error {
         self.has_failed = true;
-        let first = self.search.first.take_if(|_| !self.search.has_loaded);
-        let (problem, left) = first.as_ref().map_or((&problem, left), |(problem, left)| (problem, left));
-        let left = self.what_is_left(left, run);
+        if let Some((first, batches)) = self.search.first.take_if(|_| !self.search.has_loaded) {
+            problem = first;
+            left.retain(|batch| batch.slipped_in);
+            left.extend(batches);
+        }
+        let left = self.what_is_left(&left, run);
         TargetFailed(format!("{problem}{left}")).into()
     }
 }
