@@ -1,7 +1,7 @@
 # An image with the tap and a target, target-postgres. The tap is its entry point, and runs the target.
 #
 #   podman build --tag streamduo-loader:0.1.0 .
-#   podman run --rm --env-file orders.env streamduo-loader:0.1.0 --config ENV -- target-postgres --config ENV
+#   podman run --rm --env-file orders.env streamduo-loader:0.1.0 -c ENV -- target-postgres --config ENV
 #
 # For another target, name a list of pinned packages: --build-arg TARGET_REQUIREMENTS=tests/ecosystem/requirements-jsonl.txt
 ARG RUST_IMAGE=rust:1.95-bookworm

@@ -1,6 +1,7 @@
 //! Runs the release binary and its competitors as whole processes, and prints what each takes.
 //!
-//! `benches/README.md` says how to run it, what it measures and what came out.
+//! `benches/README.md` says how to run it and what it measures; `benches/results/` has what came
+//! out.
 
 #![allow(clippy::print_stdout, reason = "the report goes to stdout")]
 
@@ -180,7 +181,8 @@ fn columns(benchmark: &mut Benchmark) -> Result<()> {
     Ok(())
 }
 
-/// The latency of a service on the same continent, with pages as large as asked for and with capped pages.
+/// The latency of a service on the same continent, with pages as large as asked for and with capped
+/// pages.
 fn latency(benchmark: &mut Benchmark) -> Result<()> {
     let workload = Workload { records: 20_000, latency: Duration::from_millis(25), ..Workload::default() };
     let title = "20,000 records at 25 ms latency";
@@ -193,7 +195,8 @@ fn latency(benchmark: &mut Benchmark) -> Result<()> {
     Ok(())
 }
 
-/// The same latency and capped pages where requests overtake each other, and where a new connection costs two round trips.
+/// The same latency and capped pages where requests overtake each other, and where a new connection
+/// costs two round trips.
 fn jitter(benchmark: &mut Benchmark) -> Result<()> {
     for (jitter, price) in [(0, 0), (2, 0), (5, 0), (0, 50), (2, 50), (5, 50)] {
         let workload = Workload {
@@ -240,7 +243,8 @@ fn large(benchmark: &mut Benchmark) -> Result<()> {
     Ok(())
 }
 
-/// The latency scenario over https. The sandbox's latency is that of requests: TLS handshakes have none.
+/// The latency scenario over https. The sandbox's latency is that of requests: TLS handshakes have
+/// none.
 fn tls(benchmark: &mut Benchmark) -> Result<()> {
     let workload = Workload { records: 20_000, latency: Duration::from_millis(25), tls: true, ..Workload::default() };
     let title = "20,000 records over https at 25 ms latency";

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Makes release archives from wheels: archives.py WHEELS OUT PROGRAM
 
-Writes into the folder OUT an archive for each wheel in the folder WHEELS, and SHA256SUMS. An archive holds the wheel's program,
-the licence, the README, the change log, completions for bash, zsh, fish and PowerShell, and the man page. PROGRAM is a
-tap-streamduo that runs on this machine: it prints the completions and the man page.
+Writes into the folder OUT an archive for each wheel in the folder WHEELS, and SHA256SUMS. An
+archive holds the wheel's program, the licence, the README with the pages of docs/, the change log,
+completions for bash, zsh, fish and PowerShell, and the man page. PROGRAM is a tap-streamduo that
+runs on this machine: it prints the completions and the man page.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ def main(wheels, out, program):
     documents = {path: say("--completions", shell) for shell, path in COMPLETIONS.items()}
     documents["man/tap-streamduo.1"] = say("--man")
     documents |= {name: (ROOT / name).read_bytes() for name in ["LICENSE", "README.md", "CHANGELOG.md"]}
+    documents |= {f"docs/{path.name}": path.read_bytes() for path in (ROOT / "docs").glob("*.md")}
     found = sorted(pathlib.Path(wheels).glob("*.whl"))
     if not found:
         sys.exit(f"{wheels} holds no wheel")

@@ -51,13 +51,13 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "tap-streamduo", version, after_help = AFTER_HELP)]
 pub struct Args {
-    /// The settings, a JSON file; - reads them from stdin, ENV from the environment. May be repeated:
-    /// later ones win
+    /// The settings, a JSON file; - reads them from stdin, ENV from the environment. May be
+    /// repeated: later ones win
     #[arg(short, long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
 
-    /// The STATE of an earlier run, a JSON file. With a target and acknowledge `never`, what it has
-    /// committed is kept there
+    /// The STATE of an earlier run, a JSON file. With a target and acknowledge `never`, the tap
+    /// keeps there what the target has committed
     #[arg(short, long, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
@@ -73,8 +73,8 @@ pub struct Args {
     #[arg(short, long)]
     pub discover: bool,
 
-    /// Try the settings: fail on a misspelt one, fetch a token and peek at one record, mark
-    /// nothing, print no record
+    /// Check the settings (a misspelt one is an error), fetch a token and peek at one record. Marks
+    /// nothing, prints no record
     #[arg(long, conflicts_with = "discover")]
     pub test: bool,
 
@@ -98,7 +98,7 @@ pub struct Args {
     #[arg(long)]
     pub follow: bool,
 
-    /// Show the N oldest unread records (1 to 100,000) as SCHEMA and RECORDs, mark nothing, write
+    /// Show the N oldest unread records (1 to 100,000) as SCHEMA and RECORDs. Marks nothing, writes
     /// no STATE
     #[arg(long, value_name = "N", value_parser = peek_count(), conflicts_with_all = ["discover", "test", "about", "follow"])]
     pub peek: Option<usize>,

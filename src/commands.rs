@@ -16,6 +16,7 @@ use crate::record::{MessageWriter, Page};
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::columns::Splitter;
 use crate::singer::dead_letters::{self, DeadLetters};
+use crate::singer::files::are_same;
 use crate::singer::state::State;
 use crate::singer::transform::PAYLOAD;
 use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
@@ -61,9 +62,31 @@ fn discover(args: &Args) -> Result<()> {
     stdout::print(&format!("{catalog:#}"))
 }
 
+/// Checks that no file is named for two things: one of them would be overwritten, or read as another.
+fn check_roles(args: &Args, config: &Config) -> Result<(), Invalid> {
+    let others = [
+        ("--state", args.state.as_ref()),
+        ("--catalog", args.catalog()),
+        ("`columnsFile`", config.columns_file.as_ref()),
+        ("`deadLetterFile`", config.dead_letter_file.as_ref()),
+    ];
+    let files = args.config.iter().map(|path| ("--config", Some(path))).chain(others);
+    let files: Vec<_> = files.filter_map(|(role, path)| Some((role, path?))).collect();
+    for (role, path) in &files {
+        let mut before = files.iter().take_while(|(other, _)| other != role);
+        if let Some((other, _)) = before.find(|(_, other)| are_same(other, path)) {
+            let path = path.display();
+            let problem = format!("{other} and {role} are one file, {path}: name another one for one of them");
+            return Err(Invalid::new(problem));
+        }
+    }
+    Ok(())
+}
+
 /// Says whether the stream can be read with these settings.
 fn test(args: &Args) -> Result<()> {
     let config = Config::load_for_test(&args.config)?;
+    check_roles(args, &config)?;
     dead_letters::check(&config)?;
     Splitter::load(&config, false)?;
     info!("{}", in_use(&config));
@@ -91,6 +114,7 @@ fn in_use(config: &Config) -> String {
 /// Reads the stream and writes it to stdout.
 fn sync(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
+    check_roles(args, &config)?;
     let out = stdout::open(config.acknowledge.marks_what_is_written())?;
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
@@ -107,7 +131,7 @@ fn sync(args: &Args) -> Result<()> {
         )
         .into());
     }
-    let state = State::load(args.state.as_deref())?;
+    let state = State::load(args.state.as_deref(), false)?;
     dead_letters::check(&config)?;
     read(args, &config, state, None, write)
 }
@@ -115,6 +139,7 @@ fn sync(args: &Args) -> Result<()> {
 /// Reads the stream into a target that the tap runs.
 fn load(args: &Args) -> Result<()> {
     let config = Config::load_for_target(&args.config)?;
+    check_roles(args, &config)?;
     let state = state_for_target(args, &config)?;
     let command = TargetCommand::find(&args.target)?;
     dead_letters::check(&config)?;
@@ -135,17 +160,11 @@ fn state_for_target(args: &Args, config: &Config) -> Result<State> {
     if config.acknowledge == Acknowledge::Never && args.state.is_none() {
         info!("no --state: the next run begins at `startTimestamp` again");
     }
-    if let Some(path) = args.state.as_ref().filter(|path| path.exists() && !path.is_file()) {
-        let path = path.display();
-        return Err(
-            Invalid::new(format!("state {path}: it is not a regular file, so nothing can be kept there")).into()
-        );
-    }
-    Ok(State::load(args.state.as_deref())?)
+    Ok(State::load(args.state.as_deref(), true)?)
 }
 
-/// Reads the stream, or only looks at it. `open` makes what its messages go to; and the target
-/// behind that, if the tap runs it.
+/// Reads the stream, or only looks at it. `open` makes the writer for its messages, and the target
+/// behind it if the tap runs one.
 fn read(
     args: &Args,
     config: &Config,
@@ -168,9 +187,9 @@ fn read(
         Acknowledge::Never => info!("reading stream {stream_id} by time from {api_url}, and marking nothing"),
         _ => info!("reading the unread records of stream {stream_id} from {api_url}"),
     }
-    let put_aside = if look.is_some() { DeadLetters::left_out } else { DeadLetters::around };
+    let writer = DeadLetters::around(writer, config, look.is_none());
     let tuning = Tuning::new(retries(args, config));
-    let endpoints = Endpoints { service, writer: put_aside(writer, config), stream, state, target };
+    let endpoints = Endpoints { service, writer, stream, state, target };
     match look {
         Some(look) => poll::look(look, config, tuning, endpoints, pause, stop),
         None => poll::run(config, tuning, endpoints, pause, stop),
@@ -189,21 +208,19 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
     let is_selected = |_: &Splitter| !stream.transform.selection.leaves_out(PAYLOAD);
     if let Some(mut splitter) = splitter.filter(is_selected) {
         splitter.select(&stream.transform.selection);
-        if writes || config.columns_file.is_none() {
+        if writes {
             learn(&mut splitter, config, api)?;
         } else {
-            // Nobody remembers others, and a target may get them.
+            // Others would not be remembered, and a target may get them.
             splitter.add_none();
-        }
-        if config.columns_file.is_none() {
-            warn!("no `columnsFile` remembers the columns: if the registered schema changes, they do, too");
         }
         stream.transform.splitter = Some(Rc::new(RefCell::new(splitter)));
     }
     Ok(Some(stream))
 }
 
-/// How often and how soon a request is repeated. A run that follows waits as long as it is asked to.
+/// How often and how soon a request is repeated. A run that follows waits as long as it is asked
+/// to.
 fn retries(args: &Args, config: &Config) -> Retry {
     let retries = Retry::new(config.max_retries);
     if args.follow { retries.for_following() } else { retries }
@@ -213,8 +230,7 @@ fn connect(args: &Args, config: &Config, stop: &Shutdown) -> Result<Api> {
     Api::new(config, Http::new(config)?, retries(args, config), stop)
 }
 
-/// Looks for columns in what the service has besides unread records. What cannot be had is a
-/// warning.
+/// Looks for columns in what the service has besides unread records. A failure is a warning.
 fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> {
     if config.payload_schema == PayloadSchema::Sampled {
         return sample(splitter, api.last(SAMPLE));
@@ -240,7 +256,7 @@ fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> 
 fn sample(splitter: &mut Splitter, page: Result<Page>) -> Result<()> {
     match page {
         Ok(page) => splitter.sample(&page),
-        Err(error) if error.is::<NoSample>() => warn!("no record can be had as a sample: {error:#}"),
+        Err(error) if error.is::<NoSample>() => warn!("cannot read a sample of records: {error:#}"),
         Err(error) => return Err(error),
     }
     Ok(())

@@ -4,8 +4,8 @@ use crate::config::Invalid;
 use crate::poll::target::TargetFailed;
 use crate::shutdown::Stopped;
 
-/// The exit code of a run that has not done what it was asked for; 0 is success. `--help` and the
-/// README list the numbers.
+/// The exit code of a run that has not done what it was asked for; 0 is success. `--help` and
+/// `docs/troubleshooting.md` list the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// 1: the run failed; no undelivered record was marked as read.

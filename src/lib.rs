@@ -23,7 +23,7 @@
 //!
 //! **A record is marked as read only after it has been delivered**: written to stdout and flushed,
 //! or committed by the target. A crash, a `kill -9` or a lost answer costs duplicates of a page or
-//! so. The README lists the cases that the service's own way of marking leaves open.
+//! so. `docs/guarantees.md` lists the cases that the service's own way of marking leaves open.
 //!
 //! The wrong order does not compile: the doc tests of [`promise`] show it.
 

@@ -66,7 +66,7 @@ pub fn init() {
     builder.filter_module(FATAL, LevelFilter::Error).init();
     match chosen {
         Some((name, value)) if name != "RUST_LOG" && asked.is_none() => {
-            warn!("{name}: no level {value:?}; INFO it is");
+            warn!("{name}: {value:?} is not a level, so INFO is used");
         }
         _ => {}
     }

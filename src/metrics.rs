@@ -12,7 +12,7 @@ use crate::progress::{self, LiveLine};
 /// How often a long run logs its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The word for one thing, or the word for another number of them.
+/// The word for one thing, or for several.
 pub fn plural(count: usize, one: &'static str, other: &'static str) -> &'static str {
     if count == 1 { one } else { other }
 }
@@ -83,7 +83,7 @@ impl RunMetrics {
         }
     }
 
-    /// Says of records that no target could load that they are left out.
+    /// Calls records that no target could load "left out".
     pub fn leaving_out(self) -> RunMetrics {
         RunMetrics { put: "left out", ..self }
     }
@@ -181,8 +181,8 @@ impl RunMetrics {
         log!(level(), "{}", metric("counter", "record_count", count, tags));
     }
 
-    /// Logs the summary of a run that has ended, in place of the live line. Says nothing of a run
-    /// that has failed before it came to anything.
+    /// Logs the summary of a run that has ended, in place of the live line. A run that
+    /// failed before it did anything has none.
     pub fn finish(mut self, succeeded: bool) {
         self.live = None;
         if !succeeded && self.written + self.put_aside + self.marked == 0 {

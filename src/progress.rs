@@ -22,7 +22,7 @@ use log::{Level, LevelFilter, log_enabled};
 /// The time between two drawings of the line, while the run works.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// How many times a second the line is drawn at the most. A log line, a pause and the end draw it
+/// How often a second the line is drawn at most. A log line, a pause and the end draw it
 /// in any case.
 const MAX_RATE: u8 = 10;
 
@@ -49,7 +49,7 @@ impl Screen {
         is_terminal.then_some(Screen(()))
     }
 
-    /// Whether it shows colours, and nobody minds: see <https://no-color.org>.
+    /// Whether it shows colours, and no variable says that it must not: see <https://no-color.org>.
     pub fn has_colors(&self) -> bool {
         // A console of Windows has to be told; elsewhere there is nothing to tell.
         let is_able = || anstyle_query::windows::enable_ansi_colors().unwrap_or(true);
@@ -82,7 +82,7 @@ pub struct LiveLine {
 }
 
 impl LiveLine {
-    /// A line without a text; `None` if there is to be none.
+    /// A line without a text; `None` if nobody is to see one.
     pub fn start() -> Option<LiveLine> {
         let is_wanted = log_enabled!(Level::Info) && log::max_level() == LevelFilter::Info;
         if !is_watched() || !is_wanted {

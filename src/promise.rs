@@ -2,8 +2,8 @@
 //! no code here. `cargo test --doc` compiles what is right, and sees that what is wrong does not
 //! compile.
 //!
-//! [`Queue::mark`](crate::streamduo::Queue::mark) takes a [`Delivered`](crate::record::Delivered) by
-//! value. The right order is to peek, to write and flush, and to mark:
+//! [`Queue::mark`](crate::streamduo::Queue::mark) takes a [`Delivered`](crate::record::Delivered)
+//! by value. The right order is to peek, to write and flush, and to mark:
 //!
 //! ```
 //! # use tap_streamduo::record::{Ledger, MessageWriter};
@@ -55,7 +55,8 @@
 //! }
 //! ```
 //!
-//! It cannot be copied. What can be is a [`Bookmark`](crate::record::Bookmark), which proves nothing:
+//! It cannot be copied. What can be is a [`Bookmark`](crate::record::Bookmark), which proves
+//! nothing:
 //!
 //! ```
 //! # use tap_streamduo::record::Bookmark as Copied;
@@ -134,7 +135,7 @@
 //! }
 //! ```
 //!
-//! Where the tap runs the target, only a STATE that the target has printed proves anything, or its
+//! If the tap runs the target, only a STATE that the target has printed proves anything, or its
 //! good exit, never the STATE that was written to it:
 //!
 //! ```

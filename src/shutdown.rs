@@ -31,7 +31,7 @@ pub struct Shutdown {
     signal: Arc<AtomicUsize>,
     /// Disconnected soon after the number is set.
     requested: Receiver<Infallible>,
-    /// Whether what is left is to be done in spite of a stop.
+    /// Whether the run finishes what is left, in spite of a stop.
     deferred: Arc<AtomicBool>,
 }
 
@@ -42,8 +42,8 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Catches SIGTERM and SIGINT from now on, but for one that is ignored: it stays so, as SIGINT in a
-    /// script's `command &`.
+    /// Catches SIGTERM and SIGINT from now on, but for one that is ignored: it stays so, as SIGINT
+    /// in a script's `command &`.
     pub fn install() -> Result<Shutdown> {
         let (sender, requested) = bounded(0);
         let shutdown = Shutdown { signal: Arc::default(), requested, deferred: Arc::default() };
@@ -85,18 +85,18 @@ impl Shutdown {
     }
 
     /// A channel on which nothing is ever sent, and which is disconnected once a stop is asked for.
-    /// To be selected beside the channel of what is waited for; [`Shutdown::check`] then says which
+    /// Select it beside the channel that is waited for; [`Shutdown::check`] then says which
     /// signal it was.
     pub fn requested(&self) -> Receiver<Infallible> {
         if self.is_deferred() { never() } else { self.requested.clone() }
     }
 
-    /// Whether what is left is being done, so that no stop ends it.
+    /// Whether the run finishes what is left, so that no stop ends it.
     pub fn is_deferred(&self) -> bool {
         self.deferred.load(Ordering::SeqCst)
     }
 
-    /// Lets what is left be done: from now on a stop ends no wait and no request. A second signal
+    /// Finishes what is left: from now on a stop ends no wait and no request. A second signal
     /// still ends the process at once.
     pub fn defer(&self) {
         self.deferred.store(true, Ordering::SeqCst);
@@ -111,7 +111,7 @@ impl Shutdown {
     }
 }
 
-/// Starts the thread that drops `sender` at the first signal. To be called after the flags are
+/// Starts the thread that drops `sender` at the first signal. Call it after the flags are
 /// registered: handlers run in the order of registration, so the number is set before the thread
 /// wakes.
 #[cfg(unix)]
@@ -138,8 +138,8 @@ fn disconnect_on_signal(_caught: &[i32], shutdown: Shutdown, sender: Sender<Infa
     })
 }
 
-/// The signals that this process does not ignore (proc(5)). Where there is no such file, that is not
-/// known. To be asked before any is caught, and once: the kernel makes the file anew for each reader.
+/// The signals that this process does not ignore (proc(5)); both, if there is no such file. Call it
+/// once, before any is caught: the kernel makes the file anew for each reader.
 fn caught() -> Vec<i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());

@@ -51,7 +51,8 @@ impl Benchmark {
         Ok(series)
     }
 
-    /// Runs the tap and its competitors in turns, each on a sandbox of its own with the same records.
+    /// Runs the tap and its competitors in turns, each on a sandbox of its own with the same
+    /// records.
     pub fn compare(&self, title: &str, workload: &Workload) -> Result<Comparison> {
         let mut tap = Series::new(TAP);
         let mut curl = Series::new("curl, the same requests");

@@ -61,7 +61,8 @@ impl Client {
         Ok(client)
     }
 
-    /// Throws the answers away; returns the time that the requests took, and the bytes in the bodies of the answers.
+    /// Throws the answers away; returns the time that the requests took, and the bytes in the
+    /// bodies of the answers.
     pub fn send_all(&mut self, requests: &[Request]) -> Result<(Sample, u64)> {
         let started = Instant::now();
         let mut bytes = 0;

@@ -46,7 +46,8 @@ impl Tap {
         Ok(output.sample)
     }
 
-    /// Reads the stream with `acknowledge: commit`, then runs again with the STATE written, which marks the records.
+    /// Reads the stream with `acknowledge: commit`, then runs again with the STATE written, which
+    /// marks the records.
     pub fn run_commit(&self, fixture: &Fixture) -> Result<[Sample; 2]> {
         let mut config = fixture.config();
         config["acknowledge"] = "commit".into();
@@ -58,7 +59,8 @@ impl Tap {
         Ok([first.sample, second.sample])
     }
 
-    /// Runs with `acknowledge: commit`, each time with the STATE of the run before, until nothing is unread.
+    /// Runs with `acknowledge: commit`, each time with the STATE of the run before, until nothing
+    /// is unread.
     pub fn drain_with_commit(&self, fixture: &Fixture) -> Result<Vec<Sample>> {
         let mut config = fixture.config();
         config["acknowledge"] = "commit".into();
@@ -115,11 +117,12 @@ impl Tap {
     }
 }
 
-/// One curl process that repeats the tap's requests in order on one connection and throws the answers away.
+/// One curl process that repeats the tap's requests in order on one connection and throws the
+/// answers away.
 pub struct Curl;
 
 impl Curl {
-    /// `None` where there is no curl.
+    /// `None` if there is no curl.
     pub fn find() -> Option<Curl> {
         Command::new("curl").arg("--version").output().is_ok_and(|version| version.status.success()).then_some(Curl)
     }

@@ -17,7 +17,7 @@ import threading
 from airflow.sdk import DAG, BaseHook, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 
-# The streams, each by its name in the target, with its settings: see the README's table of settings.
+# The streams, each by its name in the target, with its settings: see docs/settings.md.
 STREAMS = {
     "orders": {"streamId": "60c49e86-9db3-414a-87a1-f51ccee4ec0c"},
     "prices": {"streamId": "1f0c8a52-6a0e-4c7e-9d52-0b7d3f1a9e64"},
@@ -27,7 +27,7 @@ STREAMS = {
 # `target-postgres --config ENV` can take its secret from the environment.
 TARGET = ["target-jsonl", "--config", "/etc/streamduo/target-jsonl.json"]
 
-# A wrong setting, or no tap or target to run: a retry mends none of them.
+# A wrong setting, or no tap or target to run: a retry does not help.
 PERMANENT_FAILURES = {2, 126, 127}
 
 # After a stop: how long the target may take to commit what it has.

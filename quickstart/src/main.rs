@@ -1,6 +1,7 @@
 //! `cargo quickstart`: builds the tap and the sandbox, and has the sandbox show the tap at work.
 //!
-//! One build for both programs uses all processors to its end. `cargo run` of one that starts `cargo run` of the other does not.
+//! One build for both programs uses all processors to its end. `cargo run` of one that starts
+//! `cargo run` of the other does not.
 
 #[path = "../../tests/sandbox/src/cargo_variables.rs"]
 mod cargo_variables;

@@ -11,11 +11,11 @@ impl Setting {
     /// Checks a value against the setting's kind.
     ///
     /// # Errors
-    /// What is wrong with it, to follow the setting's name. Quotes the value, unless that may hold a
-    /// secret.
+    /// What is wrong with it, to follow the setting's name. Quotes the value, unless that may hold
+    /// a secret.
     pub fn check(&self, value: &Value) -> Result<(), String> {
         match (&self.kind, value) {
-            // As from an --env-file of Docker's, which takes quotes for a part of the value.
+            // As in Docker's --env-file, which takes quotes for a part of the value.
             (_, Value::String(text)) if is_in_quotes(text) => {
                 Err("begins and ends with quotes, which are a part of the value: remove them".to_owned())
             }
@@ -26,7 +26,7 @@ impl Setting {
             }
             (Kind::Choice(words), _) if words().iter().any(|(word, _)| value == word) => Ok(()),
             (Kind::Choice(_), _) if self.name == "acknowledge" && value == "read" => {
-                Err("`read` is gone, because it lost records: take `write`".to_owned())
+                Err("`read` is gone, because it lost records: use `write`".to_owned())
             }
             (Kind::Choice(words), _) => {
                 let words: Vec<_> = words().iter().map(|(word, _)| format!("{word:?}")).collect();
@@ -34,7 +34,7 @@ impl Setting {
             }
             (kind, Value::String(text)) if !text.trim().is_empty() => check_text(kind, text),
             (_, Value::String(_)) => Err(match self.default {
-                Some(default) => format!("is empty: give it a value, or remove it to have {default}"),
+                Some(default) => format!("is empty: give it a value, or remove it to use {default}"),
                 None if self.is_required => "is empty: give it a value".to_owned(),
                 None => "is empty: give it a value, or remove it".to_owned(),
             }),

@@ -13,13 +13,13 @@ pub enum Acknowledge {
     Write,
     /// once the target has committed it
     Commit,
-    /// it is not marked, and the stream is read by time, from `startTimestamp` on
+    /// nothing is marked, and the stream is read by time, from `startTimestamp` on
     Never,
 }
 
 impl Acknowledge {
-    /// Whether a run marks what it has written to stdout itself. Then a file has to be synced first, and
-    /// no target can be run, which would have to commit it first.
+    /// Whether a run marks what it has written to stdout itself. Then a file has to be synced
+    /// first, and no target can be run, which would have to commit it first.
     pub fn marks_what_is_written(self) -> bool {
         match self {
             Acknowledge::Write => true,
@@ -32,9 +32,9 @@ impl Acknowledge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum MarkBy {
-    /// so many of the oldest unread ones
+    /// as many of the oldest unread records as were delivered
     Position,
-    /// exactly those, with a request for each (with `write` and `commit`)
+    /// exactly the records that were delivered, with a request for each (with `write` and `commit`)
     Id,
 }
 
@@ -76,8 +76,8 @@ pub enum PayloadFormat {
 pub enum PayloadSchema {
     /// fits every record
     Any,
-    /// columns for what the stream's active JSON schema describes
+    /// columns for the fields that the stream's active JSON schema describes
     Registered,
-    /// columns for what its last 100 records and the unread ones hold
+    /// columns for the fields of its last 100 records and of the unread ones
     Sampled,
 }

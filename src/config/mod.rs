@@ -25,8 +25,7 @@ use source::UserSettings;
 
 pub use choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
-/// How many failures of one request in a row are forgiven if the settings are only tried: somebody
-/// waits for the answer.
+/// How many failures of one request in a row `--test` forgives: somebody waits for the answer.
 const MAX_TEST_RETRIES: usize = 1;
 
 /// The settings of a run, all of them valid. Bounds and defaults are in [`settings::SETTINGS`].
@@ -70,7 +69,7 @@ pub struct Config {
     pub payload_format: PayloadFormat,
     /// `payloadSchema`: where the schema of `dataPayload` comes from.
     pub payload_schema: PayloadSchema,
-    /// `columnsFile`: where the columns of `dataPayload` are kept.
+    /// `columnsFile`: where the columns of `dataPayload` are kept, if it is written as columns.
     pub columns_file: Option<PathBuf>,
     /// `apiUrl`: the base of the API.
     pub api_url: Url,
@@ -148,11 +147,6 @@ impl Config {
         Config::check(&settings, sources, mistakes.into_iter().chain(refusal).collect())
     }
 
-    /// Whether the payload is written as columns, and the rest as JSON text.
-    pub fn has_columns(&self) -> bool {
-        self.payload_schema != PayloadSchema::Any && self.payload_format == PayloadFormat::Json
-    }
-
     /// Checks what the user has set, and adds the defaults. `mistakes` are reported last.
     fn check(user: &UserSettings, sources: &[impl AsRef<Path>], mistakes: Vec<String>) -> Result<Config, Invalid> {
         let mut settings = Map::new();
@@ -176,16 +170,18 @@ impl Config {
                 "{mark_by} `id` does not go with {acknowledge} `never`, which marks nothing: remove one of them"
             ));
         }
-        let is = |setting: &str, word: &str| settings[setting] == word;
-        match (user.get("columnsFile"), user.get("payloadSchema")) {
-            (None, Some((schema, _))) if is("payloadSchema", "sampled") && is("payloadFormat", "json") => {
-                problems.push(format!(
-                    "{schema} `sampled` needs `columnsFile`, in which the tap keeps the columns that it has made, so \
-                     that none ever changes its type: name a file, such as columns.json, and keep it"
-                ));
-            }
-            (Some((file, _)), _) if is("payloadSchema", "any") => problems
-                .push(format!("{file} does nothing without `payloadSchema` `sampled` or `registered`: set that")),
+        let columns = ["sampled", "registered"].into_iter().find_map(|word| set("payloadSchema", word).zip(Some(word)));
+        match (columns, set("payloadFormat", "string"), user.get("columnsFile")) {
+            (Some(((schema, _), word)), Some((format, _)), _) => problems.push(format!(
+                "{format} `string` writes the payload as one text, and {schema} `{word}` as columns: remove one of them"
+            )),
+            (Some(((schema, _), word)), None, None) => problems.push(format!(
+                "{schema} `{word}` needs `columnsFile`, in which the tap keeps the columns that it has made, so that \
+                 none ever changes its type: name a file, such as columns.json, and keep it"
+            )),
+            (None, _, Some((file, _))) if settings["payloadSchema"] == "any" => problems.push(format!(
+                "{file} does nothing without `payloadSchema` `sampled` or `registered`: set that, or remove it"
+            )),
             _ => {}
         }
         problems.extend(mistakes);
@@ -251,7 +247,7 @@ mod tests {
             let Kind::Choice(words) = setting.kind else { continue };
             for (word, _) in words() {
                 let mut settings = json!({setting.name: word});
-                if word == "sampled" {
+                if matches!(word.as_str(), "sampled" | "registered") {
                     settings["columnsFile"] = json!("columns.json");
                 }
                 assert!(config(settings).is_ok(), "{} {word}", setting.name);

@@ -1,4 +1,4 @@
-//! The one table of settings. `--about` prints it; a test compares the README's copy.
+//! The one table of settings. `--about` prints it; a test compares the copy in `docs/settings.md`.
 
 use std::ops::RangeInclusive;
 
@@ -84,13 +84,14 @@ pub static SETTINGS: [Setting; 24] = [
         "write",
         "when a record counts as delivered, and may be marked as read",
     ),
-    optional("markBy", Kind::Choice(words::<MarkBy>), "position", "which records are marked once some are delivered"),
+    optional("markBy", Kind::Choice(words::<MarkBy>), "position", "which records a mark hits"),
     optional("pageSize", RECORDS, "1000", "with `write` and `never`: the most records asked for in one request"),
     optional(
         "maxPending",
         RECORDS,
         "10000",
-        "with `commit`, or a target (then 100000 by default): the most records out at once, and in one request",
+        "with `commit`, or a target (then 100000 by default): the most records that are written and not yet committed, \
+         and the most asked for in one request",
     ),
     optional(
         "targetProof",
@@ -113,14 +114,14 @@ pub static SETTINGS: [Setting; 24] = [
         "startTimestamp",
         Kind::Timestamp,
         "1970-01-01T00:00:00Z",
-        "with `never`: the records after this time stamp are read, unless there is a state; best given with the offset that the \
+        "with `never`: if there is no state, the records after this time stamp are read; give it the offset that the \
          stream's own time stamps have",
     ),
     optional(
         "replayOverlapSeconds",
         Kind::Integer(0..=2_592_000),
         "0",
-        "with `never`: how much before the bookmark is read again, to find what has arrived late",
+        "with `never`: how many seconds before the bookmark are read again, to find records that arrived late",
     ),
     optional(
         "timestampFormat",
@@ -133,15 +134,15 @@ pub static SETTINGS: [Setting; 24] = [
     without_default(
         "columnsFile",
         Kind::Text,
-        "with `sampled`, and if wanted with `registered`: the file in which the tap keeps the columns of `dataPayload`, a JSON \
-         schema; the tap adds to it, and no column ever changes",
+        "with `sampled` and `registered`: the file in which the tap keeps the columns of `dataPayload`, a JSON schema; the tap \
+         adds to it, and no column ever changes",
     ),
-    optional("apiUrl", Kind::Url, "https://api.streamduo.com", "the API; `http://` only towards this machine itself"),
+    optional("apiUrl", Kind::Url, "https://api.streamduo.com", "the API; `http://` only for this machine itself"),
     optional(
         "authUrl",
         Kind::Url,
         "https://streamduo-authentication.auth.us-east-1.amazoncognito.com/oauth2/token",
-        "the OAuth 2.0 token endpoint; `http://` only towards this machine itself",
+        "the OAuth 2.0 token endpoint; `http://` only for this machine itself",
     ),
     optional("scope", Kind::Text, "https://api.streamduo.com/read:records", "the OAuth 2.0 scope to ask for"),
     optional(
@@ -156,7 +157,7 @@ pub static SETTINGS: [Setting; 24] = [
         "32",
         "the most that one answer may hold, decompressed; pages shrink to fit, so only a larger record needs more",
     ),
-    optional("maxRetries", Kind::Integer(0..=100), "5", "how many failures of one request in a row are forgiven"),
+    optional("maxRetries", Kind::Integer(0..=100), "5", "how often in a row one request may fail and be sent again"),
     optional(
         "userAgent",
         Kind::Header,
@@ -279,9 +280,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_has_this_table() {
+    fn the_settings_page_has_this_table() {
         assert!(
-            include_str!("../../README.md").contains(&format!("\n{}\n", table())),
+            include_str!("../../docs/settings.md").contains(&format!("\n{}\n", table())),
             "put this into it:\n{}",
             table()
         );

@@ -45,7 +45,11 @@ pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Vec<Str
         let place = if files(sources) > 1 { format!(" in {}", source.display()) } else { String::new() };
         match read_object(source) {
             Ok(object) => settings.extend(from_file(object, &place)),
-            Err(error) => problems.push(format!("config {}: {error:#}", source.display())),
+            Err(error) => {
+                let path = source.display();
+                problems
+                    .push(format!("config {path}: {error:#}; name a JSON file with the settings, which --about lists"));
+            }
         }
     }
     if problems.is_empty() { Ok(settings) } else { Err(problems) }
@@ -86,7 +90,7 @@ fn decode(bytes: Vec<u8>) -> io::Result<String> {
     };
     let units = bytes.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or_default()]));
     let text = char::decode_utf16(units).collect::<Result<String, _>>();
-    let text = text.map_err(|_| io::Error::other("it is not UTF-16 text, although it begins so"))?;
+    let text = text.map_err(|_| io::Error::other("it begins like UTF-16 text, but is not"))?;
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
@@ -101,8 +105,8 @@ fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = (S
     })
 }
 
-/// The settings that the environment holds. An empty variable counts as not set; a number may be
-/// written as such.
+/// The settings that the environment holds. An empty variable counts as not set; the text of a
+/// number is a number.
 fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> UserSettings {
     let mut settings = UserSettings::new();
     for (variable, text) in variables.filter(|(_, text)| !text.is_empty()) {
@@ -145,6 +149,7 @@ pub(super) fn report_unknown(settings: &UserSettings, is_test: bool) -> Vec<Stri
             continue;
         }
         let Some(near) = nearest(key.strip_prefix(ENV_PREFIX).unwrap_or(key)) else {
+            let name = name.replacen(key, &beginning(key), 1);
             warn!("unknown setting {name}: it is not used; remove it");
             continue;
         };
@@ -157,6 +162,13 @@ pub(super) fn report_unknown(settings: &UserSettings, is_test: bool) -> Vec<Stri
         }
     }
     mistakes
+}
+
+/// A name that is no setting's, or the beginning of a long one: it may be a secret.
+fn beginning(key: &str) -> String {
+    const MAX_SHOWN: usize = 24;
+    let shown: String = key.chars().take(8 + key.strip_prefix(ENV_PREFIX).map_or(0, |_| ENV_PREFIX.len())).collect();
+    if key.len() <= MAX_SHOWN { key.to_owned() } else { shown + "…" }
 }
 
 #[cfg(test)]

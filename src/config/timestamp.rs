@@ -24,9 +24,9 @@ pub fn instant(text: &str) -> Result<SignedDuration, String> {
     since_epoch(text)
 }
 
-/// The offset tells the instant; the zone in brackets adds nothing (RFC 9557 section 3.4). jiff's own
-/// type ends before the last day of the year 9999, and knows no zone such as `[GMT+10:00]`, which is
-/// how Java writes fixed offsets.
+/// The offset tells the instant; the zone in brackets adds nothing (RFC 9557 section 3.4). jiff's
+/// own type ends before the last day of the year 9999, and knows no zone such as `[GMT+10:00]`,
+/// which is how Java writes fixed offsets.
 fn since_epoch(text: &str) -> Result<SignedDuration, String> {
     let zone = text.strip_suffix(']').and_then(|text| text.split_once('['));
     let pieces = Pieces::parse(zone.map_or(text, |(time, _)| time)).map_err(|error| error.to_string())?;

@@ -1,9 +1,10 @@
 //! Reads a stream by time, whether or not its records are read, and marks nothing.
 //!
-//! Each page begins strictly after a time stamp. The bookmark is a time stamp up to which everything is
-//! written, so records that share one are never split: the last one of a page that may not be the end
-//! is left to the next page. What would skip records ends the run instead: a service that does not show
-//! the oldest records first, or not all records at one time stamp at once.
+//! Each page begins strictly after a time stamp. The bookmark is a time stamp up to which
+//! everything is written, so records that share one are never split: the last one of a page that
+//! may not be the end is left to the next page. What would skip records ends the run instead: a
+//! service that does not show the oldest records first, or not all records at one time stamp at
+//! once.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::streamduo::queue::Count;
 
 /// Why a service cannot be read by time, and what to do.
 const NOT_OLDEST_FIRST: &str = "the service does not show the oldest records after a time stamp first, so reading by time would skip \
-                                records: set `acknowledge` to `write` or `commit`, which read by read status";
+                                records: set `acknowledge` to `write` or `commit`, which read what is unread";
 
 /// Reads what comes after a time stamp.
 #[derive(Debug)]
@@ -79,7 +80,8 @@ impl ByTime {
     pub fn begin(&mut self) -> Result<()> {
         let mut after = self.start.clone();
         if let Some(bookmark) = &self.bookmark.timestamp {
-            let early = earlier(bookmark, self.overlap).map_err(|problem| anyhow!("before {bookmark}: {problem}"))?;
+            let early = earlier(bookmark, self.overlap)
+                .map_err(|problem| anyhow!("lower `replayOverlapSeconds`, for before {bookmark}: {problem}"))?;
             let start = instant(&self.start);
             if instant(&early) >= start || start >= instant(bookmark) {
                 after = early;
@@ -89,8 +91,8 @@ impl ByTime {
         Ok(())
     }
 
-    /// Reads the next page, and writes those of its records that this run has not written yet. Returns
-    /// how many.
+    /// Reads the next page, and writes those of its records that this run has not written yet.
+    /// Returns how many.
     ///
     /// # Errors
     /// When the service or the output fails, or records would be skipped.
@@ -127,8 +129,8 @@ impl ByTime {
         }
     }
 
-    /// Reads the next page up to its last time stamp, with the instants of its records. Returns also
-    /// whether it shows all records up to there.
+    /// Reads the next page up to its last time stamp, with the instants of its records. Returns
+    /// also whether it shows all records up to there.
     fn read_next(&mut self, run: &mut Run) -> Result<(Page, Vec<SignedDuration>, bool)> {
         self.is_at_end = false;
         loop {
@@ -144,7 +146,8 @@ impl ByTime {
                 instants.truncate(count);
                 return Ok((page.oldest(count), instants, true));
             }
-            // The service may have held back more of them, and nothing comes after them that would tell.
+            // The service may have held back more of them, and nothing comes after them that would
+            // tell.
             if page.is_short() && !shows_more(&page, &timestamp, run)? {
                 self.is_at_end = true;
                 return Ok((page, instants, false));
@@ -152,8 +155,9 @@ impl ByTime {
             if !self.cursor.ask_for_more(count) {
                 let shown = records(count);
                 bail!(
-                    "the service shows {shown} at {timestamp} and nothing after that time stamp with them, so reading by time \
-                     would skip what it does not show: raise `maxAnswerMegabytes` or `requestTimeoutSeconds`"
+                    "the service shows {shown} at {timestamp} at once and nothing after them, so reading by time \
+                     would skip the records that it does not show: raise `maxAnswerMegabytes` or \
+                     `requestTimeoutSeconds`"
                 );
             }
         }
@@ -189,9 +193,9 @@ impl ByTime {
         Ok(instants)
     }
 
-    /// Checks once that the service shows the oldest records after a time stamp, and not the newest: a
-    /// request for a single record has to show the one that the page begins with, or one that is no
-    /// later.
+    /// Checks once that the service shows the oldest records after a time stamp, and not the
+    /// newest: a request for a single record has to show the one that the page begins with, or one
+    /// that is no later.
     fn check_order(&mut self, page: &Page, first: SignedDuration, run: &mut Run) -> Result<()> {
         if self.is_oldest_first {
             return Ok(());
@@ -208,8 +212,8 @@ impl ByTime {
     }
 }
 
-/// Whether the service shows records after a time stamp that a page up to it does not show. A record
-/// without a time stamp at the end of the page may be shown again.
+/// Whether the service shows records after a time stamp that a page up to it does not show. A
+/// record without a time stamp at the end of the page may be shown again.
 fn shows_more(page: &Page, timestamp: &str, run: &mut Run) -> Result<bool> {
     let records: Vec<_> = page.records().collect();
     let unplaced = records.iter().rev().take_while(|record| record.timestamp.is_none()).count();

@@ -1,8 +1,8 @@
 //! `acknowledge: commit`: marks what the STATE of an earlier run proves to be committed, and writes
 //! what is unread.
 //!
-//! Nothing that this run writes is marked. Each STATE says what is out; the next run gets it back, and
-//! marks that.
+//! Nothing that this run writes is marked. Each STATE says what is out; the next run gets it back,
+//! and marks that.
 
 use anyhow::Result;
 use log::info;
@@ -23,8 +23,8 @@ pub struct CommitMode {
 }
 
 impl CommitMode {
-    /// Marks the records that the bookmark covers, and no others. Returns whether to go on: not while a
-    /// mark may still be applied.
+    /// Marks the records that the bookmark covers, and no others. Returns whether to go on: not
+    /// while a mark may still be applied.
     fn mark_committed(&mut self, returned: &ReturnedBookmark, run: &mut Run) -> Result<bool> {
         let mut page = self.marker.peek(Count::AtOnce(returned.count), run)?;
         let Some(mut committed) = Committed::prove(&page, returned) else {
@@ -48,7 +48,10 @@ impl CommitMode {
             committed.note_marked(self.marker.take_found().read);
             if self.marker.may_be_applied() {
                 // It hits what is committed, unless another mark has marked that already.
-                info!("the answer to a mark was lost, and it is not applied yet: the next run marks what is left");
+                info!(
+                    "the answer to a mark was lost, and the mark may still be applied: the next run marks \
+                     what is left"
+                );
                 self.marker.look_once(run);
                 return Ok(false);
             }

@@ -1,8 +1,8 @@
-//! Looking: the oldest unread records are shown, and nothing is marked. That is for `--peek`, and for a
-//! stdout that is a terminal.
+//! Looking: the oldest unread records are shown, and nothing is marked. That is for `--peek`, and
+//! for a stdout that is a terminal.
 //!
-//! No STATE is written either: a STATE that a later run gets back could only mark what no target has
-//! committed.
+//! No STATE is written either: a STATE that a later run gets back could only mark what no target
+//! has committed.
 
 use std::io;
 
@@ -18,10 +18,10 @@ use crate::streamduo::queue::Count;
 pub struct Look {
     /// How many records to show.
     max: usize,
-    /// Whether stdout is a terminal, which nobody has asked for with `--peek`.
+    /// Whether stdout is a terminal, and `--peek` was not given.
     is_terminal: bool,
-    /// Why there may be more unread records than are shown, to follow their number; empty if that is
-    /// not known.
+    /// Why there may be more unread records than are shown, to follow their number; empty if that
+    /// is not known.
     more: &'static str,
     /// Whether the log says how many records are shown, and what happens to them.
     is_told: bool,

@@ -62,7 +62,8 @@ pub fn look_back(from: &str, page_size: usize, most_marked: usize, found: &mut F
         found.add(Found { read, delivered, ids });
         let Some((_, timestamp)) = next else { break };
         if is_one_stamp {
-            if cursor.ask_for_more(count) {
+            // A service that has not shown more at one time stamp is not asked ten times at each of them.
+            if incomplete.is_none() && cursor.ask_for_more(count) {
                 continue;
             }
             incomplete.get_or_insert(timestamp.clone());

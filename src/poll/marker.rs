@@ -275,7 +275,7 @@ impl Marker {
         let is_stale = page.fingerprints().any(is_read_now);
         let is_ineffective = last.is_answered && first.is_some() && first == last.oldest;
         if is_ineffective || !has_found && first.is_some_and(is_read_now) {
-            let problem = "the service shows records as unread that it has answered to be marked as read";
+            let problem = "the service shows records as unread although it has answered that they are marked";
             self.ineffective.wait_after("mark", problem, &run.stop)?;
         }
         let read = found.read.clone();

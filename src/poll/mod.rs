@@ -1,19 +1,19 @@
 //! The loop that keeps the promise: a record is marked as read only after it has been delivered.
 //!
-//! `run.rs` has what every mode works with, `marker.rs` the marks and the fence, `output.rs` the way
-//! out. There is a mode, and a file, for each value of `acknowledge`, one for a target that the tap
-//! runs (`closed_loop.rs`, over `session.rs`, `target.rs` and `stdin.rs`), and one that only shows records
-//! (`look.rs`). To add one for `acknowledge`:
+//! `run.rs` has what every mode works with, `marker.rs` the marks and the fence, `output.rs` the
+//! way out. There is a mode, and a file, for each value of `acknowledge`, one for a target that the
+//! tap runs (`closed_loop.rs`, over `session.rs`, `target.rs` and `stdin.rs`), and one that only
+//! shows records (`look.rs`). To add one for `acknowledge`:
 //!
 //! 1. Write `src/poll/<mode>.rs` with a type that implements `Mode`. `write.rs` is the shortest one
 //!    that marks.
-//! 2. Add a variant to [`Acknowledge`] in `src/config/choices.rs`. Its word in a config file follows
-//!    from its name, its meaning in the table of settings from its comment.
+//! 2. Add a variant to [`Acknowledge`] in `src/config/choices.rs`. Its word in a config file
+//!    follows from its name, its meaning in the table of settings from its comment.
 //! 3. The compiler names each `match` that needs an arm: whether what is written is marked, what a
-//!    STATE holds, and `fn run` below, with the queue that it needs. `pages` are small, and grow only if
-//!    they come quickly; `windows` show all that is out at once.
+//!    STATE holds, and `fn run` below, with the queue that it needs. `pages` are small, and grow
+//!    only if they come quickly; `windows` show all that is out at once.
 //! 4. `cargo test --workspace` then names the documents to change. By hand: `meltano.yml`, what
-//!    `commands.rs` says of the modes, the README's guarantees, and a property in
+//!    `commands.rs` says of the modes, `docs/guarantees.md`, and a property in
 //!    `src/poll/tests/properties.rs`.
 //!
 //! Only `commit` and `never` read the bookmark of a STATE (`singer::state`).
@@ -81,8 +81,8 @@ pub struct Endpoints<Q> {
 /// for.
 ///
 /// # Errors
-/// When the service or stdout fails; [`Stopped`](crate::shutdown::Stopped) when a stop was asked for,
-/// with [`LeftByStop`]. No undelivered record is marked as read.
+/// When the service or stdout fails; [`Stopped`](crate::shutdown::Stopped) when a stop was asked
+/// for, with [`LeftByStop`]. No undelivered record is marked as read.
 pub fn run(
     config: &Config,
     tuning: Tuning,
@@ -124,8 +124,8 @@ pub fn run(
 /// polls, shows what is new until a stop is asked for.
 ///
 /// # Errors
-/// When the service or stdout fails; [`Stopped`](crate::shutdown::Stopped) when a stop was asked for,
-/// with [`LeftByStop`].
+/// When the service or stdout fails; [`Stopped`](crate::shutdown::Stopped) when a stop was asked
+/// for, with [`LeftByStop`].
 pub fn look(
     mut look: Look,
     config: &Config,

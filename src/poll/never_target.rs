@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::metrics::records;
 use crate::singer::state::TimeBookmark;
 
-/// What the target was given between two STATEs: how many records, and everything by then.
+/// What the target was given between two STATEs: how many records, and the bookmark after them.
 type Batch = (usize, TimeBookmark);
 
 /// Loads pages, and keeps the bookmark of what is committed.

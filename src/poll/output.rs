@@ -26,8 +26,8 @@ pub struct Output {
     /// The counts of this run.
     pub metrics: RunMetrics,
     state: StreamState,
-    /// Whether the last message on stdout is the current STATE.
-    state_is_written: bool,
+    /// Whether the last message on stdout is the current STATE, or none is to be written now.
+    pub state_is_written: bool,
     /// Whether a page is perhaps written in part.
     is_cut: bool,
     stop: Shutdown,
@@ -48,14 +48,15 @@ impl Output {
         self.count(delivered, Delivered::written)
     }
 
-    /// Writes the records of a page that are not known, and that nobody is to mark. Returns how many.
+    /// Writes the records of a page that are not known, and that nobody is to mark. Returns how
+    /// many.
     pub fn write(&mut self, page: &Page, is_known: impl Fn(Fingerprint) -> bool) -> Result<usize> {
         let written = page.write_unknown(is_known, &mut *self.writer);
         self.count(written, |written| *written)
     }
 
-    /// Writes some of the records of a page, where a target proves their delivery. Returns how many of
-    /// them are not put aside.
+    /// Writes some of the records of a page, whose delivery a target has to prove. Returns how many
+    /// of them are not put aside.
     pub fn write_some(&mut self, page: &Page, records: &[Fingerprint]) -> Result<usize> {
         let before = self.metrics.written();
         let written = page.write_some(records, &mut self.ledger, &mut *self.writer);
@@ -83,8 +84,8 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the records of a page that are marked already, and not in the ledger: they exist nowhere
-    /// else. Returns them and their ids.
+    /// Writes the records of a page that are marked already, and not in the ledger: they exist
+    /// nowhere else. Returns them and their ids.
     ///
     /// # Errors
     /// When they cannot be written. The error names the records that are lost.
@@ -99,7 +100,7 @@ impl Output {
         Ok((records, ids))
     }
 
-    /// Whether this run has written anything, be it a part of a page.
+    /// Whether this run has written anything, even a part of a page.
     pub fn has_written(&self) -> bool {
         self.is_cut || self.taken() > 0
     }
@@ -182,9 +183,10 @@ impl Output {
         Ok(())
     }
 
-    /// Explains a failed write. After a stop it is the stop that counts: the target is often stopped too.
+    /// Explains a failed write. After a stop it is the stop that counts: the target is often
+    /// stopped too.
     fn failure(&mut self, error: io::Error) -> anyhow::Error {
-        // Those of the page that has failed are dead letters all the same.
+        // The dead letters of the page that has failed are in the file.
         self.count_dead_letters();
         match self.stop.check() {
             Ok(()) => explain(error),
@@ -204,7 +206,8 @@ impl Output {
             }
         };
         let are = plural(count, "is", "are");
-        anyhow!("{} {are} marked as read and could not be written{problem}", records(count))
+        let remedy = "; a replay (`acknowledge` `never`) reads what is lost";
+        anyhow!("{} {are} marked as read and could not be written{problem}{remedy}", records(count))
     }
 }
 
@@ -219,7 +222,7 @@ fn explain(error: io::Error) -> anyhow::Error {
     let error = error.downcast::<Invalid>().map(Into::into);
     let error = error.or_else(|error| error.downcast::<TargetFailed>().map(Into::into));
     let error = error.or_else(|error| {
-        let remedy = "what was not delivered stays unread, so mend that and run again";
+        let remedy = "what was not delivered stays unread: fix that and run again";
         error.downcast::<CannotPutAside>().map(|error| anyhow!("{error}; {remedy}"))
     });
     error.unwrap_or_else(stdout::explain_write)

@@ -12,8 +12,8 @@ use crate::streamduo::retry::Retrying;
 
 /// One way to deliver the records of a stream.
 pub trait Mode {
-    /// Delivers what is unread. Returns once the stream is drained, or the mode wants to write no more
-    /// for now.
+    /// Delivers what is unread. Returns once the stream is drained, or the mode wants to write no
+    /// more for now.
     ///
     /// A peek shows the same records until they are marked, so a mode that marks nothing has to see
     /// for itself that it gets no further.
@@ -58,8 +58,12 @@ impl Run {
     /// Drains the stream once, or again and again with a pause, and logs the summary.
     pub fn finish(mut self, mode: &mut dyn Mode, pause: Option<Duration>) -> Result<()> {
         let mut is_drained = false;
+        // With `--follow` the SCHEMA waits for the first records, whose fields become columns, and so does
+        // the STATE.
+        self.out.state_is_written = pause.is_some();
         let mut end = self.poll(mode, pause, &mut is_drained);
         if end.as_ref().is_err_and(|error| error.is::<Stopped>()) {
+            self.out.state_is_written &= self.out.has_written();
             // A stop is an orderly end. Ignore the error: the target may be gone.
             let _ = mode.finish(&mut self);
             end = end.map_err(|error| error.context(LeftByStop(mode.left_by_stop(&self))));

@@ -17,8 +17,8 @@ use crate::shutdown::{Shutdown, Stopped};
 /// How often the log says what the tap waits for.
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// How long the tap waits for an acknowledgement before it peeks on: a target that acknowledges at once
-/// saves it from peeking at the same records again.
+/// How long the tap waits for an acknowledgement before it peeks on: a target that acknowledges at
+/// once saves it from peeking at the same records again.
 const AFTER_WINDOW: Duration = Duration::from_millis(50);
 
 /// How long a full window waits at first for an acknowledgement, before the tap ends the target's
@@ -53,7 +53,7 @@ pub struct TargetSession<T> {
     acknowledges_at_once: bool,
     /// How long a full window waits for an acknowledgement.
     when_full: Duration,
-    /// Whether a target has failed that is still running. No other is to be started beside it.
+    /// Whether a target that has failed may still be running. No other one is started beside it.
     is_lost: bool,
 }
 
@@ -94,7 +94,7 @@ impl<T> TargetSession<T> {
         self.acknowledges_at_once
     }
 
-    /// Whether a target has failed that is still running, as far as is known.
+    /// Whether a target that has failed may still be running.
     pub fn is_lost(&self) -> bool {
         self.is_lost
     }
@@ -109,7 +109,7 @@ impl<T> TargetSession<T> {
         &mut self.in_flight
     }
 
-    /// What is committed since this was asked last.
+    /// What was committed since the last call.
     pub fn take_proven(&mut self) -> Vec<Proven<T>> {
         std::mem::take(&mut self.proven)
     }
@@ -201,8 +201,9 @@ impl<T> TargetSession<T> {
         false
     }
 
-    /// Ends the target's input, if one is running, and waits for its end. Returns what is wrong if it
-    /// has not committed everything or not ended well, and the batches that it has not committed.
+    /// Ends the target's input, if one is running, and waits for its end. Returns what is wrong if
+    /// it has not committed everything or not ended well, and the batches that it has not
+    /// committed.
     ///
     /// # Errors
     /// [`Stopped`] when a stop is asked for: the target is still running then.
@@ -236,18 +237,18 @@ impl<T> TargetSession<T> {
                 format!("{name} has ended before it had read everything")
             }
             Ok(status) if status.success() && self.proof == TargetProof::State => format!(
-                "{name} has ended well, and has not printed its last STATE: see what the README says of targets, \
+                "{name} has ended well, and has not printed its last STATE: see docs/targets.md, \
                  or set `targetProof` to `exit`"
             ),
             Ok(status) => format!("{name} has failed ({status}): look at its own error"),
-            Err(error) => format!("{name} {error}"),
+            Err(error) => format!("{name} {error}: look at its own error"),
         };
         Some((problem, left))
     }
 }
 
-/// The error that a run ends with which `error` has ended, once the target has committed what it had. A
-/// target that fails after a stop is told instead of the stop; any other failure is only logged.
+/// The error of a run that `error` has ended, once the target has committed what it had. If the
+/// target fails after a stop, that is the error; any other failure is only logged.
 pub fn final_error(error: Error, settled: Result<()>) -> Error {
     match settled {
         Err(failure) if error.is::<Stopped>() && failure.is::<TargetFailed>() => failure,

@@ -10,13 +10,15 @@ use super::target::Event;
 #[cfg(target_os = "linux")]
 const LOOK: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
-/// Hands chunks of text to the thread that writes them to a target's stdin. An empty chunk stands for a flush.
+/// Hands chunks of text to the thread that writes them to a target's stdin. An empty chunk stands
+/// for a flush.
 #[derive(Debug)]
 pub struct Input(pub Sender<Vec<u8>>);
 
 impl Write for Input {
     fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
-        // Ignore that the target has ended: `Event::Ended` says so, and nothing acknowledges what it does not get.
+        // Ignore that the target has ended: `Event::Ended` says so, and nothing acknowledges what
+        // it does not get.
         let _ = self.0.send(chunk.to_vec());
         Ok(chunk.len())
     }
@@ -27,8 +29,9 @@ impl Write for Input {
     }
 }
 
-/// Writes chunks to a target's stdin. Says when no more can come, and again when the target has read it
-/// all; only then ends the input. Returns whether it came so far: not if the target stops reading.
+/// Writes chunks to a target's stdin. Says when no more can come, and again when the target has
+/// read it all; only then ends the input. Returns whether it came so far: not if the target stops
+/// reading.
 pub fn write_stdin(
     mut stdin: PipeWriter,
     chunks: &Receiver<Vec<u8>>,
@@ -54,7 +57,8 @@ pub fn is_empty(pipe: &impl std::os::fd::AsFd) -> bool {
     rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes == 0)
 }
 
-/// Whether a pipe holds nothing. It cannot be told here: a target has to read its whole input before it ends well.
+/// Whether a pipe holds nothing. That is not known here: a target has to read its whole input
+/// before it ends well.
 #[cfg(not(unix))]
 pub fn is_empty(_pipe: &std::io::PipeReader) -> bool {
     true
@@ -75,7 +79,7 @@ fn is_read_to_its_end(stdin: &PipeWriter) -> bool {
     true
 }
 
-/// It is not seen here that a target closes its stdin: see where the target is started.
+/// Here the tap cannot see that a target closes its stdin: see where the target is started.
 #[cfg(not(target_os = "linux"))]
 fn is_read_to_its_end(_stdin: &PipeWriter) -> bool {
     true

@@ -1,11 +1,11 @@
 //! The target that the tap runs: a child process with a pipe on its stdin and on its stdout.
 //!
-//! The target starts with the first message that it is to get, and again with the first one after its end. Three threads serve it:
-//! one writes to its stdin, one reads its stdout, one waits for its end. So the loop never blocks in a write: it waits for an
-//! [`Event`], or for a stop.
+//! The target starts with the first message that it is to get, and again with the first one after
+//! its end. Three threads serve it: one writes to its stdin, one reads its stdout, one waits for
+//! its end. So the loop never blocks in a write: it waits for an [`Event`], or for a stop.
 //!
-//! On Unix the target has a process group of its own, so that Ctrl-C reaches the tap alone. On Windows Ctrl-C reaches both: what
-//! the target has not committed then comes again.
+//! On Unix the target has a process group of its own, so that Ctrl-C reaches the tap alone. On
+//! Windows Ctrl-C reaches both: what the target has not committed then comes again.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
@@ -34,7 +34,8 @@ const MAX_LINE: u64 = 64 * 1024;
 /// How many events may wait before the target has to.
 const MAX_EVENTS: usize = 1024;
 
-/// How long the target's output is read on once the target has ended. Another process may hold it open.
+/// How long the target's output is read on once the target has ended. Another process may hold it
+/// open.
 const OUTPUT_AFTER_END: Duration = Duration::from_secs(5);
 
 /// How long after a target's end the next one is started. Many name their files by the second, and
@@ -63,8 +64,8 @@ pub enum Event {
     },
 }
 
-/// A target that the tap has started has not committed everything, or has not ended well: exit code 3. What it has committed is
-/// marked, the rest stays unread.
+/// A target that the tap has started has not committed everything, or has not ended well: exit code
+/// 3. What it has committed is marked, the rest stays unread.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TargetFailed(pub(super) String);
@@ -74,16 +75,17 @@ pub trait Target {
     /// What it is called in log lines.
     fn name(&self) -> &str;
 
-    /// Whether one was started, and its end is not heard yet.
+    /// Whether one was started, and has not reported its end.
     fn is_running(&self) -> bool;
 
-    /// Whether the last lines of the next target's stderr are kept.
+    /// Keeps the last lines of the next target's stderr, or does not.
     fn keep_stderr(&mut self, keeps: bool);
 
     /// The lines that were kept.
     fn last_words(&mut self) -> String;
 
-    /// Waits for the next event of the target that was started last, but no longer than this. `None` if there is none.
+    /// Waits for the next event of the target that was started last, but no longer than this.
+    /// `None` if there is none.
     ///
     /// # Errors
     /// [`Stopped`](crate::shutdown::Stopped) when a stop is asked for.
@@ -118,9 +120,9 @@ impl TargetCommand {
         Ok(TargetCommand { name, program: path, arguments: arguments.to_vec() })
     }
 
-    /// The error of a start. That the first one fails is the command line's fault.
+    /// The error of a start. If it was the first one, the command line is wrong.
     fn cannot_run(&self, error: io::Error, is_restart: bool) -> io::Error {
-        let problem = format!("cannot run the target {}: {error}", self.program.display());
+        let problem = format!("cannot run the target {}: {error}; try to run it alone", self.program.display());
         let kind = error.kind();
         if is_restart {
             io::Error::new(kind, TargetFailed(problem))
@@ -191,8 +193,8 @@ impl TargetWriter {
         thread::sleep(ended.map_or(Duration::ZERO, |ended| BETWEEN_TARGETS.saturating_sub(ended.elapsed())));
         let name = &self.command.name;
         let (stdin, input) = io::pipe()?;
-        // On Linux the writing end shows what is not read yet. While the tap keeps the reading end open,
-        // it does not see that the target has closed it.
+        // On Linux the writing end shows what is not read yet. While the tap keeps the reading end
+        // open, it does not see that the target has closed it.
         let kept = if cfg!(target_os = "linux") { None } else { Some(stdin.try_clone()?) };
         let mut child = self.command.spawn(stdin, lock(&self.stderr).is_some())?;
         info!("{name} is started");
@@ -307,7 +309,8 @@ fn read_stdout(stdout: ChildStdout, name: &str, stream: &str, events: &Sender<Ev
     while output.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
         let text = String::from_utf8_lossy(&line);
         match returned_checkpoint(&text, stream).filter(|_| is_line) {
-            // Ignore that nobody listens any more: the target must not be blocked by what it prints.
+            // Ignore that nobody listens any more: the target must not be blocked by what it
+            // prints.
             Some(checkpoint) => drop(events.send(Event::Acknowledged(checkpoint))),
             None if text.trim().is_empty() => {}
             None => info!("{name}: {}", text.trim_end()),
@@ -317,7 +320,7 @@ fn read_stdout(stdout: ChildStdout, name: &str, stream: &str, events: &Sender<Ev
     }
 }
 
-/// What is heard of a target.
+/// What the loop hears of a target.
 #[derive(Debug)]
 pub struct TargetProcess {
     name: String,

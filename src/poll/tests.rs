@@ -1,13 +1,13 @@
-//! The loop against random interleavings of what a service, a gateway, other consumers, a target and a
-//! power cut can do.
+//! The loop against random interleavings of what a service, a gateway, other consumers, a target
+//! and a power cut can do.
 //!
-//! `service.rs` keeps the records and their read status as StreamDuo does, and notes which of them the
-//! tap's marks hit. `fake.rs` is the way to it, by a `script.rs` of what
-//! becomes of each request; `process.rs` is a target. `world.rs` runs the tap, and
-//! checks after each run that everything that is marked is delivered, or named in a warning.
-//! `excused.rs` is the table of what may be lost without one. The properties are in `properties.rs`
-//! (pipes), `closed_loop.rs` (targets that the tap runs), `replay.rs` (`acknowledge: never`) and `look.rs`;
-//! what went wrong once is in `regressions.rs`.
+//! `service.rs` keeps the records and their read status as StreamDuo does, and notes which of them
+//! the tap's marks hit. `fake.rs` is the way to it, by a `script.rs` of what becomes of each
+//! request; `process.rs` is a target. `world.rs` runs the tap, and checks after each run that
+//! everything that is marked is delivered, or named in a warning. `excused.rs` is the table of what
+//! may be lost without one. The properties are in `properties.rs` (pipes), `closed_loop.rs`
+//! (targets that the tap runs), `replay.rs` (`acknowledge: never`) and `look.rs`; what went wrong
+//! once is in `regressions.rs`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -51,7 +51,8 @@ use world::{FakeTarget, Output, World, config, tuning};
 /// Small, because the streams are short.
 const FIRST_PAGE: usize = 3;
 
-/// The longest that a record's payload gets, in bytes. One record alone is within every [`Capacity`].
+/// The longest that a record's payload gets, in bytes. One record alone is within every
+/// [`Capacity`].
 const MAX_PAYLOAD: usize = 300;
 
 type Shared<T> = Rc<RefCell<T>>;

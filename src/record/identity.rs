@@ -11,8 +11,8 @@ use foldhash::quality::RandomState;
 pub type Fingerprints = HashSet<Fingerprint, fast::RandomState>;
 
 /// What tells a record from every other, in 128 bits: its id, its time stamp, and the text of its
-/// payload. Two records with one id and one time stamp are two if their payloads differ. Of a record
-/// without an identity it is the whole text. `readStatus` does not count: a mark changes it.
+/// payload. Two records with one id and one time stamp are two if their payloads differ. Of a
+/// record without an identity it is the whole text. `readStatus` does not count: a mark changes it.
 ///
 /// These are two hashes (foldhash) under two keys that each process draws at random. Neither the
 /// keys nor the hashes leave the process, so nobody can choose records that share a fingerprint.
@@ -20,7 +20,8 @@ pub type Fingerprints = HashSet<Fingerprint, fast::RandomState>;
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    /// The fingerprint of a record with these [`distinctive_texts`](super::parse::distinctive_texts).
+    /// The fingerprint of a record with these
+    /// [`distinctive_texts`](super::parse::distinctive_texts).
     pub(super) fn of(texts: [Option<&[u8]>; 3]) -> Fingerprint {
         static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
         let [high, low] = KEYS.each_ref().map(|key| {

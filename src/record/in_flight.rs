@@ -9,7 +9,8 @@ use std::process::ExitStatus;
 
 use serde::{Deserialize, Serialize};
 
-/// Which STATE of which run it is. A STATE that a target has kept from another run differs in `run`.
+/// Which STATE of which run it is. A STATE that a target has kept from another run differs in
+/// `run`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Drawn at random for each run, in hexadecimal.
@@ -21,9 +22,8 @@ pub struct Checkpoint {
 /// A checkpoint that a target has printed: it has committed everything before it.
 pub type ReturnedCheckpoint = Returned<Checkpoint>;
 
-/// What a STATE holds that a target has printed, or that an earlier run has got back: the target has
-/// committed what it covers. It can only be deserialized, and is to be deserialized only from such a
-/// STATE.
+/// What a STATE holds that a target has printed, or that an earlier run has got back: the target
+/// has committed what it covers. It can only be deserialized; do that only from such a STATE.
 #[derive(Debug, Deserialize)]
 pub struct Returned<T>(T);
 
@@ -84,8 +84,8 @@ impl<T> InFlight<T> {
         self.last.clone()
     }
 
-    /// Takes the batches before a checkpoint that was returned: they are committed. None if it proves
-    /// nothing new.
+    /// Takes the batches before a checkpoint that was returned: they are committed. None if it
+    /// proves nothing new.
     pub fn acknowledge(&mut self, returned: &ReturnedCheckpoint) -> Vec<Proven<T>> {
         let mut proven = Vec::new();
         if returned.run == self.last.run && returned.number <= self.last.number {

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 /// Why the body of an answer is not a page.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidBody {
-    /// The text is cut off or no JSON at all: another try may bring a better one.
+    /// The text is cut off, or is not JSON: another try may bring a better one.
     #[error("the answer is not JSON: {0}{1}")]
     NotJson(String, String),
     /// JSON, but not what a record-request answers: another try brings the same.
@@ -19,21 +19,19 @@ pub enum InvalidBody {
 
 /// Why an answer is not a JSON array.
 pub(super) fn diagnose(answer: &[u8]) -> InvalidBody {
-    let text = str::from_utf8(answer).map_err(|error| error.to_string());
-    let read = |text| serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string());
-    match text.and_then(read) {
+    match serde_json::from_slice::<IgnoredAny>(answer) {
         Ok(_) => InvalidBody::NotRecords,
-        Err(problem) => InvalidBody::NotJson(problem, excerpt(answer)),
+        Err(problem) => InvalidBody::NotJson(problem.to_string(), excerpt(answer)),
     }
 }
 
-/// The beginning of an answer that is not JSON, to quote in an error. Only an HTML page that holds no
-/// quote and no bracket is quoted: a record holds both, and any other text may be records in another
-/// format.
+/// The beginning of an answer that is not JSON, to quote in an error. Only an HTML page that holds
+/// no quote and no bracket is quoted: a record holds both, and any other text may be records in
+/// another format.
 pub(super) fn excerpt(answer: &[u8]) -> String {
     const MAX_CHARACTERS: usize = 200;
-    /// The most bytes that one more character than these takes. The rest is not decoded: it may be many
-    /// megabytes.
+    /// The most bytes that one more character than these takes. The rest is not decoded: it may be
+    /// many megabytes.
     const MAX_BYTES: usize = 4 * (MAX_CHARACTERS + 1);
     let text = answer.strip_prefix("\u{feff}".as_bytes()).unwrap_or(answer).trim_ascii();
     let begins_with = |start: &[u8]| text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));

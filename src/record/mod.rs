@@ -29,15 +29,15 @@ mod tests;
 
 /// Where messages are written.
 pub trait MessageWriter {
-    /// Writes a RECORD message. The record is JSON text without a line break. `time_extracted` says when
-    /// its page arrived (RFC 3339, UTC).
+    /// Writes a RECORD message. The record is JSON text without a line break. `time_extracted` says
+    /// when its page arrived (RFC 3339, UTC).
     ///
     /// # Errors
     /// When it cannot be written. What was written since the last flush may be lost.
     fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()>;
 
-    /// Takes a record that has no identity as a dead letter, and the reason. Without anywhere else to
-    /// put it, writes it like any other.
+    /// Takes a record that has no identity as a dead letter, and the reason. Without anywhere else
+    /// to put it, writes it like any other.
     ///
     /// # Errors
     /// As for [`MessageWriter::record`].
@@ -45,7 +45,8 @@ pub trait MessageWriter {
         self.record(json, time_extracted)
     }
 
-    /// How many of the records that it has taken are dead letters, because no target could load them.
+    /// How many of the records that it has taken are dead letters, because no target could load
+    /// them.
     fn dead_letters(&self) -> usize {
         0
     }
@@ -70,7 +71,7 @@ pub trait MessageWriter {
     /// When it cannot be handed over.
     fn state(&mut self, value: &RawValue) -> io::Result<()>;
 
-    /// Ends the input of a target that the tap runs: what is written next goes to a new one. Otherwise
-    /// does nothing.
+    /// Ends the input of a target that the tap runs: what is written next goes to a new one.
+    /// Otherwise does nothing.
     fn close(&mut self) {}
 }

@@ -1,6 +1,7 @@
 //! The records of one answer.
 //!
-//! A record is never rebuilt: [`Page`] keeps the answer's bytes, and where each record lies in them.
+//! A record is never rebuilt: [`Page`] keeps the answer's bytes, and where each record lies in
+//! them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use super::identity::{Fingerprint, Fingerprints};
 use super::invalid::{InvalidBody, diagnose};
 use super::ledger::Ledger;
 use super::parse::{Entry, distinctive_texts, entries, text_but_status};
-use super::text::{decode_string, has_line_break, on_one_line};
+use super::text::{decode_string, has_line_break, in_utf_8, on_one_line};
 
 /// How long an answer took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,7 +42,7 @@ pub struct Record<'a> {
     pub fingerprint: Fingerprint,
     /// Its text before and after its read status
     text_but_status: [&'a [u8]; 2],
-    /// Whether `readStatus` says that it is read. It is a string, and a boolean may be met.
+    /// Whether `readStatus` says that it is read. It is a string, but may be a boolean.
     pub is_read: bool,
 }
 
@@ -68,13 +69,14 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads the answer to a record-request that asked for `asked` records, and has arrived now. A record
-    /// without an identity is kept: it can still be written.
+    /// Reads the answer to a record-request that asked for `asked` records, and has arrived now. A
+    /// record without an identity is kept: it can still be written.
     ///
     /// # Errors
     /// [`InvalidBody`] when the answer is not a JSON array.
     pub fn parse(answer: Bytes, asked: usize) -> Result<Page, InvalidBody> {
-        let entries = str::from_utf8(&answer).ok().and_then(entries).ok_or_else(|| diagnose(&answer))?;
+        let answer = in_utf_8(answer);
+        let entries = entries(str::from_utf8(&answer).unwrap_or_default()).ok_or_else(|| diagnose(&answer))?;
         let is_short = entries.len() < asked;
         let arrived = Timestamp::now();
         Ok(Page { answer, entries, timing: Timing::default(), arrived, is_short, may_be_capped: false })
@@ -115,8 +117,8 @@ impl Page {
         self.entries.is_empty()
     }
 
-    /// Whether the stream ends with this page: it is shorter than what was asked for, and the service is
-    /// not suspected of capping pages there. Says nothing of the answer to a mark.
+    /// Whether the stream ends with this page: it is shorter than what was asked for, and the
+    /// service is not suspected of capping pages there. Means nothing for the answer to a mark.
     pub fn is_last(&self) -> bool {
         self.is_short && !self.may_be_capped
     }
@@ -126,8 +128,8 @@ impl Page {
         self.is_short
     }
 
-    /// Notes that the service may have capped the page, so that more records may follow although it is
-    /// short.
+    /// Notes that the service may have capped the page, so that more records may follow although it
+    /// is short.
     pub fn suspect_cap(&mut self) {
         self.may_be_capped = true;
     }
@@ -160,9 +162,9 @@ impl Page {
         latest.find_map(|entry| self.string(entry.timestamp.as_ref())).map(Cow::into_owned)
     }
 
-    /// The time stamps of a page that was asked for after `timestamp`: one for each record, as sent. A
-    /// record without one takes that of the record before it, else that of the first record that has
-    /// one, else `timestamp`.
+    /// The time stamps of a page that was asked for after `timestamp`: one for each record, as
+    /// sent. A record without one takes that of the record before it, else that of the first record
+    /// that has one, else `timestamp`.
     pub fn timestamps_after<'a>(&'a self, timestamp: &'a str) -> Vec<Cow<'a, str>> {
         let mut last = self.first_timestamp().map_or(Cow::Borrowed(timestamp), Cow::Owned);
         let known = |record: Record<'a>| {
@@ -207,8 +209,8 @@ impl Page {
         })
     }
 
-    /// Writes the records that are not in the ledger; flushes, and only then adds them to it. Returns
-    /// how many the writer has taken.
+    /// Writes the records that are not in the ledger; flushes, and only then adds them to it.
+    /// Returns how many the writer has taken.
     pub fn write(&self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<usize> {
         let written = self.write_unknown(|record| ledger.contains(record), out)?;
         ledger.add(self.fingerprints());
@@ -240,8 +242,8 @@ impl Page {
         Ok(written)
     }
 
-    /// Writes some of the records, and flushes; only then adds them to the ledger. Returns how many the
-    /// writer has taken.
+    /// Writes some of the records, and flushes; only then adds them to the ledger. Returns how many
+    /// the writer has taken.
     pub fn write_some(
         &self,
         records: &[Fingerprint],
@@ -281,8 +283,8 @@ impl Page {
         self
     }
 
-    /// Whether an answer shows the oldest `count` records and nothing else, byte for byte but for what
-    /// it says of which are read.
+    /// Whether an answer shows the oldest `count` records and nothing else, byte for byte but for
+    /// what it says of which are read.
     pub(super) fn same_but_for_status(&self, count: usize, answer: &[u8]) -> bool {
         const STATUSES: [&[u8]; 4] = [b"\"true\"", b"\"false\"", b"true", b"false"];
         let oldest = &self.entries[..count];
@@ -309,7 +311,7 @@ impl Page {
         let record = &self.answer[entry.span.clone()];
         let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(record) else {
             let is_object = record.starts_with(b"{");
-            return if is_object { "a name in it is no Unicode text" } else { "it is no object" }.to_owned();
+            return if is_object { "a name in it is not Unicode text" } else { "it is not an object" }.to_owned();
         };
         for name in ["recordId", "recordTimeStampISO"] {
             match fields.get(name) {
@@ -319,7 +321,7 @@ impl Page {
             }
         }
         match (&entry.record_id, &entry.timestamp) {
-            (Some(_), None) => "`recordTimeStampISO` is no time stamp with an offset".to_owned(),
+            (Some(_), None) => "`recordTimeStampISO` is not a time stamp with an offset".to_owned(),
             _ => "a field is there twice".to_owned(),
         }
     }

@@ -1,10 +1,10 @@
 //! The one parser: where each record of an answer lies, and where its identity and its payload are
 //! written.
 //!
-//! The answer is read once. Each record is read by `serde_json` from where it begins, which tells where
-//! it ends. A record may be any JSON value. It has no identity if it is not an object, lacks a field,
-//! has one twice, or has a name that is not Unicode text. Its fingerprint is then that of its whole
-//! text.
+//! The answer is read once. Each record is read by `serde_json` from where it begins, which tells
+//! where it ends. A record may be any JSON value. It has no identity if it is not an object, lacks
+//! a field, has one twice, or has a name that is not Unicode text. Its fingerprint is then that of
+//! its whole text.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -44,8 +44,8 @@ impl Entry {
     }
 }
 
-/// What tells a record from others: its id, its time stamp and its payload; without an identity, its
-/// whole text before and after the value of `readStatus`.
+/// What tells a record from others: its id, its time stamp and its payload; without an identity,
+/// its whole text before and after the value of `readStatus`.
 pub(super) fn distinctive_texts<'a>(
     identity: Option<(&'a str, &'a str)>,
     payload: Option<&'a [u8]>,
@@ -67,8 +67,8 @@ pub(super) fn text_but_status<'a>(
     [&answer[record.start..end], &answer[next..record.end]]
 }
 
-/// The records of an answer; `None` if it is not a JSON array, or holds more values than any request
-/// asks for.
+/// The records of an answer; `None` if it is not a JSON array, or holds more values than any
+/// request asks for.
 pub(super) fn entries(answer: &str) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut at = expect(b'[', answer, 0)?;
@@ -97,8 +97,8 @@ fn entry(answer: &str, start: usize) -> Option<(Entry, usize)> {
     Some((fields.entry(answer, start..end), end))
 }
 
-/// The first JSON value of a text, and its length, if it is not an object, holds a field twice, or has a
-/// name that is not Unicode text. Only `readStatus` is read of it.
+/// The first JSON value of a text, and its length, if it is not an object, holds a field twice, or
+/// has a name that is not Unicode text. Only `readStatus` is read of it.
 fn odd_value(text: &str) -> Option<(Fields<'_>, usize)> {
     let Some((Members(members), length)) = first::<Members<'_>>(text) else {
         return Some((Fields::default(), first::<IgnoredAny>(text)?.1));
@@ -127,8 +127,8 @@ fn skip_space(text: &str, at: usize) -> usize {
     at + space.count()
 }
 
-/// The fields of a record that the tap reads, as they are written. A field that is there twice is an
-/// error.
+/// The fields of a record that the tap reads, as they are written. A field that is there twice is
+/// an error.
 #[derive(Default, Deserialize)]
 struct Fields<'a> {
     #[serde(borrow, rename = "recordId")]

@@ -1,9 +1,9 @@
 //! The proof that records were delivered.
 //!
 //! `Queue::mark` takes a [`Delivered`] by value, and there are two ways to get one:
-//! [`Peeked::deliver`], which writes and flushes a page, and [`Committed::delivered`], which goes by
-//! what a target has returned or how it has ended, and what was put aside. So code that marks what was
-//! not delivered does not compile.
+//! [`Peeked::deliver`], which writes and flushes a page, and [`Committed::delivered`], which goes
+//! by what a target has returned or how it has ended, and what was put aside. So code that marks
+//! what was not delivered does not compile.
 
 use std::io;
 use std::ops::Deref;
@@ -32,7 +32,7 @@ impl Peeked {
         page.missing_identity().map_or(Ok(Peeked(page)), Err)
     }
 
-    /// Takes the answer to a peek, where records without an identity become dead letters.
+    /// Takes the answer to a peek; records without an identity become dead letters.
     pub fn with_odd_records(page: Page) -> Peeked {
         Peeked(page)
     }
@@ -98,8 +98,8 @@ impl Delivered {
         self.page.fingerprints().take(self.count)
     }
 
-    /// The record behind those to mark. Once they are marked, and nothing else, the next page begins
-    /// with it.
+    /// The record behind those to mark. Once they are marked, and nothing else, the next page
+    /// begins with it.
     pub fn fence(&self) -> Option<Fingerprint> {
         self.page.fingerprints().nth(self.count)
     }
@@ -121,17 +121,17 @@ impl Delivered {
 }
 
 /// Which records a STATE covers: the `count` oldest unread ones. It stays small, however many they
-/// are. It cannot tell them from the records that come after them if those are equal in everything,
-/// each to its counterpart.
+/// are. It cannot tell them from the records behind them if each of those is equal in everything to
+/// its counterpart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bookmark {
     /// The number of records.
     pub count: usize,
     /// SHA-256 over `recordId`, `recordTimeStampISO` and `dataPayload` of each, in order, in
-    /// hexadecimal. Of each text it takes the length (8 bytes, little-endian) and the bytes (UTF-8);
-    /// of one that is missing, the largest length and no bytes. Of a record without an identity it
-    /// takes, in place of these three, a text that is missing and those before and after the read
-    /// status.
+    /// hexadecimal. Of each text it takes the length (8 bytes, little-endian) and the bytes
+    /// (UTF-8); of one that is missing, the largest length and no bytes. Of a record without an
+    /// identity it takes, in place of these three, a text that is missing and those before and
+    /// after the read status.
     pub digest: String,
 }
 

@@ -16,8 +16,9 @@ use crate::singer::{Stream, schema};
 /// The fields that make a record's identity.
 const KEY_PROPERTIES: [&str; 2] = ["recordId", TIMESTAMP];
 
-/// The catalog of the one stream there is, as `--discover` prints it, with metadata for every field: Meltano takes a field
-/// without metadata for one that cannot be deselected. A stream that is read by time is replicated by its time stamp.
+/// The catalog of the one stream there is, as `--discover` prints it, with metadata for every
+/// field: Meltano takes a field without metadata for one that cannot be deselected. A stream that
+/// is read by time is replicated by its time stamp.
 pub fn discover(stream_name: &str, schema: &Value, acknowledge: Acknowledge) -> Value {
     let mut root =
         json!({"inclusion": "available", "selected-by-default": true, "table-key-properties": KEY_PROPERTIES});
@@ -115,7 +116,7 @@ impl Entry {
     fn key_properties(&self) -> Vec<String> {
         let in_root = serde_json::from_value(self.root()["table-key-properties"].clone()).ok();
         let mut said = [in_root, self.key_properties.clone()].into_iter().flatten();
-        // Both are there in a discovered catalog, and whoever changes one leaves the other.
+        // A discovered catalog has both, and a user who changes one leaves the other as it was.
         match said.find(|names| !names.is_empty() && *names != KEY_PROPERTIES) {
             Some(names) if self.has(&names) => return names,
             Some(names) => {
@@ -127,7 +128,7 @@ impl Entry {
     }
 }
 
-/// Reads a catalog: the stream to read, or `None` where it is not selected.
+/// Reads a catalog: the stream to read, or `None` if it is not selected.
 ///
 /// # Errors
 /// [`Invalid`] when the file is not a catalog, has no stream, or selects several: a run reads one.
@@ -138,7 +139,7 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
     let key_properties = entry.key_properties();
     let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
     let mut selection = Selection::new(&entry.metadata, &keys);
-    if config.has_columns() {
+    if config.columns_file.is_some() {
         select_columns(&mut selection, &entry);
     }
     let mut stream = whole_stream(config);
@@ -164,7 +165,7 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
     Ok(Some(stream))
 }
 
-/// Selects by name where the payload has columns.
+/// Selects by name if the payload has columns.
 fn select_columns(selection: &mut Selection, entry: &Entry) {
     let mut described = Vec::new();
     describe(&entry.schema, &mut Vec::new(), &mut described);
@@ -178,15 +179,17 @@ fn select_columns(selection: &mut Selection, entry: &Entry) {
 
 /// The one entry that is selected, if any is.
 fn selected(path: &Path) -> Result<Option<Entry>, String> {
-    let text = read_text(path).map_err(|error| format!("read the file: {error}"))?;
+    let text = read_text(path).map_err(|error| format!("read the file: {error}; make one with --discover"))?;
     let catalog: Catalog = serde_json::from_str(&text)
-        .map_err(|error| format!("no Singer catalog ({error}); make one with --discover"))?;
+        .map_err(|error| format!("it is not a Singer catalog ({error}): make one with --discover"))?;
     if catalog.streams.is_empty() {
-        return Err("it holds no stream; make one with --discover".to_owned());
+        return Err("it holds no stream: make a catalog with --discover".to_owned());
     }
     let mut selected = catalog.streams.into_iter().filter(Entry::is_selected);
     let Some(entry) = selected.next() else { return Ok(None) };
-    let Some(name) = entry.name() else { return Err("its stream has no name; make one with --discover".to_owned()) };
+    let Some(name) = entry.name() else {
+        return Err("its stream has no name: make a catalog with --discover".to_owned());
+    };
     let others: Vec<_> = selected.map(|entry| format!("{:?}", entry.name().unwrap_or_default())).collect();
     if !others.is_empty() {
         let others = others.join(", ");

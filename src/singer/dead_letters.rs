@@ -1,9 +1,9 @@
-//! Records that no target could load: without an identity, with a time stamp that cannot be written as
-//! the settings ask, or such that the target that the tap runs fails with them. Each is appended, as it
-//! came, to the file that `deadLetterFile` names, one JSON object a line. It counts as delivered once it
-//! is on the disk.
+//! Records that no target could load: one without an identity, one with a time stamp that cannot be
+//! written as the settings ask, one that makes the target fail. Each is appended, as it came, to
+//! the file that `deadLetterFile` names, one JSON object a line. It counts as delivered once it is
+//! on the disk.
 //!
-//! A line may come twice: after a crash, or where a target has failed, the record is read again.
+//! A line may come twice: after a crash, or if a target has failed, the record is read again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -14,7 +14,7 @@ use log::warn;
 use same_file::Handle;
 use serde_json::value::RawValue;
 
-use super::files::{check_directory, directory, is_behind, is_cut, sync_name};
+use super::files::{check_replaceable, is_behind, is_cut, sync_name};
 use super::transform::Unwritable;
 use crate::config::{Config, Invalid};
 use crate::metrics::{plural, records};
@@ -22,7 +22,7 @@ use crate::record::{MessageWriter, Page};
 
 /// The file that `deadLetterFile` names cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("put {} aside in `deadLetterFile` {}: {error}", records(*.count), .path.display())]
+#[error("cannot put {} aside in `deadLetterFile` {}: {error}", records(*.count), .path.display())]
 pub struct CannotPutAside {
     /// How many records are not in it, or perhaps in part.
     pub count: usize,
@@ -34,7 +34,7 @@ pub struct CannotPutAside {
 pub struct DeadLetters {
     writer: Box<dyn MessageWriter>,
     stream_id: String,
-    /// Where they go; `None` where records are only looked at, and these are left out.
+    /// Where they go; `None` if records are only shown: then these are left out.
     path: Option<PathBuf>,
     /// How many were put aside or left out.
     put_aside: usize,
@@ -47,25 +47,14 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// The writer itself, or, if `deadLetterFile` names a file, with this around it.
-    pub fn around(writer: Box<dyn MessageWriter>, config: &Config) -> Box<dyn MessageWriter> {
-        DeadLetters::with_path(writer, config, config.dead_letter_file.clone())
-    }
-
-    /// The same, but it touches no file: where records are only looked at, nothing is delivered.
-    pub fn left_out(writer: Box<dyn MessageWriter>, config: &Config) -> Box<dyn MessageWriter> {
-        DeadLetters::with_path(writer, config, None)
-    }
-
-    fn with_path(writer: Box<dyn MessageWriter>, config: &Config, path: Option<PathBuf>) -> Box<dyn MessageWriter> {
-        if config.dead_letter_file.is_none() {
-            return writer;
-        }
-        let stream_id = config.stream_id.clone();
+    /// The writer itself, or, if `deadLetterFile` names a file, with this around it. Unless it `delivers`,
+    /// it touches no file.
+    pub fn around(writer: Box<dyn MessageWriter>, config: &Config, delivers: bool) -> Box<dyn MessageWriter> {
+        let Some(path) = config.dead_letter_file.clone() else { return writer };
         Box::new(DeadLetters {
             writer,
-            stream_id,
-            path,
+            stream_id: config.stream_id.clone(),
+            path: delivers.then_some(path),
             put_aside: 0,
             waiting: 0,
             reason: String::new(),
@@ -142,7 +131,7 @@ impl MessageWriter for DeadLetters {
 
     fn flush(&mut self) -> io::Result<()> {
         let appended = self.append();
-        // Also where that has failed: the other records of the page may be marked already.
+        // Also if that has failed: the other records of the page may be marked already.
         self.writer.flush()?;
         appended
     }
@@ -160,12 +149,11 @@ impl MessageWriter for DeadLetters {
 pub fn check(config: &Config) -> Result<(), Invalid> {
     let Some(path) = &config.dead_letter_file else { return Ok(()) };
     let checked = match open(path, false) {
-        Err(error) if error.kind() == ErrorKind::NotFound => check_directory(directory(path)),
-        opened => opened.map(drop),
+        Err(error) if error.kind() == ErrorKind::NotFound => check_replaceable(path),
+        Err(error) => Err(io::Error::other(format!("{error}; name a file that can be appended to"))),
+        Ok(_) => Ok(()),
     };
-    checked.map_err(|error| {
-        Invalid::new(format!("`deadLetterFile` {}: {error}; name a file that can be appended to", path.display()))
-    })
+    checked.map_err(|error| Invalid::new(format!("`deadLetterFile` {}: {error}", path.display())))
 }
 
 /// Appends whole lines to a file, and waits until they are on the disk. The file is opened each
@@ -187,7 +175,7 @@ fn append(path: &Path, mut lines: Vec<u8>) -> io::Result<()> {
 fn open(path: &Path, create: bool) -> io::Result<File> {
     if let Ok(metadata) = fs::metadata(path) {
         if !metadata.is_file() {
-            return Err(io::Error::other("it is no file, and what is written there may not be kept"));
+            return Err(io::Error::other("it is not a regular file, and what is written there may not be kept"));
         }
         #[cfg(unix)]
         if is_behind(Handle::stdout(), path) || is_behind(Handle::stderr(), path) {

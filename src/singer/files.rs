@@ -1,22 +1,84 @@
 //! What the files that the tap writes have in common.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use same_file::Handle;
 
 /// The directory that a file is in.
-pub fn directory(path: &Path) -> &Path {
+fn directory(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Checks that a file can be made in a directory.
-pub fn check_directory(directory: &Path) -> io::Result<()> {
-    fs::metadata(directory)?;
+/// The file that a path leads to, be it by way of links, and even if it is still to be made.
+fn resolved(path: &Path) -> PathBuf {
+    let absolute = |path: &Path| Some(fs::canonicalize(directory(path)).ok()?.join(path.file_name()?));
+    let linked = || fs::read_link(path).ok().and_then(|link| absolute(&path.with_file_name(link)));
+    fs::canonicalize(path).ok().or_else(linked).or_else(|| absolute(path)).unwrap_or_else(|| path.to_owned())
+}
+
+/// Whether two paths lead to one file, even if it is still to be made.
+pub fn are_same(one: &Path, other: &Path) -> bool {
+    let are_regular = one.is_file() && other.is_file();
+    resolved(one) == resolved(other) || are_regular && same_file::is_same_file(one, other).unwrap_or_default()
+}
+
+/// Checks that a file can be replaced, or made. Makes none.
+///
+/// # Errors
+/// Why not, and what to do about it.
+pub fn check_replaceable(path: &Path) -> io::Result<()> {
+    if path.exists() && !path.is_file() {
+        return Err(io::Error::other("it is not a regular file: name another one"));
+    }
+    let path = resolved(path);
+    let directory = directory(&path);
+    let checked = fs::metadata(directory).map(drop);
     #[cfg(unix)]
-    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
-    Ok(())
+    let checked = checked.and_then(|()| {
+        use rustix::fs::{Access, access};
+        Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+    });
+    checked.map_err(|error| {
+        io::Error::other(format!(
+            "no file can be made in {}: {error}; make that folder writable, or name a file in another one",
+            directory.display()
+        ))
+    })
+}
+
+/// Puts a new text in the place of a file, or makes one, at once and on the disk. Links, owner and
+/// permissions stay. A crash or a full disk leaves the old file or the new one, and perhaps a hidden one
+/// beside it, which the next run takes away.
+pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let path = resolved(path);
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    let new = path.with_file_name(name);
+    // Ignore the error: as a rule there is none. It is not opened, for it may be somebody's link.
+    let _ = fs::remove_file(&new);
+    write_like(&path, &new, text)?;
+    fs::rename(&new, &path)?;
+    sync_name(&path)
+}
+
+/// Makes a file with the owner and the permissions of an old one, if there is one.
+fn write_like(old: &Path, new: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(new)?;
+    if let Ok(old) = fs::metadata(old) {
+        file.set_permissions(old.permissions())?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::{MetadataExt, fchown};
+            // Ignore the error: only root can give a file away, and for others it is their own.
+            let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
+        }
+    }
+    file.write_all(text)?;
+    file.sync_all()
 }
 
 /// Waits until the name of a new file is on the disk. Only on Unix: elsewhere no directory can be
@@ -25,8 +87,8 @@ pub fn sync_name(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory(path))?.sync_all() } else { Ok(()) }
 }
 
-/// Whether the first `end` bytes of a file end with a part of a line: a run that was killed, or a full
-/// disk, may have left it.
+/// Whether the first `end` bytes of a file end with a part of a line: a run that was killed, or a
+/// full disk, may have left it.
 pub fn is_cut(file: &mut File, end: u64) -> io::Result<bool> {
     let Some(before) = end.checked_sub(1) else { return Ok(false) };
     let mut last = [0];

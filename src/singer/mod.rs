@@ -3,7 +3,7 @@
 pub mod catalog;
 pub mod columns;
 pub mod dead_letters;
-mod files;
+pub mod files;
 pub mod schema;
 pub mod selection;
 pub mod state;

@@ -8,8 +8,8 @@ use crate::singer::transform::{PAYLOAD, REST, TIMESTAMP};
 
 /// The schema of a StreamDuo record, every field under its own name. Its payload may be anything.
 ///
-/// `recordTimeStampISO` has no `format`: an RFC 9557 time stamp with its zone in brackets is not an RFC 3339 `date-time`, and
-/// SQL targets fail on it.
+/// `recordTimeStampISO` has no `format`: an RFC 9557 time stamp with its zone in brackets is not an
+/// RFC 3339 `date-time`, and SQL targets fail on it.
 pub fn record() -> Value {
     json!({
         "type": "object",

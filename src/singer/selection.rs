@@ -1,5 +1,6 @@
 //! Which fields are selected: a deselected one is gone from RECORD and SCHEMA, and everything else
-//! passes byte for byte. Source: singer-python's `metadata.py` and the Singer SDK's `singer_sdk/_singerlib/catalog.py`.
+//! passes byte for byte. Source: singer-python's `metadata.py` and the Singer SDK's
+//! `singer_sdk/_singerlib/catalog.py`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -22,7 +23,7 @@ pub struct Metadata {
 }
 
 /// Whether what has this metadata is selected: `automatic` always, `unsupported` never, and
-/// `selected` over `selected-by-default`; `None` where nothing is said.
+/// `selected` over `selected-by-default`; `None` if nothing is said.
 pub fn selected(metadata: &Value) -> Option<bool> {
     match metadata["inclusion"].as_str() {
         Some("automatic") => Some(true),
@@ -100,7 +101,7 @@ impl Selection {
         }
     }
 
-    /// Where a field of an object in this field is not selected, leaves out the fields that the
+    /// If a field of an object in this field is not selected, leaves out the fields that the
     /// catalog does not know, too. `known` are the ways to those that it does.
     pub fn select_by_name<'a>(&mut self, name: &str, known: impl Iterator<Item = &'a [String]>) {
         if let Some(field) = self.properties.get_mut(name) {
@@ -184,7 +185,8 @@ impl Selection {
     }
 
     /// Appends an object's fields, each key as it was written, but for those that are not selected.
-    /// `write` is given a field's name, what is selected of it, and its value, and appends the value.
+    /// `write` is given a field's name, what is selected of it, and its value, and appends the
+    /// value.
     pub fn cut_fields(
         &self,
         Members(fields): Members,

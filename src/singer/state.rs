@@ -1,16 +1,15 @@
 //! STATE: what a run hands to the next one, under `bookmarks.<stream>`.
 //!
-//! The service keeps the read status itself, so in `write` mode a bookmark only says
-//! whose it is. In `commit` mode it says which records it covers. A target prints a STATE once it
-//! has committed everything before it, so a STATE that comes back proves that those records are
-//! committed. Where the tap runs the target, a STATE is a checkpoint of this run, and comes back in
-//! the same run. In `never` mode it says up to which time stamp everything is written.
+//! The service keeps the read status itself, so in `write` mode a bookmark only says whose it is.
+//! In `commit` mode it says which records it covers. A target prints a STATE once it has committed
+//! everything before it, so a STATE that comes back proves that those records are committed. If the
+//! tap runs the target, a STATE is a checkpoint of this run, and comes back in the same run. In
+//! `never` mode it says up to which time stamp everything is written.
 //!
 //! Everything else in a state passes byte for byte; only white space between tokens goes, if it
 //! holds a line break.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -26,6 +25,7 @@ use crate::config::source::read_text;
 use crate::config::timestamp::instant;
 use crate::config::{Acknowledge, Config, Invalid};
 use crate::record::{Bookmark, Checkpoint, ReturnedBookmark, ReturnedCheckpoint, on_one_line};
+use crate::singer::files::{check_replaceable, replace};
 use crate::singer::transform::TIMESTAMP;
 
 /// Where a bookmark holds its time stamp. The name is that of the Singer SDKs.
@@ -64,28 +64,35 @@ pub struct TimeBookmark {
 
 impl State {
     /// Reads the file that `--state` names. A file that is missing or empty is a warning and no
-    /// state: without one nothing is lost, it is only read again.
-    pub fn load(path: Option<&Path>) -> Result<State, Invalid> {
+    /// state: without one nothing is lost, it is only read again. With `saves`, the run has to be able
+    /// to replace it.
+    pub fn load(path: Option<&Path>, saves: bool) -> Result<State, Invalid> {
         let Some(path) = path else { return Ok(State::default()) };
         let invalid = |problem: String| Invalid::new(format!("state {}: {problem}", path.display()));
+        if saves {
+            check_replaceable(path).map_err(|error| invalid(error.to_string()))?;
+        }
         let text = match read_text(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(invalid(format!("read the file: {error}")));
+                return Err(invalid(format!("read the file: {error}; name one that can be read")));
             }
             text => text.unwrap_or_default(),
         };
         let mut state = State::default();
         if text.trim().is_empty() {
-            warn!("state {}: there is none yet", path.display());
+            warn!("state {}: there is no state yet", path.display());
         } else {
-            state = State::parse(&text).map_err(invalid)?;
+            state = State::parse(&text).map_err(|problem| {
+                invalid(format!("{problem}; keep the last STATE of a run there, or remove the file to begin anew"))
+            })?;
         }
         state.file = Some(path.to_owned());
         Ok(state)
     }
 
     /// Reads a state, or the last of several: what a target prints is one a line. It may be a whole
-    /// STATE message instead of its value, which is easily saved by mistake, or as Meltano keeps it.
+    /// STATE message instead of its value, which is easily saved by mistake, or as Meltano keeps
+    /// it.
     pub(crate) fn parse(text: &str) -> Result<State, String> {
         let mut last = "";
         // Before any white space goes: without it `1 2` would be a number.
@@ -99,7 +106,7 @@ impl State {
         }
         if !members.contains_key("bookmarks") {
             if object(&members, "partial").is_some_and(|partial| !partial.is_empty()) {
-                warn!("the state holds a `partial` one of Meltano's, which is not used: only what is `completed` is");
+                warn!("the state holds a `partial` state of Meltano's, which is not used: only `completed` counts");
             }
             let completed = object(&members, "completed").and_then(|completed| object(&completed, "singer_state"));
             members = completed.or_else(|| object(&members, "singer_state")).unwrap_or(members);
@@ -162,7 +169,7 @@ pub struct StreamState {
 
 impl StreamState {
     /// The stream's entry in the state; null if there is none. What does not fit a `Value`, such as
-    /// 1e400, counts as null, which is no bookmark.
+    /// 1e400, counts as null, which is not a bookmark.
     fn entry(&self) -> Value {
         let bookmarks = self.bookmarks();
         bookmarks.get(&self.stream).and_then(|entry| serde_json::from_str(entry.get()).ok()).unwrap_or_default()
@@ -183,7 +190,8 @@ impl StreamState {
         }
         if entry.acknowledge != self.own.acknowledge {
             let mode = self.own.acknowledge.to_possible_value();
-            return Err(format!("is not of `acknowledge` `{}`", mode.as_ref().map_or("", |mode| mode.get_name())));
+            let mode = mode.as_ref().map_or("", |mode| mode.get_name());
+            return Err(format!("was not made with `acknowledge` `{mode}`"));
         }
         Ok(entry.covers)
     }
@@ -195,7 +203,7 @@ impl StreamState {
         }
         let bookmark = ReturnedBookmark::deserialize(covers).map_err(|error| format!("cannot be read ({error})"))?;
         if bookmark.count > MAX_RECORDS {
-            return Err(format!("covers {} records, more than a run can", bookmark.count));
+            return Err(format!("covers {} records, which is more than a run can deliver", bookmark.count));
         }
         Ok(Some(bookmark).filter(|bookmark| bookmark.count > 0))
     }
@@ -251,11 +259,16 @@ impl StreamState {
     /// old file or the new one.
     pub fn save(&self) -> anyhow::Result<()> {
         let Some(path) = &self.state.file else { return Ok(()) };
-        replace(path, self.value()?.get().as_bytes()).with_context(|| format!("write the state to {}", path.display()))
+        replace(path, self.value()?.get().as_bytes()).with_context(|| {
+            let path = path.display();
+            format!(
+                "cannot write the state to {path}: make room there; the next run loads again what it does not cover"
+            )
+        })
     }
 
-    /// The value of the STATE message. A checkpoint comes back to this run, which needs nothing else:
-    /// what the state holds of other streams may be more than a line of a target's output.
+    /// The value of the STATE message. A checkpoint comes back to this run, which needs nothing
+    /// else: what the state holds of other streams may be more than a line of a target's output.
     pub fn value(&self) -> serde_json::Result<Box<RawValue>> {
         let own = to_raw_value(&self.own)?;
         if self.own.covers.get("run").is_some() {
@@ -272,19 +285,6 @@ impl StreamState {
     fn bookmarks(&self) -> Members {
         object(&self.state.members, "bookmarks").unwrap_or_default()
     }
-}
-
-/// Replaces a file by way of another one beside it. If it is a link, that stays.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let linked = fs::canonicalize(path).or_else(|_| fs::read_link(path).map(|link| path.with_file_name(link)));
-    let path = linked.as_deref().unwrap_or(path);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let mut file = File::create(&new)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(new, path)
 }
 
 #[cfg(test)]

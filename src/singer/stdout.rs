@@ -1,4 +1,5 @@
-//! The only way to stdout for messages and commands. Everything else goes to stderr. (clap prints help and version.)
+//! The only way to stdout for messages and commands. Everything else goes to stderr. (clap prints
+//! help and version.)
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -15,10 +16,11 @@ pub fn explain_write(error: io::Error) -> anyhow::Error {
         ErrorKind::InvalidData => "a record cannot be written as the settings ask",
         _ => "cannot write to stdout",
     };
-    anyhow::Error::new(error).context(format!("{problem}; what was not delivered stays unread, so run again then"))
+    anyhow::Error::new(error).context(format!("{problem}; what was not delivered stays unread for the next run"))
 }
 
-/// The process's stdout, as a file of its own: `std::io::stdout` counts a write to a closed descriptor as done.
+/// The process's stdout, as a file of its own: `std::io::stdout` counts a write to a closed
+/// descriptor as done.
 #[derive(Debug)]
 pub struct Stdout {
     file: File,
@@ -35,7 +37,7 @@ impl Write for Stdout {
         }
         loop {
             match self.file.write(bytes) {
-                // The other end of the pipe, or whoever made it, has set O_NONBLOCK.
+                // Another process that has the pipe open has set O_NONBLOCK.
                 #[cfg(unix)]
                 Err(error) if error.kind() == ErrorKind::WouldBlock => wait_until_writable(&self.file)?,
                 written => return written,
@@ -64,7 +66,7 @@ pub fn open(syncs: bool) -> Result<Stdout> {
     #[cfg(unix)]
     anyhow::ensure!(
         !is_stand_in(&file),
-        "stdout is closed, or stands for nothing (/dev/null opened to read and write): records written there would be \
+        "stdout is closed, or is /dev/null opened to read and write: records written there would be \
          lost; give the tap a stdout, as in `tap-streamduo -c config.json | target-x`"
     );
     let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
@@ -72,8 +74,8 @@ pub fn open(syncs: bool) -> Result<Stdout> {
     Ok(Stdout { file, is_cut, syncs: is_regular && syncs })
 }
 
-/// Whether a part of a line is before the place in the file behind stdout that is written to next. The
-/// file is open to write, and so read by name.
+/// Whether a part of a line is before the place in the file behind stdout that is written to next.
+/// The file is open to write, and so read by name.
 #[cfg(unix)]
 fn ends_within_line(mut file: &File) -> io::Result<bool> {
     use super::files::is_cut;
@@ -101,8 +103,9 @@ fn duplicate() -> io::Result<File> {
     io::stdout().as_handle().try_clone_to_owned().map(File::from)
 }
 
-/// Whether this is what Rust's runtime puts in place of a closed descriptor before `main`: /dev/null, opened to read
-/// and write. A shell's `> /dev/null` is open to write only, and is the user's own wish.
+/// Whether this is what Rust's runtime puts in place of a closed descriptor before `main`:
+/// /dev/null, opened to read and write. A shell's `> /dev/null` is open to write only, and is the
+/// user's own wish.
 #[cfg(unix)]
 fn is_stand_in(file: &File) -> bool {
     use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};

@@ -20,7 +20,7 @@ pub const TIMESTAMP: &str = "recordTimeStampISO";
 /// The field with what the producer wrote.
 pub const PAYLOAD: &str = "dataPayload";
 
-/// The field with what has no column, as JSON text, where the payload is written as columns.
+/// The field with what has no column, as JSON text, if the payload is written as columns.
 pub const REST: &str = "dataPayloadRest";
 
 /// The most characters that the reason holds why a record cannot be written.
@@ -48,7 +48,7 @@ pub struct Transform {
 }
 
 impl Transform {
-    /// Looks at the records that come next, for columns that a target is told of when it starts.
+    /// Looks at the records that come next, for columns that the SCHEMA names when a target starts.
     pub fn look_ahead(&self, page: &Page) {
         if let Some(splitter) = &self.splitter {
             splitter.borrow_mut().sample(page);
@@ -72,7 +72,7 @@ impl Transform {
         }
         let Some(Members(mut fields)) = str::from_utf8(record).ok().and_then(|text| serde_json::from_str(text).ok())
         else {
-            // It is no object, so there is no field to change.
+            // It is not an object, so there is no field to change.
             return Ok(Cow::Borrowed(record));
         };
         // Of several payloads, the last one counts, as in any reader of JSON.

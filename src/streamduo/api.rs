@@ -33,7 +33,7 @@ pub struct Api {
     url: Url,
     /// Whether `deadLetterFile` takes records without an identity.
     has_dead_letters: bool,
-    /// For requests beside the queue: the queue's own are repeated by another one.
+    /// For requests that do not go through the queue: [`super::Retrying`] repeats the others.
     pub(super) policy: Retry,
     pub(super) stop: Shutdown,
 }
@@ -72,9 +72,10 @@ impl Api {
             .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.stream_id, error)))
     }
 
-    /// Sends a request with a token. One that is refused is renewed once: the request was not applied. The
-    /// new one is kept, even if it is refused, too: it may be valid a little later. If it is not, the token
-    /// endpoint may have handed out an old one, and the next try fetches another.
+    /// Sends a request with a token. One that is refused is renewed once: the request was not
+    /// applied. The new one is kept, even if it is refused, too: it may be valid a little later. If
+    /// it is not, the token endpoint may have handed out an old one, and the next try fetches
+    /// another.
     pub(super) fn with_token(
         &self,
         token: impl Fn() -> Result<SecretString, Failure>,
@@ -99,9 +100,12 @@ impl Api {
     }
 }
 
-/// Reads an answer. What is not a page may be a gateway's, and pass.
+/// Reads an answer. What is not a page may come from a gateway, and another try may help.
 fn read(answer: &Answer, parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>) -> Result<Page, Failure> {
-    let page = parse(answer.body.clone()).map_err(|error| answer.is_not(&error.to_string()))?;
+    let page = parse(answer.body.clone()).map_err(|error| {
+        let remedy = "check `apiUrl`, or ask the service's operator".to_owned();
+        Failure::Http(answer.is_not(&error.to_string()), Some(remedy))
+    })?;
     Ok(page.timed(answer.timing).arrived_at(answer.arrived))
 }
 
@@ -154,7 +158,7 @@ impl Queue for Api {
     }
 
     fn mark_singles(&mut self, records: &[(String, Fingerprint)]) -> Vec<(usize, Result<Page, Failure>)> {
-        // Before there are threads: each of them would wait for a token that cannot be had.
+        // Before there are threads: each of them would wait for a token that does not come.
         let ready = self.stop.check().map_err(Failure::from).and_then(|()| self.tokens.bearer(&self.http));
         if let Err(failure) = ready {
             return vec![(0, Err(failure))];
@@ -177,7 +181,7 @@ impl Queue for Api {
             answers
         };
         let mut answers = scope(|scope| {
-            // Without one of these threads it takes longer.
+            // If one of these threads cannot be started, it takes longer.
             let start = |_| Builder::new().name("single".to_owned()).spawn_scoped(scope, send).ok();
             let threads: Vec<_> = (1..SINGLES_AT_ONCE.min(records.len())).filter_map(start).collect();
             let mut answers = send();

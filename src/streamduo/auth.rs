@@ -1,5 +1,5 @@
-//! Access tokens: fetched with the client's credentials (OAuth 2.0, RFC 6749 section 4.4), kept, and
-//! renewed before they expire.
+//! Access tokens: fetched with the client's credentials (OAuth 2.0, RFC 6749 section 4.4), kept,
+//! and renewed before they expire.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use super::retry::{Retry, retrying};
 use crate::config::Config;
 use crate::shutdown::Shutdown;
 
-/// A token is renewed this long before it expires, or after nine tenths of its life if that is later.
+/// A token is renewed this long before it expires, or after nine tenths of its life if that is
+/// later.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// A token, and when to renew it; `None` if the server does not say when it ends.
@@ -110,11 +111,11 @@ impl TokenSource {
         let client = &self.client_id;
         let remedy = match error {
             error if error.is_web_page() => {
-                "a firewall or a gateway answers in its place: check `authUrl`, or ask its operator to let this machine \
-                 through"
+                "a firewall or a gateway answers in place of the token endpoint: check `authUrl`, or ask its \
+                 operator to let this machine through"
             }
             HttpError::Status { status: 429, .. } | HttpError::Status { status: 400, retry_after: Some(_), .. } => {
-                "it limits how often it is asked: run less often, or ask its operator for more"
+                "the token endpoint limits requests: run less often, or ask its operator for more"
             }
             HttpError::Status { text, .. } if text.ends_with("invalid_scope") => {
                 let remedy = if scope == self.scope { ": check `scope`" } else { "" };
@@ -127,8 +128,8 @@ impl TokenSource {
             }
             HttpError::Status { text, .. } if text.ends_with("unauthorized_client") => {
                 return format!(
-                    "client {client:?} may not fetch tokens with its credentials alone: check `clientId`, or ask for a \
-                     client of the grant `client_credentials`"
+                    "client {client:?} may not fetch tokens with its credentials alone: check `clientId`, or ask \
+                     for a client with the grant `client_credentials`"
                 );
             }
             HttpError::Status { status: 200..300 | 400 | 403, .. } => "check `authUrl`, `clientId` and `clientSecret`",
@@ -139,7 +140,7 @@ impl TokenSource {
     }
 }
 
-/// Whether the token endpoint itself refuses the client, or what it asks for, and not for a while.
+/// Whether the token endpoint itself refuses the client, or what it asks for, and for good.
 fn is_refusal(error: &HttpError) -> bool {
     let HttpError::Status { status, retry_after: None, text, .. } = error else { return false };
     matches!(status, 200..300 | 400 | 403) && text.starts_with(": ") || *status == 401 && !error.is_web_page()

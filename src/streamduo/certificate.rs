@@ -49,11 +49,12 @@ fn remedy(error: &CertificateError) -> String {
     .to_owned()
 }
 
-/// Why no HTTPS client can be made, if that is for want of a CA to trust, and the remedy.
+/// Why no HTTPS client can be made, if there is no CA to trust, and the remedy.
 pub fn no_trusted_ca(error: &(dyn Error + 'static)) -> Option<String> {
     tls_error(error)?;
     Some(format!(
-        "no CA certificate in {}: name a PEM file by `SSL_CERT_FILE`, or leave it unset and install ca-certificates",
+        "there is no CA certificate in {}: set `SSL_CERT_FILE` to a PEM file, or unset it and install \
+         ca-certificates",
         trusted_cas()
     ))
 }

@@ -31,7 +31,7 @@ const OAUTH_ERRORS: [&str; 6] = [
     "unsupported_grant_type",
 ];
 
-/// What a refusal says that is one for a while, in small letters and without what stands between words.
+/// What a refusal for a while says, in small letters, with no space, `_` or `-` between words.
 const LIMITS: [&str; 5] = ["toomanyrequests", "ratelimit", "throttl", "slowdown", "temporarilyunavailable"];
 
 /// The content types that are named.
@@ -87,8 +87,9 @@ pub fn innermost(error: &(dyn Error + 'static)) -> String {
     logging::without_control_characters(text.split(": https://docs.rs/").next().unwrap_or_default())
 }
 
-/// The error for an answer other than success. It quotes what the answer says without these secrets;
-/// if none are given, the OAuth error code alone: a token endpoint may send back any secret.
+/// The error for an answer other than success. It quotes what the answer says without these
+/// secrets; if none are given, the OAuth error code alone: a token endpoint may send back any
+/// secret.
 pub fn refusal(host: &str, response: Response, secrets: Option<&[SecretString]>) -> HttpError {
     let status = response.status().as_u16();
     let retry_after = parse_retry_after(response.headers(), SystemTime::now());
@@ -102,7 +103,7 @@ pub fn refusal(host: &str, response: Response, secrets: Option<&[SecretString]>)
     let text: String = match secrets {
         None => oauth_error(&body).map_or_else(String::new, |code| format!(": {code}")),
         Some(secrets) => {
-            // A query may hold what is nobody's business.
+            // A query may hold a secret.
             let location = location.iter().filter_map(|location| location.split(['?', '#']).next());
             let location = location.map(|location| format!(", pointing to {}", redact(secrets, location)));
             let said = Some(redact(secrets, &String::from_utf8_lossy(&body))).filter(|said| !said.is_empty());
@@ -119,8 +120,8 @@ fn asks_to_wait(body: &[u8]) -> bool {
     LIMITS.iter().any(|limit| said.contains(limit))
 }
 
-/// The error code in an answer of a token endpoint, if it is one that is known: anything else may be a
-/// secret.
+/// The error code in an answer of a token endpoint, if it is one that is known: anything else may
+/// be a secret.
 pub fn oauth_error(body: &[u8]) -> Option<&'static str> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let error = body.get("error")?.as_str()?;

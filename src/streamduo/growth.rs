@@ -1,8 +1,9 @@
 //! How many records to ask for next, learnt from what became of the requests before.
 //!
-//! A size doubles as long as answers are full, small and quick. It is halved, down to 1, if a request
-//! fails in a way that its size may explain; a size that worked before may be too large now. After
-//! that it grows again only after some full pages, so that a limit of the service costs few requests.
+//! A size doubles as long as answers are full, small and quick. It is halved, down to 1, if a
+//! request fails in a way that its size may explain; a size that worked before may be too large
+//! now. After that it grows again only after some full pages, so that a limit of the service costs
+//! few requests.
 
 use std::time::Duration;
 
@@ -104,8 +105,8 @@ impl Growth {
         }
     }
 
-    /// Learns from a page of unread records how many the service shows at once, and how many of them
-    /// may be marked at once.
+    /// Learns from a page of unread records how many the service shows at once, and how many of
+    /// them may be marked at once.
     pub fn learn_from_peek(&mut self, page: &Page) {
         self.largest = self.largest.max(page.len());
         self.in_good_time = page.len_within(bytes_in(self.good_time(page), page)).max(1);
@@ -122,15 +123,15 @@ impl Growth {
         self.failed_marks = 0;
     }
 
-    /// Learns that a request for `asked` records has failed that marks nothing. The failure says so if
-    /// fewer are asked for from now on.
+    /// Learns that a request for `asked` records, which marks nothing, has failed. The failure says
+    /// so if fewer are asked for from now on.
     pub fn read_failed(&mut self, asked: usize, failure: Failure) -> Failure {
         self.failed_reads += usize::from(is_outage(&failure));
         self.halve(asked, failure, self.failed_reads)
     }
 
-    /// Learns that a mark of `count` records has failed. A lost one counts, whatever its size: only so
-    /// many are forgiven.
+    /// Learns that a mark of `count` records has failed. A mark whose answer was lost counts as a
+    /// failure, whatever its size.
     pub fn mark_failed(&mut self, count: usize, failure: Failure) -> Failure {
         self.failed_marks += usize::from(is_outage(&failure));
         match self.halve(count, failure, self.failed_marks) {
@@ -169,8 +170,8 @@ impl Growth {
     }
 }
 
-/// Whether there was no answer, or one of the server's own trouble, or one that refuses the request for a
-/// while, so that the size may be the reason or not.
+/// Whether there was no answer, or a server error, or a refusal for a while: the size may be the
+/// reason, or not.
 fn is_outage(failure: &Failure) -> bool {
     failure
         .http_error()

@@ -1,6 +1,7 @@
-//! Unpacks answers. An HTTP library unpacks `gzip` once, and no more than the first part: it drops the
-//! rest of an answer that a gateway has packed in several ones, and knows neither the old name `x-gzip`
-//! (RFC 9110 section 8.4.1.3) nor an answer that was packed twice. So the body itself tells.
+//! Unpacks answers. An HTTP library unpacks `gzip` once, and no more than the first part: it drops
+//! the rest of an answer that a gateway has packed in several ones, and knows neither the old name
+//! `x-gzip` (RFC 9110 section 8.4.1.3) nor an answer that was packed twice. So the body itself
+//! tells.
 
 use std::io::{self, BufRead, BufReader, Read};
 

@@ -44,8 +44,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The error about a body that is not what was asked for. It may be a gateway's, and pass: it quotes
-    /// the message.
+    /// The error about a body that is not what was asked for. It may be a gateway's, and pass: it
+    /// quotes the message.
     pub fn is_not(&self, problem: &str) -> HttpError {
         let problem = if self.body.trim_ascii().is_empty() { "the answer is empty" } else { problem };
         let said = self.secrets.as_ref().and_then(|_| message(&self.body)).map(|said| format!(": {said}"));
@@ -81,7 +81,8 @@ impl Http {
     /// Makes the client that the settings ask for.
     ///
     /// # Errors
-    /// [`Invalid`] when there is no CA certificate to trust, or the proxy's variable cannot be used.
+    /// [`Invalid`] when there is no CA certificate to trust, or the proxy's variable cannot be
+    /// used.
     pub fn new(config: &Config) -> Result<Http> {
         // Fails if a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -101,8 +102,8 @@ impl Http {
         })
     }
 
-    /// Keeps connections alive from now on, or closes all that are idle and makes a new one for each
-    /// request.
+    /// Keeps connections alive from now on, or closes all that are idle and makes a new one for
+    /// each request.
     pub fn keep_alive(&mut self, keeps_alive: bool) {
         // Ignore the error: the old client still works.
         if self.keeps_alive != keeps_alive
@@ -198,7 +199,8 @@ impl Call {
     }
 
     /// Sends the request and waits for the whole answer, but no longer than until a stop is asked
-    /// for. Only for requests that change nothing: whether an abandoned one was served stays unknown.
+    /// for. Only for requests that change nothing: whether an abandoned one was served stays
+    /// unknown.
     pub fn send_until(self, stop: &Shutdown) -> Result<Answer, Failure> {
         stop.check()?;
         if stop.is_deferred() {
@@ -221,7 +223,8 @@ impl Call {
     }
 }
 
-/// Waits for the answer to a request that was started, but no longer than until a stop is asked for.
+/// Waits for the answer to a request that was started, but no longer than until a stop is asked
+/// for.
 pub fn wait(answer: &Receiver<Result<Answer, HttpError>>, stop: &Shutdown) -> Result<Answer, Failure> {
     let answer = select! {
         recv(answer) -> answer => answer,
@@ -233,8 +236,8 @@ pub fn wait(answer: &Receiver<Result<Answer, HttpError>>, stop: &Shutdown) -> Re
     Ok(answer.context("the request was given up")??)
 }
 
-/// Reads the body of an answer, but no more than `max` bytes: decompressed, it may be endless. A byte
-/// order mark is no part of it.
+/// Reads the body of an answer, but no more than `max` bytes: decompressed, it may be endless. A
+/// byte order mark is not a part of it.
 fn read_body(response: Response, max: usize, host: &str, timeout: Duration) -> Result<Bytes, HttpError> {
     let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     // One byte more than the body holds, so that its end is seen without growing the buffer.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::shutdown::Stopped;
 
-/// How the text of a refusal begins that is a page for people.
+/// How the text of a refusal begins that is a web page.
 pub const WEB_PAGE: &str = " (text/html)";
 
 /// Why a request brought no answer that can be used.
@@ -53,14 +53,16 @@ pub enum HttpError {
         status: u16,
         /// What `Retry-After` asks for (RFC 9110 section 10.2.3); 0 if only the text asks to wait.
         retry_after: Option<Duration>,
-        /// Whether it is a page for people, where it points to and what it says, shortened, without secrets.
+        /// Whether it is a web page, where it points to and what it says, shortened, without
+        /// secrets.
         text: String,
     },
 }
 
 impl HttpError {
-    /// Whether another try may succeed. A token that is refused may be valid a little later, because
-    /// clocks differ. An answer that asks to come back is one of a limit, whatever its status.
+    /// Whether another try may succeed. A token that is refused may be valid a little later,
+    /// because clocks differ. An answer that asks to come back later reports a limit, whatever its
+    /// status.
     pub fn is_transient(&self) -> bool {
         match self {
             HttpError::Unreachable(..)
@@ -95,7 +97,7 @@ impl HttpError {
         }
     }
 
-    /// Whether a page for people refuses the request: it comes from something in front of the service.
+    /// Whether a web page refuses the request: it comes from something in front of the service.
     pub fn is_web_page(&self) -> bool {
         matches!(self, HttpError::Status { text, .. } if text.starts_with(WEB_PAGE))
     }
@@ -121,7 +123,7 @@ pub enum Failure {
         error: Box<Failure>,
         /// How the next one differs.
         change: String,
-        /// Whether to wait before, because it may be an outage all the same.
+        /// Whether to wait first, because the cause may be an outage.
         pause: bool,
     },
     /// No other try makes sense, or a stop was asked for ([`Stopped`]).
@@ -151,7 +153,7 @@ impl Failure {
         self.http_error().is_some_and(HttpError::may_have_been_applied)
     }
 
-    /// Whether the token is refused, or what it stands for has not the right.
+    /// Whether the token is refused, or does not give the right.
     pub fn is_unauthorized(&self) -> bool {
         matches!(self.http_error().and_then(HttpError::status), Some(401 | 403))
     }

@@ -88,8 +88,8 @@ pub fn pages(
     Retrying::new(queue, tuning.retries, stop)
 }
 
-/// A queue for a mode that has to see all that is out with one peek, over one that sends each request
-/// once: a window may take long, and is larger than a page.
+/// A queue for a mode that has to see all that is out with one peek, over one that sends each
+/// request once: a window may take long, and is larger than a page.
 pub fn windows(config: &Config, tuning: Tuning, service: impl Queue + 'static, stop: &Shutdown) -> Retrying {
     let mut growth = growth(config, tuning, tuning.window_bytes);
     // A window that does not grow ends a run, so only what lasts keeps it from growing.

@@ -16,7 +16,7 @@ use crate::record::Page;
 /// The scope that reading a stream's description needs; reading records does not.
 const MANAGE_STREAMS: &str = "https://api.streamduo.com/manage:streams";
 
-/// Not even one record can be had as a sample.
+/// Not even one record gets across as a sample.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NoSample(String);
@@ -52,8 +52,8 @@ impl Api {
         })?)
     }
 
-    /// The stream's active schema as the service describes it, if it has one: `schemaType`, and `schema`, a
-    /// string that holds JSON.
+    /// The stream's active schema as the service describes it, if it has one: `schemaType`, and
+    /// `schema`, a string that holds JSON.
     ///
     /// # Errors
     /// When it cannot be read: the client may lack the right to.

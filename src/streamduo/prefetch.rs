@@ -2,8 +2,8 @@
 //!
 //! A peek that is sent beside a mark may be served before it, and show what the mark then marks. So
 //! the mark gets a head start, and a page that was peeked ahead counts only if the mark's answer is
-//! exactly what was to be marked, and the page begins with the fence: the first record that was left
-//! unmarked. Without a fence, it must show none of the marked records.
+//! exactly what was to be marked, and the page begins with the fence: the first record that was
+//! left unmarked. Without a fence, it must show none of the marked records.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Prefetch<Q> {
     /// What the last peek asked for: the next one will ask for the same.
     count: Count,
     ahead: Option<Peeked>,
-    /// How far a peek lets the mark go ahead that is sent with it.
+    /// How long a peek waits after the mark that is sent with it.
     head_start: Duration,
     /// The times until the first byte of the last answers, newest last.
     first_bytes: VecDeque<Duration>,
@@ -65,16 +65,16 @@ impl<Q> Prefetch<Q> {
         self.transfer = timing.transfer;
     }
 
-    /// Whether a peek beside a mark saves time. Not if a thin link makes the time, which both would
-    /// share, nor if the head start takes most of it. The shortest of the last times counts: a busy
+    /// Whether a peek beside a mark saves time. It does not on a thin link, which both would share,
+    /// nor if the head start takes most of the time. The shortest of the last times counts: a busy
     /// machine makes each of them longer.
     fn pays(&self) -> bool {
         let way = self.first_bytes.iter().min().copied().unwrap_or_default();
         self.first_bytes.len() >= MIN_ANSWERS && way >= LONG_WAY && self.transfer <= way && self.head_start <= way / 2
     }
 
-    /// Keeps the page ahead if the answer to the mark lets it count. Learns from it how much of a head
-    /// start the mark needs.
+    /// Keeps the page that was peeked ahead, if the answer to the mark allows it. Learns from it
+    /// how much of a head start the mark needs.
     fn keep(&mut self, page: Peeked, to_mark: &[Fingerprint], fence: Option<Fingerprint>, answer: &Page) {
         let marked: HashSet<_> = to_mark.iter().copied().collect();
         let is_overtaken = page.fingerprints().any(|record| marked.contains(&record));

@@ -24,8 +24,8 @@ const VARIABLES: [[&str; 2]; 2] = [["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY",
 pub fn check() -> Result<(), Invalid> {
     match variable() {
         Some((name, value)) if !value.as_deref().is_some_and(is_usable) => Err(Invalid::new(format!(
-            "`{name}` names no proxy that can be used: it must be http://host:port or http://user:password@host:port, \
-             with the special characters in user and password percent-encoded"
+            "`{name}` does not name a proxy that can be used: it must be http://host:port or \
+             http://user:password@host:port, with the special characters in user and password percent-encoded"
         ))),
         _ => Ok(()),
     }
@@ -41,8 +41,8 @@ fn variable() -> Option<(&'static str, Option<String>)> {
 /// The system's settings.
 static SYSTEM: LazyLock<Matcher> = LazyLock::new(Matcher::from_system);
 
-/// What `NO_PROXY` does not list would go through a proxy; `None` if it lists everything. As curl does,
-/// and reqwest does not, it may have spaces alone between names, and a dot behind.
+/// What `NO_PROXY` does not list would go through a proxy; `None` if it lists everything. As in
+/// curl, and not in reqwest, names may have only spaces between them, and end with a dot.
 static LISTED: LazyLock<Option<Matcher>> = LazyLock::new(|| {
     let names = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
     let names: Vec<_> = names.split([',', ' ']).map(|name| name.trim_end_matches('.')).collect();
@@ -50,14 +50,14 @@ static LISTED: LazyLock<Option<Matcher>> = LazyLock::new(|| {
     (!names.contains(&"*")).then(|| all.build())
 });
 
-/// Whether requests for a URL go through no proxy: it leads to this machine itself, or `NO_PROXY` has
-/// its host.
+/// Whether requests for a URL go through no proxy: it leads to this machine itself, or `NO_PROXY`
+/// has its host.
 pub fn is_direct(url: &Url) -> bool {
     let is_listed = |all: &Matcher| url.as_str().parse().is_ok_and(|uri| all.intercept(&uri).is_none());
     is_loopback(url) || LISTED.as_ref().is_none_or(is_listed)
 }
 
-/// Whether reqwest can use a proxy with this address, and takes it as it is meant.
+/// Whether reqwest can use a proxy with this address, and reads the address as the user does.
 fn is_usable(value: &str) -> bool {
     let with_scheme = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let authority = with_scheme.split_once("://").map_or("", |(_, rest)| rest.strip_suffix('/').unwrap_or(rest));

@@ -53,8 +53,8 @@ pub enum Count {
     /// As many as this, even if that is more than fits the limits of a page, unless the service has
     /// failed to show so many at once.
     AtOnce(usize),
-    /// As many as the page size allows, up to this. The size grows only towards the `UpTo` of the last
-    /// requests, and no request may ask for more than the settings allow (`MAX_RECORDS`).
+    /// As many as the page size allows, up to this. The size grows only towards the `UpTo` of the
+    /// last requests, and no request may ask for more than the settings allow (`MAX_RECORDS`).
     UpTo(usize),
 }
 
@@ -72,8 +72,8 @@ impl Count {
 pub enum Marked {
     /// The service has marked these records. They may be others than those that were delivered.
     Answered(Page),
-    /// The mark was applied, or may yet be, or never will. With an error if that has happened too
-    /// often in a row.
+    /// Nobody knows whether the mark was applied, or will be. With an error if that has happened
+    /// too often in a row.
     Unknown(Option<anyhow::Error>),
     /// The mark was not applied, and another one makes sense.
     Refused,

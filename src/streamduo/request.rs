@@ -61,8 +61,8 @@ impl<'a> RecordRequest<'a> {
     }
 }
 
-/// What to do about a request for so many records that failed, or what it was for if nothing helps but
-/// another try.
+/// What to do about a request for so many records that failed; or what it was for, if only another
+/// try helps.
 pub fn remedy(record_count: usize, stream: &str, cause: &HttpError) -> String {
     if record_count == 1 && cause.is_about_size() {
         let remedy = match cause {

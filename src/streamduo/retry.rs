@@ -25,8 +25,8 @@ pub struct Retry {
     /// The first pause. Each further one is twice as long, and jitter makes it up to twice as long
     /// again.
     pub first_delay: Duration,
-    /// The longest `Retry-After` that is waited for: if the service is away for longer, the next run
-    /// finds it.
+    /// The longest `Retry-After` that is waited for: if the service is away for longer, the next
+    /// run finds it.
     pub max_retry_after: Duration,
     /// How many failures in a row there were.
     pub failures: usize,
@@ -49,7 +49,7 @@ impl Retry {
         self.failures = 0;
     }
 
-    /// Counts a failure that is none of HTTP, and waits until another try of `what` makes sense.
+    /// Counts a failure that is not one of HTTP, and waits until another try of `what` makes sense.
     ///
     /// # Errors
     /// When it came once too often; [`crate::shutdown::Stopped`].
@@ -57,8 +57,8 @@ impl Retry {
         Ok(self.count(what, &Failure::Final(anyhow!("{problem}")), stop)?)
     }
 
-    /// Waits until another try of `what` makes sense. A failure after which the request is changed is
-    /// not counted.
+    /// Waits until another try of `what` makes sense. A failure after which the request is changed
+    /// is not counted.
     ///
     /// # Errors
     /// The failure itself if it is not transient; a final one if it came once too often, or when a
@@ -82,8 +82,8 @@ impl Retry {
         if self.failures > max {
             return Err(Failure::Final(match max {
                 0 => anyhow!("{failure}"),
-                1 => anyhow!("{failure} (still so after 1 retry: `maxRetries`)"),
-                _ => anyhow!("{failure} (still so after {max} retries: `maxRetries`)"),
+                1 => anyhow!("{failure} (still failing after 1 retry: `maxRetries`)"),
+                _ => anyhow!("{failure} (still failing after {max} retries: `maxRetries`)"),
             }));
         }
         let delays = ExponentialBuilder::default().with_min_delay(self.first_delay).with_max_delay(MAX_DELAY);
@@ -122,8 +122,8 @@ pub fn retrying<T>(
 }
 
 /// Repeats the requests that mark nothing. If the answer to a mark is lost, the mark may have been
-/// applied; repeated, it would mark the next records, which nobody has seen. So it waits, and leaves
-/// it to the loop to peek again.
+/// applied; repeated, it would mark the next records, which nobody has seen. So it waits, and
+/// leaves it to the loop to peek again.
 pub struct Retrying {
     queue: Box<dyn Queue>,
     /// The marks in a row that failed.
@@ -203,7 +203,7 @@ mod tests {
         HttpError::Status { host: "h".to_owned(), status, retry_after, text: String::new() }.into()
     }
 
-    /// How often this failure is met, and how it is told at last.
+    /// How often this failure is met, and what the last error says.
     fn tries(failure: impl Fn() -> Failure) -> (usize, String) {
         let mut tries = 0;
         let end = retrying(at_once(2), "peek", &Shutdown::default(), || -> Result<(), Failure> {
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn one_failure_too_many_is_final() {
         let failure = || status(503, None).with_remedy(|_| "read records".to_owned());
-        let text = "read records: h answers 503 (still so after 2 retries: `maxRetries`)";
+        let text = "read records: h answers 503 (still failing after 2 retries: `maxRetries`)";
         assert_eq!(tries(failure), (3, text.to_owned()));
     }
 

@@ -123,10 +123,10 @@ def clone(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def readme_settings():
-    """The settings in the README's table, each with its default."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("\n## Settings\n")[2].partition("\n## ")[0]
+def page_settings():
+    """The settings in the table of docs/settings.md, each with its default."""
+    text = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    section = text.partition("\n## All settings\n")[2].partition("\n## ")[0]
     settings = dict(re.findall(r"^\| `(\w+)` \| (?:`([^`]*)`|required|no default) \|", section, re.MULTILINE))
     assert len(settings) > 10
     return settings

@@ -1,4 +1,4 @@
-"""deploy/airflow/streamduo.py: its tasks load every record, a failure costs none, and only what a retry can mend is retried."""
+"""deploy/airflow/streamduo.py: its tasks load every record, a failure costs none, and only what a retry can fix is retried."""
 
 import ast
 import json
@@ -28,9 +28,9 @@ def streams_of_the_file():
     return ast.literal_eval(values["STREAMS"])
 
 
-def test_the_readme_has_the_settings_of_the_streams(readme_settings):
+def test_the_page_has_the_settings_of_the_streams(page_settings):
     for settings in streams_of_the_file().values():
-        assert set(settings) <= set(readme_settings) - {"streamName", "clientId", "clientSecret"}
+        assert set(settings) <= set(page_settings) - {"streamName", "clientId", "clientSecret"}
 
 
 class Airflow:

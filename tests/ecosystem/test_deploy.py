@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from pages import blocks
 from processes import PATH, ROOT, TAP, TIMEOUT, environment, run, start
 from rows import assert_loaded, read_lines, write_json
 from sandbox import Sandbox
@@ -110,10 +111,25 @@ def test_systemd_accepts_the_units(tmp_path):
         assert ended.stderr == ""
 
 
-def test_kubernetes_accepts_the_manifests(manifests, readme_settings):
+def test_systemd_enables_what_the_page_says(tmp_path):
+    """docs/deploy.md. Nothing is started: that needs a system that systemd runs."""
+    if shutil.which("systemctl") is None:
+        pytest.skip("there is no systemctl")
+    units = tmp_path / "etc/systemd/system"
+    shutil.copytree(DEPLOY / "systemd", units)
+    [block] = blocks("docs/deploy.md", "test_deploy.py")
+    for line in block.splitlines():
+        program, command, now, unit = shlex.split(line, comments=True)
+        assert (program, command, now) == ("systemctl", "enable", "--now")
+        run(["systemctl", f"--root={tmp_path}", "enable", unit])
+    assert (units / "timers.target.wants/streamduo-load@orders.timer").is_symlink()
+    assert (units / "multi-user.target.wants/streamduo-follow@orders.service").is_symlink()
+
+
+def test_kubernetes_accepts_the_manifests(manifests, page_settings):
     secret, job, follower = manifests["Secret"], manifests["CronJob"]["spec"], manifests["Deployment"]["spec"]
     settings = [name for name in secret["stringData"] if name.startswith("TAP_")]
-    assert set(settings) <= {f"TAP_STREAMDUO_{name.upper()}" for name in readme_settings}
+    assert set(settings) <= {f"TAP_STREAMDUO_{name.upper()}" for name in page_settings}
     # Two taps must not read one stream at the same time.
     assert job["concurrencyPolicy"] == "Forbid"
     assert (follower["replicas"], follower["strategy"]) == (1, {"type": "Recreate"})

@@ -1,10 +1,14 @@
-"""README.md, `--about`, meltano.yml, the definition for Meltano Hub and Meltano's own schema agree."""
+"""The documents, `--about`, meltano.yml, the definition for Meltano Hub and Meltano's own schema agree."""
 
 import json
+import re
 
 import pytest
 
-from processes import ROOT, TAP, run
+from pages import blocks, run_block
+from processes import HERE, ROOT, TAP, TARGET, run
+from rows import write_json
+from sandbox import Sandbox, run_tap
 
 # Needs the Python of Meltano's virtual environment.
 VALIDATE = """
@@ -41,10 +45,10 @@ def extractor(load_valid):
     return load_valid("meltano.yml")["plugins"]["extractors"][0]
 
 
-def test_meltano_yml_has_the_settings_of_the_readme(extractor, readme_settings):
-    assert [setting["name"] for setting in extractor["settings"]] == list(readme_settings)
+def test_meltano_yml_has_the_settings_of_the_page(extractor, page_settings):
+    assert [setting["name"] for setting in extractor["settings"]] == list(page_settings)
     for setting in extractor["settings"]:
-        default = readme_settings[setting["name"]]
+        default = page_settings[setting["name"]]
         kind = "integer" if default.isdecimal() else "options" if "options" in setting else "string"
         assert setting["kind"] == kind, setting["name"]
         if options := setting.get("options"):
@@ -84,3 +88,39 @@ def test_the_hub_definition_has_the_options_of_meltano_yml(hub_plugin, extractor
 
 def test_several_streams_is_a_valid_part_of_a_project(load_valid):
     load_valid("deploy/meltano/several-streams.meltano.yml")
+
+
+def test_the_commands_of_the_readme_load_into_duckdb(duckdb_programs, read_duckdb, tmp_path):
+    """README.md, "Try it"."""
+    [block] = blocks("README.md", "test_documents.py")
+    pins = (HERE / "requirements-duckdb.txt").read_text().split()
+    assert [word for word in block.split() if "==" in word and word not in pins] == []
+    (tmp_path / "target").symlink_to(TARGET)
+    ended = run_block(block, cwd=tmp_path)
+    assert "1000 records, 1000 marked as read, 0 unread" in ended.stderr
+    assert "carData" in ended.stdout
+    assert len(read_duckdb(tmp_path / "cars.duckdb")[0]) == 1000
+
+
+def test_the_table_of_the_columns_page(duckdb_programs, read_duckdb, tmp_path):
+    text = (ROOT / "docs/columns.md").read_text(encoding="utf-8")
+    example = text.partition("\n## An example\n")[2].partition("\n## ")[0]
+    payloads = re.search(r"^```json\n(.*?)^```$", example, re.MULTILINE | re.DOTALL)[1]
+    head, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in example.splitlines() if line.startswith("|")]
+    shown = [dict(zip(head, line)) for line in lines]
+
+    sandbox, database = Sandbox(), tmp_path / "records.duckdb"
+    sandbox.write(payloads.splitlines())
+    output = run_tap(sandbox, tmp_path, payloadSchema="sampled", columnsFile=str(tmp_path / "columns.json"))
+    settings = {"filepath": str(database), "default_target_schema": "main", "data_flattening_max_level": 4}
+    run([duckdb_programs / "target-duckdb", "--config", write_json(tmp_path / "duckdb.json", settings)], input=output)
+    rows = sorted(read_duckdb(database)[0], key=lambda row: row["recordTimeStampISO"])
+    columns = [name for name in rows[0] if name.startswith("dataPayload")]
+    assert sorted(columns) == sorted(head)
+    for row, expected in zip(rows, shown, strict=True):
+        for name, cell in expected.items():
+            value = row[name]
+            if name.endswith("price"):
+                assert value == (float(cell) if cell else None)
+            else:
+                assert value == {"": None, "true": True}.get(cell, cell)

@@ -1,4 +1,4 @@
-"""The Dockerfile builds an image that loads a stream as the Kubernetes manifests say."""
+"""The Dockerfile builds an image that loads a stream as the Kubernetes manifests and docs/deploy.md say."""
 
 import re
 
@@ -24,9 +24,9 @@ def test_the_dockerfile_names_the_versions_of_cargo_toml():
     assert only(r"--tag streamduo-loader:(\S+)", "Dockerfile") == version
 
 
-def test_the_readme_and_the_dockerfile_show_the_same_commands():
-    assert only("podman build .*", "README.md") == only("podman build .*", "Dockerfile")
-    assert only("podman run .*", "README.md") == only("podman run .*", "Dockerfile")
+def test_the_page_and_the_dockerfile_show_the_same_commands():
+    assert only("podman build .*", "docs/deploy.md") == only("podman build .*", "Dockerfile")
+    assert only("podman run .*", "docs/deploy.md") == only("podman run .*", "Dockerfile")
 
 
 def test_the_manifests_fit_the_image(manifests):

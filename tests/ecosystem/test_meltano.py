@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from pages import blocks, run_block
 from processes import HERE, PATH, RELEASE_BUILD, ROOT, environment, run
 from rows import assert_loaded, read_lines
 from sandbox import Sandbox
@@ -38,6 +39,14 @@ class Project:
         variables = (sandbox.variables if sandbox else {}) | variables
         env = environment(PATH=PATH, MELTANO_CLI_LOG_COLORS="false", NO_COLOR="1", **variables)
         return run([self.meltano, *words], cwd=self.root, env=env, code=code)
+
+    def run_block(self, block, sandbox, **variables):
+        """Runs a block of a page. Its settings win over those that the block writes to .env."""
+        env = environment(PATH=f"{self.meltano.parent}:{PATH}", NO_COLOR="1", **(sandbox.variables | variables))
+        try:
+            run_block(block, cwd=self.root, env=env)
+        finally:
+            (self.root / ".env").unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -251,3 +260,17 @@ def test_pip_url_in_place_of_executable(meltano_programs, clone):
     meltano("install", "extractor", "tap-streamduo")
     assert "tap-streamduo " in meltano("invoke", "tap-streamduo", "--version").stdout
     meltano("config", "test", "tap-streamduo", **Sandbox(12).variables)
+
+
+def test_the_commands_of_the_pages(project, tmp_path):
+    """docs/meltano.md and docs/replay.md."""
+    load, schedule = blocks("docs/meltano.md", "test_meltano.py")
+    [replay] = blocks("docs/replay.md", "test_meltano.py")
+    sandbox = Sandbox(12)
+    for block in [load, replay]:
+        project.run_block(block, sandbox, TARGET_JSONL_DESTINATION_PATH=tmp_path)
+        assert_loaded(read_lines(tmp_path / "records.jsonl"), sandbox.records())
+        (tmp_path / "records.jsonl").unlink()
+    project.run_block(schedule, sandbox, TARGET_JSONL_DESTINATION_PATH=tmp_path, TAP_STREAMDUO_ORDERS_STREAMID=sandbox.stream)
+    assert_loaded(read_lines(tmp_path / "orders.jsonl"), sandbox.records())
+    assert sandbox.unread() == 0

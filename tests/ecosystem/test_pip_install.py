@@ -7,12 +7,14 @@ import tarfile
 
 import pytest
 
+from pages import blocks
 from processes import RELEASE_BUILD, ROOT, environment, run
 from rows import write_json
 from sandbox import Sandbox
 
 
 def test_pip_install_in_a_clone_and_a_release_archive_of_the_wheel(clone, tmp_path):
+    assert blocks("README.md", "test_pip_install.py") == ["pip install .\n"]
     # maturin leaves the wheel there. A wheel of an earlier version must not be taken for this one.
     wheels = RELEASE_BUILD / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
@@ -39,7 +41,7 @@ def test_pip_install_in_a_clone_and_a_release_archive_of_the_wheel(clone, tmp_pa
         archive.extractall(archives, filter="data")
     top = archives / file.name.removesuffix(".tar.gz")
     assert run([top / "tap-streamduo", "--version"]).stdout == f"tap-streamduo {version}\n"
-    for name in ["LICENSE", "README.md", "completions/_tap-streamduo"]:
+    for name in ["LICENSE", "README.md", "docs/targets.md", "completions/_tap-streamduo"]:
         assert (top / name).is_file()
     assert "complete" in (top / "completions/tap-streamduo.bash").read_text()
     assert (top / "man/tap-streamduo.1").read_text().count(".SH") > 3

@@ -36,9 +36,9 @@ fn about_prints_text_and_markdown_too() {
         "\n\n  clientSecret (required)\n      TAP_STREAMDUO_CLIENTSECRET\n      the machine client's secret\n\n"
     ));
     assert!(text.contains(
-        "\n\n  markBy (default: position)\n      TAP_STREAMDUO_MARKBY\n      which records are marked once some are \
-         delivered:\n      - position: so many of the oldest unread ones\n      - id: exactly those, with a request for each \
-         (with write and commit)\n\n"
+        "\n\n  markBy (default: position)\n      TAP_STREAMDUO_MARKBY\n      which records a mark hits:\n      - position: \
+         as many of the oldest unread records as were delivered\n      - id: exactly the records that were delivered, \
+         with a request for each (with write and commit)\n\n"
     ));
     assert!(text.lines().skip(2).all(|line| line.chars().count() <= 100), "{text}");
     assert!(!text.contains('`'), "{text}");
@@ -74,7 +74,7 @@ fn the_man_page_has_the_usual_sections() {
     let sections: Vec<_> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
     let expected = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXTRA", "VERSION", "SETTINGS"];
     assert_eq!(sections, expected);
-    assert!(page.contains("\n.TP\n\\fBmarkBy\\fR [default: position]\nwhich records are marked"), "{page}");
+    assert!(page.contains("\n.TP\n\\fBmarkBy\\fR [default: position]\nwhich records a mark hits"), "{page}");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn test_gives_up_after_one_retry() {
     tap.run().assert_refused(
         &tap,
         1,
-        "read stream STREAM: HOST answers 503: no (still so after 1 retry: `maxRetries`)",
+        "read stream STREAM: HOST answers 503: no (still failing after 1 retry: `maxRetries`)",
     );
     assert_eq!(tap.sandbox.count(Endpoint::Peek), 2);
 }

@@ -45,18 +45,33 @@ fn a_byte_order_mark_and_the_old_name_of_gzip_are_read() {
 }
 
 #[test]
+fn a_record_that_is_not_utf_8_keeps_each_of_its_bytes_and_does_not_stop_the_queue() {
+    let in_latin_1 = |body: &[u8]| String::from_utf8_lossy(body).chars().map(|c| c as u8).collect::<Vec<u8>>();
+    let tap = Tap::with_records(0);
+    for payload in ["1", r#"{"name":"\u00e9 é"}"#, "2"] {
+        tap.sandbox.write(&tap.stream, payload);
+    }
+    for endpoint in [Endpoint::Peek, Endpoint::Mark] {
+        tap.sandbox.script(Rule::on(endpoint).every().rewrite(in_latin_1));
+    }
+    tap.run().assert_succeeds(&tap.messages(&tap.records()).replace("é", "\\udce9"));
+    assert_eq!(tap.unread(), []);
+}
+
+#[test]
 fn an_answer_that_cannot_be_read_is_named_by_its_status_and_content_type() {
     let peek = || Rule::on(Endpoint::Peek).every();
     let token = || Rule::on(Endpoint::Token).every();
     let html = "the answer is not JSON: expected value at line 1 column 1: \"<html>maintenance</html>\"";
     let no_token = "the answer is not a JSON object with an `access_token`";
     let check = "fetch an access token: check `authUrl`";
+    let check_api = "check `apiUrl`, or ask the service's operator";
     for (rule, problem) in [
-        (peek().status(204).body(""), "HOST answers 204: the answer is empty".to_owned()),
-        (peek().body("\r\n"), "HOST answers 200 (application/json): the answer is empty".to_owned()),
+        (peek().status(204).body(""), format!("{check_api}: HOST answers 204: the answer is empty")),
+        (peek().body("\r\n"), format!("{check_api}: HOST answers 200 (application/json): the answer is empty")),
         (
             peek().body("<html>maintenance</html>").header("content-type", "text/html; charset=utf-8"),
-            format!("HOST answers 200 (text/html): {html}"),
+            format!("{check_api}: HOST answers 200 (text/html): {html}"),
         ),
         (token().status(204).body(""), format!("{check}: HOST answers 204: the answer is empty")),
         (token().not_json(), format!("{check}: HOST answers 200 (text/html): {no_token}")),

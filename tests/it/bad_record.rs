@@ -1,4 +1,5 @@
-//! A record that makes the target fail does not stop the queue: the tap finds it, puts it aside, and goes on.
+//! A record that makes the target fail does not stop the queue: the tap finds it, puts it aside,
+//! and goes on.
 
 use std::fs;
 use std::thread;

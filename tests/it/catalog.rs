@@ -108,16 +108,16 @@ fn an_unusable_catalog_is_named() {
     let tap = Tap::with_records(1);
     let two = json!({"streams": [{"stream": "a"}, {"stream": "b"}]}).to_string();
     for (text, problem) in [
-        ("{", "no Singer catalog (EOF while parsing an object at line 1 column 1); make one with --discover"),
-        ("{}", "no Singer catalog (missing field `streams` at line 1 column 2); make one with --discover"),
-        (r#"{"streams":[]}"#, "it holds no stream; make one with --discover"),
-        (r#"{"streams":[{}]}"#, "its stream has no name; make one with --discover"),
+        ("{", "it is not a Singer catalog (EOF while parsing an object at line 1 column 1): make one with --discover"),
+        ("{}", "it is not a Singer catalog (missing field `streams` at line 1 column 2): make one with --discover"),
+        (r#"{"streams":[]}"#, "it holds no stream: make a catalog with --discover"),
+        (r#"{"streams":[{}]}"#, "its stream has no name: make a catalog with --discover"),
         (&two, "it selects \"a\" and \"b\": a run reads one stream, so deselect the others"),
     ] {
         let run = tap.run_with("--catalog", tap.write_file("catalog.json", text));
         run.assert_refused(&tap, 2, &format!("catalog DIR/catalog.json: {problem}"));
     }
-    let missing = "catalog /no/such/catalog.json: read the file: No such file or directory (os error 2)";
+    let missing = "catalog /no/such/catalog.json: read the file: No such file or directory (os error 2); make one with --discover";
     tap.run_with("--catalog", "/no/such/catalog.json").assert_refused(&tap, 2, missing);
     assert!(tap.sandbox.journal().is_empty());
 }

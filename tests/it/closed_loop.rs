@@ -1,4 +1,5 @@
-//! `tap-streamduo -c config.json -- TARGET`: the tap runs the target, and marks what it has committed.
+//! `tap-streamduo -c config.json -- TARGET`: the tap runs the target, and marks what it has
+//! committed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -136,7 +137,8 @@ fn a_state_of_an_earlier_run_marks_nothing() {
     assert_eq!((run.code, second.read()), (3, vec![]), "{}", run.stderr);
 }
 
-/// A tap whose target crashes before its 150th message, and then at once, whenever it is started again.
+/// A tap whose target crashes before its 150th message, and then at once, whenever it is started
+/// again.
 fn with_target_that_crashes(tap: Tap, crash_by: &str) -> Tap {
     let script = format!(
         "mkdir DIR/once && exec TARGET --every 1 --crash-at 150 --crash-by {crash_by}; exec TARGET --crash-at 1 --crash-by \
@@ -211,8 +213,8 @@ fn a_peek_that_wrongly_shows_nothing_costs_nothing() {
 #[test]
 fn a_target_that_repeats_its_input_marks_nothing() {
     let tap = with_script(Tap::with_records(3), "cat");
-    let fatal = "CRITICAL sh has ended well, and has not printed its last STATE: see what the README says of targets, or set \
-                 `targetProof` to `exit`; 3 records that it has not committed stay unread";
+    let fatal = "CRITICAL sh has ended well, and has not printed its last STATE: see docs/targets.md, or set `targetProof` to `exit`; \
+                 3 records that it has not committed stay unread";
     assert_failed(&tap.run(), 3, fatal);
     assert_eq!(tap.read(), []);
 }
@@ -220,8 +222,8 @@ fn a_target_that_repeats_its_input_marks_nothing() {
 #[test]
 fn a_target_that_prints_no_state_marks_nothing_unless_its_exit_is_the_proof() {
     let tap = with_target(Tap::with_records(3), &["--silent"]);
-    let fatal = "CRITICAL streamduo-sandbox has ended well, and has not printed its last STATE: see what the README says of \
-                 targets, or set `targetProof` to `exit`; 3 records that it has not committed stay unread";
+    let fatal = "CRITICAL streamduo-sandbox has ended well, and has not printed its last STATE: see docs/targets.md, \
+                 or set `targetProof` to `exit`; 3 records that it has not committed stay unread";
     assert_failed(&tap.run(), 3, fatal);
     assert_eq!(tap.read(), []);
     let tap = with_target(Tap::with_records(3).set("targetProof", "exit"), &["--silent"]);
@@ -252,7 +254,8 @@ fn a_target_that_has_not_read_everything_proves_nothing_by_a_good_exit() {
     }
 }
 
-/// A tap whose target does something first, then closes its stdin, and lives on until somebody opens the named pipe.
+/// A tap whose target does something first, then closes its stdin, and lives on until somebody
+/// opens the named pipe.
 fn with_deaf_target(tap: Tap, first: &str) -> Tap {
     let fifo = make_fifo(&tap);
     let target = format!("{} target --out {}", target_program().display(), tap.path("rows").display());
@@ -281,7 +284,7 @@ fn a_target_that_stops_reading_and_lives_on_has_failed() {
                 }
                 let run = tap.run();
                 let fatal = format!(
-                    "CRITICAL sh has stopped reading its input, and is still running; {left} records that it has not \
+                    "CRITICAL sh has stopped reading its input, and is still running: look at its own error; {left} records that it has not \
                      committed stay unread"
                 );
                 assert_failed(&run, 3, &fatal);
@@ -340,7 +343,11 @@ fn a_target_whose_interpreter_is_missing_leaves_the_stream_untouched() {
     let script = tap.write_file("target-x", "#!/no/such/interpreter\n");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let run = tap.run_command(tap.command().arg("--").arg(&script));
-    run.assert_refused(&tap, 2, "cannot run the target DIR/target-x: No such file or directory (os error 2)");
+    run.assert_refused(
+        &tap,
+        2,
+        "cannot run the target DIR/target-x: No such file or directory (os error 2); try to run it alone",
+    );
 }
 
 #[test]
@@ -684,7 +691,8 @@ fn a_kill_of_the_tap_costs_duplicates_of_a_window_and_no_record() {
     }
 }
 
-/// Kills the tap again and again, also while it waits for the answer to the `nth_mark` request to `marks`.
+/// Kills the tap again and again, also while it waits for the answer to the `nth_mark` request to
+/// `marks`.
 fn kill_and_check(tap: Tap, marks: Endpoint, nth_mark: usize) {
     let tap = with_target(tap, &["--every", "0"]);
     for (endpoint, nth) in [(Endpoint::Peek, 1), (Endpoint::Peek, 2), (marks, nth_mark), (marks, nth_mark)] {
@@ -718,7 +726,8 @@ pub fn mixed_up(rule: Rule, random: &mut Rng) -> Rule {
     }
 }
 
-/// A stream that is loaded in spite of targets that crash, kills of the tap, lost answers and late records.
+/// A stream that is loaded in spite of targets that crash, kills of the tap, lost answers and late
+/// records.
 pub struct Chaos {
     pub tap: Tap,
     by_id: bool,
@@ -756,7 +765,8 @@ impl Chaos {
             let (_, lose_answer) = *random.choice(&LOST_ANSWERS).unwrap();
             lose_answer(if random.bool() { rule.applied() } else { rule })
         });
-        // By position, before a peek: a record that slips in between peek and mark is lost with a target that crashes.
+        // By position, before a peek: a record that slips in between peek and mark is lost with a
+        // target that crashes.
         let (stream, late) = (tap.stream.clone(), format!("late-{}", self.runs));
         let (endpoint, within) =
             if self.by_id && random.bool() { (Endpoint::Single, 400) } else { (Endpoint::Peek, 6) };
@@ -789,8 +799,8 @@ impl Chaos {
         self.runs += 1;
     }
 
-    /// Runs the tap without faults, until nothing is unread. Then every record is committed. Returns how many records there are,
-    /// and how many came again.
+    /// Runs the tap without faults, until nothing is unread. Then every record is committed.
+    /// Returns how many records there are, and how many came again.
     pub fn finish(&self) -> (usize, usize) {
         let tap = &self.tap;
         let mut command = tap.command();

@@ -4,6 +4,7 @@
 use std::fs;
 use std::thread;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Rule};
 
@@ -289,7 +290,7 @@ fn values_that_targets_refuse_arrive() {
     ];
     let (_, run) = assert_all_arrive(&[odd, odd]);
     run.assert_logged("WARNING `dataPayload` is not always an object: see `dataPayloadRest`");
-    run.assert_logged("WARNING \"dataPayload.n\" is there several times in one object: see `dataPayloadRest`");
+    run.assert_logged("WARNING \"dataPayload.n\" is there more than once in an object: see `dataPayloadRest`");
     let (_, run) = assert_all_arrive(&[&["7", "[]"]]);
     assert_eq!(payload_schema(&run), Value::Null, "an object without a column is not declared");
     assert_eq!(rests(&run), ["7", "[]"]);
@@ -343,6 +344,8 @@ fn a_file_that_cannot_be_written_is_a_contract() {
 #[test]
 fn a_file_that_cannot_be_used_is_refused_before_any_request() {
     let tap = sampled(&[r#"{"a":1}"#]);
+    let not_a_schema =
+        "it is not the JSON schema of an object: name another file, which may be empty or still to be made";
     let long = "x".repeat(50);
     let too_many: serde_json::Map<_, _> = (0..401).map(|n| (format!("n{n}"), leaf("integer"))).collect();
     let refused = |names: &str| {
@@ -352,11 +355,26 @@ fn a_file_that_cannot_be_used_is_refused_before_any_request() {
         )
     };
     for (text, problem) in [
-        ("{".to_owned(), "it is not JSON: EOF while parsing an object at line 1 column 1".to_owned()),
-        ("[]".to_owned(), "it does not describe an object".to_owned()),
+        (
+            "{".to_owned(),
+            "correct it, or name another file: it is not JSON: EOF while parsing an object at line 1 column 1"
+                .to_owned(),
+        ),
+        ("[]".to_owned(), "it does not describe an object: correct it, or name another file".to_owned()),
+        (r#"{"streamId": "x", "clientSecret": "hunter2"}"#.to_owned(), not_a_schema.to_owned()),
+        (r#"{"bookmarks": {}}"#.to_owned(), not_a_schema.to_owned()),
+        (r#"{"name": "cars", "version": "1.0.0"}"#.to_owned(), not_a_schema.to_owned()),
+        (
+            r#"{"properties": {"a": {"type": "string"}, "a": {}}}"#.to_owned(),
+            "the name \"a\" is there twice in one object: remove one of them".to_owned(),
+        ),
+        (
+            r#"{"properties": {"o": {"anyOf": [{"type": "string", "type": "null"}]}}}"#.to_owned(),
+            "the name \"type\" is there twice in one object: remove one of them".to_owned(),
+        ),
         (
             file_of(&json!({"a": {"type": "float"}})),
-            "\"a\" has the type \"float\", which JSON schema does not know".to_owned(),
+            "\"a\" has the type \"float\", which JSON schema does not know: correct that".to_owned(),
         ),
         (
             file_of(&json!({"a": leaf("integer"), "A": leaf("integer"), long.clone(): {}})),
@@ -373,7 +391,11 @@ fn a_file_that_cannot_be_used_is_refused_before_any_request() {
     let problem = "it is the file that stdout goes to: name another one";
     into_itself.assert_refused(&tap, 2, &format!("`columnsFile` DIR/columns.json: {problem}"));
     for (path, problem) in [
-        ("/no/such/folder/columns.json", "No such file or directory (os error 2)"),
+        (
+            "/no/such/folder/columns.json",
+            "no file can be made in /no/such/folder: No such file or directory (os error 2); make that folder writable, or \
+             name a file in another one",
+        ),
         ("/dev/null", "it is not a regular file: name another one"),
     ] {
         let tap = Tap::with_records(1).set("payloadSchema", "sampled").set("columnsFile", path);
@@ -385,14 +407,34 @@ fn a_file_that_cannot_be_used_is_refused_before_any_request() {
 
 #[test]
 fn the_settings_of_columns_go_together() {
-    let tap = Tap::with_records(1).set("payloadSchema", "sampled");
-    let missing = "`payloadSchema` `sampled` needs `columnsFile`, in which the tap keeps the columns that it has made, so that none \
-                   ever changes its type: name a file, such as columns.json, and keep it";
-    tap.run().assert_refused(&tap, 2, missing);
-    let tap = with_file(Tap::with_records(1));
-    let idle = "`columnsFile` does nothing without `payloadSchema` `sampled` or `registered`: set that";
-    tap.run().assert_refused(&tap, 2, idle);
-    assert!(tap.sandbox.journal().is_empty());
+    let idle = "`columnsFile` does nothing without `payloadSchema` `sampled` or `registered`: set that, or remove it";
+    let mut cases = vec![(json!({"columnsFile": "c.json"}), idle.to_owned())];
+    cases.push((json!({"columnsFile": "c.json", "payloadFormat": "string"}), idle.to_owned()));
+    for source in ["sampled", "registered"] {
+        let missing = format!(
+            "`payloadSchema` `{source}` needs `columnsFile`, in which the tap keeps the columns that it has made, so that \
+             none ever changes its type: name a file, such as columns.json, and keep it"
+        );
+        cases.push((json!({"payloadSchema": source}), missing));
+        let text = format!(
+            "`payloadFormat` `string` writes the payload as one text, and `payloadSchema` `{source}` as columns: remove \
+             one of them"
+        );
+        let mut settings = json!({"payloadSchema": source, "payloadFormat": "string"});
+        cases.push((settings.clone(), text.clone()));
+        settings["columnsFile"] = json!("c.json");
+        cases.push((settings, text));
+    }
+    for (settings, problem) in cases {
+        for args in [&[][..], &["--test"], &["--discover"], &["--", "cat"]] {
+            let mut tap = Tap::with_records(1).args(args);
+            for (name, value) in settings.as_object().unwrap() {
+                tap = tap.set(name, value.clone());
+            }
+            tap.run().assert_refused(&tap, 2, &problem);
+            assert!(tap.sandbox.journal().is_empty());
+        }
+    }
 }
 
 #[test]
@@ -428,6 +470,34 @@ fn links_and_permissions_of_a_file_stay() {
 }
 
 #[test]
+fn what_a_killed_run_has_left_beside_a_file_does_not_accumulate() {
+    let tap = sampled(&[r#"{"a":1}"#]);
+    let left = tap.write_file(".columns.json.new", "{");
+    tap.run().assert_drains(&tap);
+    assert!(columns(&tap).contains("\"a\"") && !left.exists());
+}
+
+#[test]
+fn a_follower_on_a_stream_that_is_empty_at_first_has_the_columns_of_its_first_records() {
+    for acknowledge in ["write", "never"] {
+        let tap = sampled(&[]).set("acknowledge", acknowledge).set("pollIntervalSeconds", 0).args(&["--follow"]);
+        let running = tap.start();
+        tap.sandbox.wait_answered(if acknowledge == "write" { Endpoint::Peek } else { Endpoint::Since }, 3);
+        write(&tap, &[r#"{"a":1}"#]);
+        let mut running = running;
+        let lines = running.read_lines(3);
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait(&tap).code, 143);
+        let kinds: Vec<_> =
+            lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].clone()).collect();
+        assert_eq!(kinds, ["SCHEMA", "RECORD", "STATE"]);
+        let schema: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        let properties = &schema["schema"]["properties"]["dataPayload"]["properties"];
+        assert_eq!((properties, columns(&tap).contains("\"a\"")), (&json!({"a": leaf("integer")}), true));
+    }
+}
+
+#[test]
 fn an_empty_stream_has_no_columns_yet() {
     let tap = sampled(&[]);
     let (_, run) = assert_all_arrive_with(tap, &[&[], &[r#"{"a":1}"#]]);
@@ -458,7 +528,7 @@ fn a_sample_that_cannot_be_had_costs_no_value() {
         tap.sandbox.script(fault);
         let (_, run) = assert_all_arrive_with(tap, &[&[r#"{"a":1}"#]]);
         let warning = run.stderr.lines().find(|line| line.starts_with("WARNING")).unwrap();
-        let text = "WARNING no record can be had as a sample: not even a single record of stream ";
+        let text = "WARNING cannot read a sample of records: not even a single record of stream ";
         assert!(warning.starts_with(text) && warning.ends_with(problem), "{warning}");
     }
 }
@@ -503,7 +573,7 @@ pub fn register(tap: &Tap, kind: &str, schema: &Value) {
 
 #[test]
 fn a_registered_schema_comes_down_to_columns() {
-    let tap = Tap::with_records(0).set("payloadSchema", "registered");
+    let tap = with_file(Tap::with_records(0).set("payloadSchema", "registered"));
     let schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "required": ["make"],
         "properties": {
@@ -516,6 +586,7 @@ fn a_registered_schema_comes_down_to_columns() {
     register(&tap, "JSON", &schema);
     write(&tap, &[r#"{"make":"Volvo","owner":{"name":"x"},"tags":[1],"more":1}"#]);
     let catalog: Value = serde_json::from_str(&tap.run_command(tap.command().arg("--discover")).stdout).unwrap();
+    assert!(!tap.path("columns.json").exists());
     let run = tap.run();
     let owner = json!({"type": ["null", "object"], "properties": {"name": leaf("string")}});
     assert_eq!(
@@ -524,7 +595,6 @@ fn a_registered_schema_comes_down_to_columns() {
     );
     assert_eq!(catalog["streams"][0]["schema"]["properties"]["dataPayload"], payload_schema(&run));
     assert_eq!((rests(&run), tap.sandbox.count(Endpoint::LastN)), (vec![json!(r#"{"more":1}"#)], 0));
-    assert!(!tap.path("columns.json").exists());
 }
 
 #[test]
@@ -537,7 +607,7 @@ fn a_registered_schema_that_cannot_be_used_costs_no_value() {
         assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
     };
     let tap = || {
-        let tap = Tap::with_records(0).set("payloadSchema", "registered");
+        let tap = with_file(Tap::with_records(0).set("payloadSchema", "registered"));
         write(&tap, &[r#"{"a":1}"#]);
         tap
     };
@@ -556,7 +626,7 @@ fn a_registered_schema_that_cannot_be_used_costs_no_value() {
                    HOST answers 400: invalid_scope";
     first(&refused, problem);
     // The file still has the columns.
-    let known = with_file(tap());
+    let known = tap();
     known.write_file("columns.json", &file_of(&json!({"a": leaf("integer")})));
     let run = known.run();
     run.assert_logged(&warning("the stream has none"));

@@ -164,11 +164,15 @@ fn a_state_of_another_stream_or_mode_or_with_invalid_values_marks_nothing() {
     };
     let reason = |problem: &str| format!("the state's bookmark of \"records\" {problem}: nothing is marked by it");
     assert_proves_nothing(&tap, &bookmark("streamId", json!("other")), &reason("is of stream other"));
-    assert_proves_nothing(&tap, &bookmark("acknowledge", json!("write")), &reason("is not of `acknowledge` `commit`"));
+    assert_proves_nothing(
+        &tap,
+        &bookmark("acknowledge", json!("write")),
+        &reason("was not made with `acknowledge` `commit`"),
+    );
     assert_proves_nothing(
         &tap,
         &bookmark("count", json!(1_000_000)),
-        &reason("covers 1000000 records, more than a run can"),
+        &reason("covers 1000000 records, which is more than a run can deliver"),
     );
     assert_proves_nothing(
         &tap,
@@ -200,7 +204,8 @@ fn a_run_ends_with_what_is_written_if_the_service_caps_the_window() {
     let run = tap.run();
     assert_eq!((run.code, without_states(&run)), (0, schema_and(&tap.records()[..150])));
     assert_eq!(count(&last_state(&run)), 150);
-    // The marks are capped as well. They are repeated until exactly the records that the state covers are marked.
+    // The marks are capped as well. They are repeated until exactly the records that the state
+    // covers are marked.
     let second = run_with_state(&tap, &last_state(&run));
     assert_eq!(tap.read(), identities(&tap.records()[..150]));
     assert_eq!(without_states(&second), schema_and(&tap.records()[150..]));
@@ -257,8 +262,12 @@ fn a_mark_that_may_still_be_applied_is_left_to_the_next_run() {
     let run = run_with_state(&tap, &state);
     assert_eq!((run.code, without_states(&run), last_state(&run)), (0, SCHEMA.to_owned(), state.clone()));
     assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 1));
-    run.assert_logged("INFO the answer to a mark was lost, and it is not applied yet: the next run marks what is left");
-    // The mark may still be applied, but only to committed records. The next run sees whether it was.
+    run.assert_logged(
+        "INFO the answer to a mark was lost, and the mark may still be applied: the next run marks what \
+         is left",
+    );
+    // The mark may still be applied, but only to committed records. The next run sees whether it
+    // was.
     let next = run_with_state(&tap, &last_state(&run));
     assert_eq!((next.code, without_states(&next)), (0, schema_and(&tap.records()[3..])));
     assert_eq!(tap.read(), identities(&tap.records()[..3]));
@@ -332,7 +341,7 @@ fn a_missing_state_file_is_a_warning() {
     let tap = commit_tap(1);
     let run = tap.run_with("--state", tap.path("state.json"));
     assert_eq!((run.code, without_states(&run)), (0, schema_and(&tap.records())));
-    assert_eq!(run.stderr.lines().next(), Some("WARNING state DIR/state.json: there is none yet"));
+    assert_eq!(run.stderr.lines().next(), Some("WARNING state DIR/state.json: there is no state yet"));
 }
 
 #[test]

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::tap::{STRUCTURED_LOGS, Tap, bare_command, schema_and};
 
+/// What to do about a config file that cannot be read.
+const REMEDY: &str = "; name a JSON file with the settings, which --about lists";
+
 /// A run with this text as its only configuration fails before any request.
 #[track_caller]
 fn assert_config_refused(text: &str, fatal: &str) {
@@ -47,6 +50,65 @@ fn a_url_that_holds_a_password_or_a_token_is_not_quoted_whatever_else_is_wrong_w
             tap.run().assert_refused(&tap, 2, &format!("`{setting}` {problem}"));
         }
     }
+}
+
+#[test]
+fn a_file_that_is_named_for_two_things_is_refused() {
+    let refused = |tap: Tap, roles: &str, path: &str| {
+        let problem = format!("{roles} are one file, {path}: name another one for one of them");
+        for args in [&[][..], &["--test"], &["--peek", "1"], &["--", "cat"]] {
+            let run = tap.run_command(tap.command().args(args));
+            run.assert_refused(&tap, 2, &problem);
+        }
+        assert!(tap.sandbox.journal().is_empty());
+    };
+    let tap = || Tap::with_records(1).set("acknowledge", "never");
+    let named = |tap: &Tap, name: &str| tap.path(name).display().to_string();
+    let with_columns = |tap: Tap, file: String| tap.set("payloadSchema", "sampled").set("columnsFile", file);
+
+    let both = tap();
+    let config = named(&both, "config.json");
+    refused(with_columns(both, config), "--config and `columnsFile`", "DIR/config.json");
+    let both = tap();
+    let config = named(&both, "./config.json");
+    refused(both.set("deadLetterFile", config), "--config and `deadLetterFile`", "DIR/./config.json");
+    // Neither is there yet.
+    let both = tap();
+    let file = named(&both, "new.json");
+    let name = both.path("").file_name().unwrap().to_str().unwrap().to_owned();
+    let other = named(&both, &format!("../{name}/new.json"));
+    let path = format!("DIR/../{name}/new.json");
+    refused(with_columns(both, file).set("deadLetterFile", other), "`columnsFile` and `deadLetterFile`", &path);
+    // By way of links.
+    let both = tap();
+    let file = named(&both, "state.json");
+    std::os::unix::fs::symlink("state.json", both.path("link.json")).unwrap();
+    let link = named(&both, "link.json");
+    refused(with_columns(both, link).args(&["--state", &file]), "--state and `columnsFile`", "DIR/link.json");
+    let both = tap();
+    let file = both.write_file("catalog.json", "{}").display().to_string();
+    fs::hard_link(both.path("catalog.json"), both.path("hard.json")).unwrap();
+    let link = named(&both, "hard.json");
+    refused(
+        both.args(&["--catalog", &file]).set("deadLetterFile", link),
+        "--catalog and `deadLetterFile`",
+        "DIR/hard.json",
+    );
+    // A file that is given twice for the same is not.
+    let tap = Tap::with_records(1);
+    assert_eq!(tap.run_with("-c", tap.path("config.json")).code, 0);
+}
+
+#[test]
+fn only_the_beginning_of_a_long_unknown_key_is_shown() {
+    let secret = "1h57kf5cpq17m0eml12efocs4pqsh6t1u8a0p8vv0kc5sr2v8q2";
+    let tap = Tap::with_records(0).set(secret, "clientSecret");
+    let run = tap.run();
+    run.assert_logged("WARNING unknown setting `1h57kf5c…`: it is not used; remove it");
+    assert!(!run.stderr.contains(secret));
+    let variable = format!("TAP_STREAMDUO_{}", secret.to_uppercase());
+    let run = tap.run_command(tap.command().env(variable, "x").args(["-c", "ENV"]));
+    assert!(!run.stderr.to_lowercase().contains(secret), "{}", run.stderr);
 }
 
 #[test]
@@ -149,8 +211,10 @@ fn every_file_that_is_none_is_named() {
     tap.run_command(bare_command().args(["-c", "/no/such/config.json", "-c"]).arg(list)).assert_refused(
         &tap,
         2,
-        "config /no/such/config.json: read the file: No such file or directory (os error 2)\n\
-         config DIR/list.json: not a JSON object",
+        &format!(
+            "config /no/such/config.json: read the file: No such file or directory (os error 2){REMEDY}\n\
+             config DIR/list.json: not a JSON object{REMEDY}"
+        ),
     );
 }
 
@@ -181,7 +245,7 @@ fn a_config_may_be_stdin_or_utf_16_and_hold_numbers_as_text() {
         }
     }
     fs::write(tap.path("other.json"), b"\xff\xfe{\0\"\0\x00\xd8").unwrap();
-    let problem = "config DIR/other.json: read the file: it is not UTF-16 text, although it begins so";
+    let problem = &format!("config DIR/other.json: read the file: it begins like UTF-16 text, but is not{REMEDY}");
     tap.run_command(bare_command().arg("-c").arg(tap.path("other.json"))).assert_refused(&tap, 2, problem);
     let tap = Tap::with_records(1).set("pageSize", "0");
     tap.run().assert_refused(&tap, 2, "`pageSize` must be a whole number from 1 to 100000, not 0");
@@ -305,7 +369,7 @@ fn only_the_beginning_of_a_long_value_is_shown() {
 
 #[test]
 fn a_mode_that_is_gone_names_the_one_to_take() {
-    let fatal = "`acknowledge` `read` is gone, because it lost records: take `write`";
+    let fatal = "`acknowledge` `read` is gone, because it lost records: use `write`";
     for (arguments, target) in [(&[][..], &[][..]), (&["--test"], &[]), (&["--discover"], &[]), (&[], &["cat"])] {
         let tap = Tap::with_records(1).set("acknowledge", "read").args(arguments).target(target);
         tap.run().assert_refused(&tap, 2, fatal);
@@ -332,7 +396,7 @@ fn a_missing_config_is_named() {
     tap.run_command(bare_command().args(["-c", "/no/such/config.json"])).assert_refused(
         &tap,
         2,
-        "config /no/such/config.json: read the file: No such file or directory (os error 2)",
+        &format!("config /no/such/config.json: read the file: No such file or directory (os error 2){REMEDY}"),
     );
 }
 
@@ -340,15 +404,16 @@ fn a_missing_config_is_named() {
 fn a_config_that_is_not_json_is_named_and_not_quoted() {
     assert_config_refused(
         "{\"clientSecret\": hunter2}",
-        "config DIR/wrong.json: not JSON: expected value at line 1 column 18",
+        &format!("config DIR/wrong.json: not JSON: expected value at line 1 column 18{REMEDY}"),
     );
-    assert_config_refused("", "config DIR/wrong.json: not JSON: EOF while parsing a value at line 1 column 0");
+    let problem = "config DIR/wrong.json: not JSON: EOF while parsing a value at line 1 column 0";
+    assert_config_refused("", &format!("{problem}{REMEDY}"));
 }
 
 #[test]
 fn a_config_that_is_not_an_object_is_named() {
     for text in ["[]", "7", "\"x\"", "null"] {
-        assert_config_refused(text, "config DIR/wrong.json: not a JSON object");
+        assert_config_refused(text, &format!("config DIR/wrong.json: not a JSON object{REMEDY}"));
     }
 }
 

@@ -14,8 +14,8 @@ pub struct ConnectProxy {
 }
 
 impl ConnectProxy {
-    /// A proxy that answers each CONNECT with the status that the function gives for the request's head, and tunnels to the
-    /// sandbox, whatever the target, if that is 200.
+    /// A proxy that answers each CONNECT with the status that the function gives for the request's
+    /// head, and tunnels to the sandbox, whatever the target, if that is 200.
     pub fn start(sandbox: &Sandbox, mut status: impl FnMut(&str) -> u16 + Send + 'static) -> ConnectProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -19,10 +19,10 @@ const ODD: [(&str, &str); 9] = [
     (r#"{"recordId":null,"recordTimeStampISO":"2022-02-01T15:16:23Z"}"#, "`recordId` is not a string"),
     (r#"{"recordId":"b","recordTimeStampISO":17}"#, "`recordTimeStampISO` is not a string"),
     (r#"{"recordId":"a","recordId":"b","recordTimeStampISO":"2022-02-01T15:16:23Z"}"#, "a field is there twice"),
-    (r#"{"recordId":"a","recordTimeStampISO":"t","\ud800":1e400}"#, "a name in it is no Unicode text"),
-    ("7", "it is no object"),
-    ("[[\"a\"]]", "it is no object"),
-    ("null", "it is no object"),
+    (r#"{"recordId":"a","recordTimeStampISO":"t","\ud800":1e400}"#, "a name in it is not Unicode text"),
+    ("7", "it is not an object"),
+    ("[[\"a\"]]", "it is not an object"),
+    ("null", "it is not an object"),
 ];
 
 /// A tap that puts records aside, and whose stream holds sample records and these texts in turn.
@@ -56,7 +56,8 @@ fn dead_letters(tap: &Tap) -> String {
     time.replace_all(&text, r#""time":"TIME""#).into_owned()
 }
 
-/// The identities of the records that were put aside. Each is an object; what it lacks is empty, as in the sandbox's lists.
+/// The identities of the records that were put aside. Each is an object; what it lacks is empty, as
+/// in the sandbox's lists.
 pub fn put_aside_identities(tap: &Tap) -> impl Iterator<Item = Identity> {
     let text = fs::read_to_string(tap.path("aside.jsonl")).unwrap_or_default();
     // A kill may have cut the last line.
@@ -127,7 +128,7 @@ fn records_that_are_equal_in_everything_are_put_aside_once() {
         let tap = with_dead_letter_file(tap);
         let run = tap.run();
         assert_eq!((run.code, run.stdout.as_str()), (0, &*(SCHEMA.to_owned() + &tap.state_line("write"))));
-        assert_eq!((dead_letters(&tap), tap.unread()), (line("7", "it is no object"), vec![]));
+        assert_eq!((dead_letters(&tap), tap.unread()), (line("7", "it is not an object"), vec![]));
     }
 }
 
@@ -171,13 +172,14 @@ fn what_slips_in_is_put_aside_at_once() {
         service.write_text(&stream, "7");
     }));
     let run = tap.run();
-    assert_all_delivered(&run, &tap, &[("7", "it is no object")]);
+    assert_all_delivered(&run, &tap, &[("7", "it is not an object")]);
     run.assert_logged("INFO 1 record slipped in between peek and mark, and was written at once");
 }
 
 #[test]
 fn a_lost_answer_puts_no_record_aside_twice() {
-    // None has a time stamp: a look back goes by it, and those in ODD do not fit the place of their record.
+    // None has a time stamp: a look back goes by it, and those in ODD do not fit the place of their
+    // record.
     let odd = [ODD[0], ODD[6], ODD[7], ODD[8]];
     for applied in [true, false] {
         let tap = with_texts(&texts(&odd)).set("pageSize", 4).set("maxRetries", 3);
@@ -196,7 +198,7 @@ fn without_any_time_stamp_there_is_nothing_to_look_back_from_and_a_line_says_so(
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().cut());
     let tap = with_dead_letter_file(tap);
     let run = tap.run();
-    assert_eq!((run.code, dead_letters(&tap)), (0, line("7", "it is no object")), "{}", run.stderr);
+    assert_eq!((run.code, dead_letters(&tap)), (0, line("7", "it is not an object")), "{}", run.stderr);
     assert!(run.stderr.contains("no record shows a time stamp: one that slipped in"), "{}", run.stderr);
 }
 
@@ -207,9 +209,9 @@ fn a_kill_before_the_mark_puts_the_record_aside_again() {
     let running = tap.start();
     tap.sandbox.wait_held(Endpoint::Mark, 1);
     running.kill();
-    assert_eq!((dead_letters(&tap), tap.read()), (line("7", "it is no object"), vec![]));
+    assert_eq!((dead_letters(&tap), tap.read()), (line("7", "it is not an object"), vec![]));
     assert_eq!((tap.run().code, tap.unread()), (0, vec![]));
-    assert_eq!(dead_letters(&tap), line("7", "it is no object").repeat(2));
+    assert_eq!(dead_letters(&tap), line("7", "it is not an object").repeat(2));
 }
 
 #[test]
@@ -217,7 +219,7 @@ fn a_line_that_was_cut_does_not_spoil_the_next_one() {
     let tap = with_texts(&["7"]);
     tap.write_file("aside.jsonl", "{\"time\":\"2");
     assert_eq!(tap.run().code, 0);
-    assert_eq!(dead_letters(&tap), format!("{{\"time\":\"2\n{}", line("7", "it is no object")));
+    assert_eq!(dead_letters(&tap), format!("{{\"time\":\"2\n{}", line("7", "it is not an object")));
 }
 
 #[test]
@@ -255,7 +257,7 @@ fn a_target_that_fails_leaves_what_was_put_aside_unread() {
     assert_eq!((run.code, tap.read()), (3, vec![]), "{}", run.stderr);
     assert!(run.last_log_line().ends_with("; 4 records that it has not committed stay unread"), "{}", run.stderr);
     // A line for each target that has got the records around it.
-    assert_eq!(dead_letters(&tap), line("7", "it is no object").repeat(2));
+    assert_eq!(dead_letters(&tap), line("7", "it is not an object").repeat(2));
 }
 
 #[test]
@@ -277,7 +279,7 @@ fn a_replay_puts_aside_what_has_no_id_or_no_time_and_goes_on() {
             (r#"{"recordId":"x"}"#, "`recordTimeStampISO` is missing"),
             (
                 r#"{"recordId":"x","recordTimeStampISO":"yesterday"}"#,
-                "`recordTimeStampISO` is no time stamp with an offset",
+                "`recordTimeStampISO` is not a time stamp with an offset",
             ),
         ];
         for (text, _) in &odd {
@@ -297,7 +299,7 @@ fn a_look_leaves_such_records_out_and_writes_no_file() {
     let tap = with_texts(&["7"]).args(&["--peek", "4"]);
     let run = tap.run();
     assert_eq!((run.code, run.stdout.as_str()), (0, &*schema_and(&good(&tap))), "{}", run.stderr);
-    run.assert_logged("WARNING 1 record cannot be shown, and is left out: it is no object");
+    run.assert_logged("WARNING 1 record cannot be shown, and is left out: it is not an object");
     assert!(!tap.path("aside.jsonl").exists());
     assert_eq!(tap.read(), []);
 }
@@ -316,20 +318,26 @@ fn a_look_at_records_that_cannot_be_shown_does_not_say_that_there_are_none() {
 #[test]
 fn a_file_that_cannot_be_opened_is_an_error_before_any_request() {
     for (name, problem) in [
-        ("none/aside.jsonl", "No such file or directory (os error 2)"),
-        (".", "it is no file, and what is written there may not be kept"),
-        ("fifo", "it is no file, and what is written there may not be kept"),
+        (
+            "none/aside.jsonl",
+            "no file can be made in DIR/none: No such file or directory (os error 2); make that folder writable, or name a \
+             file in another one",
+        ),
+        (
+            ".",
+            "it is not a regular file, and what is written there may not be kept; name a file that can be appended to",
+        ),
+        (
+            "fifo",
+            "it is not a regular file, and what is written there may not be kept; name a file that can be appended to",
+        ),
     ] {
         for args in [&[][..], &["--test"], &["--", "/bin/true"]] {
             let tap = Tap::with_records(1).args(args);
             assert!(Command::new("mkfifo").arg(tap.path("fifo")).status().unwrap().success());
             let path = tap.path(name);
             let tap = tap.set("deadLetterFile", path.to_str().unwrap());
-            tap.run().assert_refused(
-                &tap,
-                2,
-                &format!("`deadLetterFile` DIR/{name}: {problem}; name a file that can be appended to"),
-            );
+            tap.run().assert_refused(&tap, 2, &format!("`deadLetterFile` DIR/{name}: {problem}"));
             assert_eq!(tap.sandbox.requests(), 0);
         }
     }
@@ -342,10 +350,10 @@ fn a_full_disk_ends_the_run_and_marks_nothing() {
     assert_eq!((run.code, tap.read()), (1, vec![]), "{}", run.stderr);
     assert_eq!(
         run.last_log_line(),
-        "CRITICAL put 1 record aside in `deadLetterFile` DIR/aside.jsonl: File too large (os error 27); what was not \
-         delivered stays unread, so mend that and run again"
+        "CRITICAL cannot put 1 record aside in `deadLetterFile` DIR/aside.jsonl: File too large (os error 27); what \
+         was not delivered stays unread: fix that and run again"
     );
-    assert_all_delivered(&tap.run(), &tap, &[("7", "it is no object")]);
+    assert_all_delivered(&tap.run(), &tap, &[("7", "it is not an object")]);
 }
 
 #[test]
@@ -374,7 +382,7 @@ fn a_stop_during_a_mark_says_whether_what_was_put_aside_comes_again() {
         let run = running.wait(&tap);
         assert_eq!((run.code, tap.unread().is_empty()), (143, is_answered), "{}", run.stderr);
         assert_eq!(run.last_log_line(), format!("WARNING stopped by SIGTERM: {end}"));
-        assert_eq!(dead_letters(&tap), line("7", "it is no object"));
+        assert_eq!(dead_letters(&tap), line("7", "it is not an object"));
     }
 }
 
@@ -391,9 +399,9 @@ fn a_record_that_the_service_cannot_mark_is_not_put_aside_for_ever() {
             let tap = with_dead_letter_file(tap);
             let tap = if target { with_target(tap, &["--every", "1"]) } else { tap };
             let run = tap.run();
-            let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read";
+            let fatal = "CRITICAL the service shows records as unread although it has answered that they are marked";
             assert_eq!((run.code, run.last_log_line()), (1, fatal), "{}", run.stderr);
-            assert_eq!(dead_letters(&tap), ["7", "8"].map(|text| line(text, "it is no object")).concat());
+            assert_eq!(dead_letters(&tap), ["7", "8"].map(|text| line(text, "it is not an object")).concat());
         }
     }
 }
@@ -408,7 +416,7 @@ fn a_file_that_is_moved_or_deleted_while_the_tap_follows_is_made_again() {
     fs::rename(&path, tap.path("moved.jsonl")).unwrap();
     tap.sandbox.write_text(&tap.stream, "2");
     tap.sandbox.wait_answered(Endpoint::Mark, 2);
-    assert_eq!(dead_letters(&tap), line("2", "it is no object"));
+    assert_eq!(dead_letters(&tap), line("2", "it is not an object"));
     fs::remove_file(&path).unwrap();
     tap.sandbox.write_text(&tap.stream, "3");
     tap.sandbox.wait_answered(Endpoint::Mark, 3);
@@ -416,7 +424,7 @@ fn a_file_that_is_moved_or_deleted_while_the_tap_follows_is_made_again() {
     fs::File::options().append(true).open(&path).unwrap().write_all(b"{\"time\":\"2").unwrap();
     tap.sandbox.write_text(&tap.stream, "4");
     tap.sandbox.wait_answered(Endpoint::Mark, 4);
-    let [three, four] = ["3", "4"].map(|record| line(record, "it is no object"));
+    let [three, four] = ["3", "4"].map(|record| line(record, "it is not an object"));
     assert_eq!(dead_letters(&tap), format!("{three}{{\"time\":\"2\n{four}"));
     // It cannot be made again: nothing more is marked.
     fs::remove_file(&path).unwrap();
@@ -426,8 +434,8 @@ fn a_file_that_is_moved_or_deleted_while_the_tap_follows_is_made_again() {
     assert_eq!((run.code, tap.unread().len()), (1, 1), "{}", run.stderr);
     assert_eq!(
         run.last_log_line(),
-        "CRITICAL put 1 record aside in `deadLetterFile` DIR/aside.jsonl: it is no file, and what is written there may not be \
-         kept; what was not delivered stays unread, so mend that and run again"
+        "CRITICAL cannot put 1 record aside in `deadLetterFile` DIR/aside.jsonl: it is not a regular file, and what \
+         is written there may not be kept; what was not delivered stays unread: fix that and run again"
     );
 }
 
@@ -488,5 +496,8 @@ fn a_mark_of_a_state_that_is_lost_and_applied_later_is_not_followed_by_another()
     tap.sandbox.script(Rule::on(Endpoint::Peek).call(peeks + 2).cap(1));
     let run = tap.run_with("--state", tap.write_file("state.json", &state.to_string()));
     assert_eq!((run.code, tap.sandbox.count(Endpoint::Mark)), (0, 1), "{}", run.stderr);
-    run.assert_logged("INFO the answer to a mark was lost, and it is not applied yet: the next run marks what is left");
+    run.assert_logged(
+        "INFO the answer to a mark was lost, and the mark may still be applied: the next run marks what \
+         is left",
+    );
 }

@@ -1,4 +1,5 @@
-//! What the sample config and `--help` say is true, and the image can be built from what `.dockerignore` lets in.
+//! What the sample config, `--help` and CONTRIBUTING say is true, and the image can be built from
+//! what `.dockerignore` lets in.
 
 use std::fs;
 
@@ -60,4 +61,16 @@ fn the_build_of_the_image_gets_every_member_of_the_workspace() {
     for member in members {
         assert!(ignored.lines().any(|line| line.strip_prefix('!') == Some(&member)), "{member} is left out");
     }
+}
+
+#[test]
+fn the_test_that_contributing_shows_is_one_of_the_tests() {
+    let read = |name: &str| fs::read_to_string(repository_file(name)).unwrap();
+    let page = read("CONTRIBUTING.md");
+    let (before, rest) = page.split_once("```rust\n").unwrap();
+    let (shown, _) = rest.split_once("```\n").unwrap();
+    let file = before.rsplit('`').nth(1).unwrap();
+    let (uses, test) = shown.split_once("\n#[test]\n").unwrap();
+    assert!(read(file).contains(&format!("\n#[test]\n{test}")), "{file} does not have this test:\n{test}");
+    assert_eq!(uses, "use streamduo_sandbox::{Endpoint, Rule};\n\nuse crate::tap::Tap;\n");
 }

@@ -1,6 +1,6 @@
 //! `time_extracted`: when the page of a record arrived.
 
-use std::thread;
+use std::io::{BufRead, BufReader};
 use std::time::{Duration, SystemTime};
 
 use regex::Regex;
@@ -34,17 +34,18 @@ fn the_time_is_one_text_for_a_page_in_utc_between_the_start_and_the_end_of_the_r
 
 #[test]
 fn a_page_that_was_peeked_ahead_has_the_time_when_it_arrived() {
-    let tap = Tap::with_records(110).set("pageSize", 20);
+    let tap = Tap::with_records(110).set("pageSize", 20).env("TAP_STREAMDUO_LOGLEVEL", "DEBUG");
     // The third mark is answered only after the peek for the fourth page has arrived.
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(3).applied().hold());
     for endpoint in [Endpoint::Peek, Endpoint::Mark] {
         tap.sandbox.script(Rule::on(endpoint).every().delay(Duration::from_millis(20)));
     }
-    let running = tap.start();
+    let mut running = tap.start();
     tap.sandbox.wait_held(Endpoint::Mark, 3);
-    tap.sandbox.wait_answered(Endpoint::Peek, 4);
-    // The sandbox has sent the answer. Nothing shows when the tap has read it.
-    thread::sleep(Duration::from_millis(100));
+    // The log shows when the tap has read an answer.
+    let log = BufReader::new(running.child.stderr.take().unwrap());
+    let mut peeks = log.lines().filter(|line| line.as_ref().unwrap().contains(r#""endpoint":"peek""#));
+    assert_eq!(peeks.by_ref().take(4).count(), 4);
     let released = now();
     tap.sandbox.release();
     let run = running.wait(&tap);

@@ -1,5 +1,6 @@
-//! Each answer that a gateway may give meets each kind of request: the run goes on, tries again, or ends with a line that
-//! names the host, the status and what to do. No record is lost, and no run ends that the next answer would have served.
+//! Each answer that a gateway may give meets each kind of request: the run goes on, tries again, or
+//! ends with a line that names the host, the status and what to do. No record is lost, and no run
+//! ends that the next answer would have served.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -33,7 +34,8 @@ enum Outcome {
     GoesOn,
     /// A line with this text says that the request is sent again, after a pause.
     Retried(String),
-    /// The last line has these texts. If it was about the schema, it is a warning, and no value is lost.
+    /// The last line has these texts. If it was about the schema, it is a warning, and no value is
+    /// lost.
     Ends(String, &'static str),
 }
 

@@ -73,7 +73,7 @@ fn a_peek_whose_answer_is_not_json_is_retried() {
     tap.sandbox.script(Rule::on(Endpoint::Peek).call(1).json("[{\"recordId\":"));
     assert_delivers_with_warning(
         &tap,
-        "WARNING peek: HOST answers 200 (application/json): the answer is not JSON: EOF while parsing a value at line 1 column 13; trying again in # s (1 of 1)",
+        "WARNING peek: check `apiUrl`, or ask the service's operator: HOST answers 200 (application/json): the answer is not JSON: EOF while parsing a value at line 1 column 13; trying again in # s (1 of 1)",
     );
 }
 
@@ -116,7 +116,8 @@ fn a_service_that_stays_down_ends_the_run() {
     tap.run().assert_refused(
         &tap,
         1,
-        "read stream STREAM: HOST answers 503: {\"message\":\"Service Unavailable\"} (still so after 2 retries: `maxRetries`)",
+        "read stream STREAM: HOST answers 503: {\"message\":\"Service Unavailable\"} (still failing after 2 \
+         retries: `maxRetries`)",
     );
     let asked: Vec<_> = tap.sandbox.journal().iter().filter_map(|call| call.record_count).collect();
     assert_eq!(asked, [100, 100, 50, 25, 12, 6, 3, 1, 1], "the first failure counts, and those of a single record");
@@ -191,7 +192,8 @@ fn marks_that_always_fail_end_the_run() {
     assert_eq!(run.code, 1);
     assert_eq!(
         run.last_log_line(),
-        "CRITICAL read stream STREAM: HOST answers 503: {\"message\":\"Service Unavailable\"} (still so after 2 retries: `maxRetries`)"
+        "CRITICAL read stream STREAM: HOST answers 503: {\"message\":\"Service Unavailable\"} (still failing after \
+         2 retries: `maxRetries`)"
     );
     assert_eq!(run.stdout, schema_and(&tap.records()));
     assert_eq!((tap.read(), tap.sandbox.count(Endpoint::Mark)), (vec![], 3));
@@ -204,8 +206,8 @@ fn marks_without_effect_end_the_run() {
         let tap = Tap::with_records(2).set("maxRetries", 1);
         tap.sandbox.script(Rule::on(Endpoint::Mark).every().json(answer));
         let run = tap.run();
-        let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read (still so after 1 \
-                     retry: `maxRetries`)";
+        let fatal = "CRITICAL the service shows records as unread although it has answered that they are marked (still \
+                     failing after 1 retry: `maxRetries`)";
         assert_eq!((run.code, run.last_log_line()), (1, fatal));
         assert_eq!((tap.sandbox.count(Endpoint::Mark), tap.read()), (marks, vec![]), "{}", run.stderr);
     }
@@ -224,7 +226,8 @@ fn only_consecutive_failures_of_marks_count() {
 fn requests_to_this_machine_bypass_the_proxy() {
     let tap = Tap::with_records(1).env("http_proxy", "http://127.0.0.1:1").env("ALL_PROXY", "http://127.0.0.1:1");
     assert_eq!(tap.run().stdout, tap.messages(&tap.records()));
-    // The token is still fetched directly. The request to the API goes to the proxy, which cannot be reached.
+    // The token is still fetched directly. The request to the API goes to the proxy, which cannot
+    // be reached.
     let tap = tap.set("apiUrl", "https://api.example.com").env("https_proxy", "http://127.0.0.1:1");
     let run = tap.run();
     assert_eq!((run.code, tap.sandbox.count(Endpoint::Token)), (1, 2));
@@ -239,7 +242,7 @@ fn a_service_that_answers_marks_without_applying_them_ends_the_run() {
     let page: Vec<_> = tap.records().iter().take(2).map(|record| record.json.clone()).collect();
     tap.sandbox.script(Rule::on(Endpoint::Mark).every().json(format!("[{}]", page.join(","))));
     let run = tap.run();
-    let fatal = "CRITICAL the service shows records as unread that it has answered to be marked as read";
+    let fatal = "CRITICAL the service shows records as unread although it has answered that they are marked";
     assert_eq!((run.code, run.last_log_line()), (1, fatal));
     assert_eq!(run.stdout, schema_and(&tap.records()[..2]));
     assert_eq!(tap.sandbox.count(Endpoint::Mark), 1);

@@ -1,4 +1,5 @@
-//! Slow links, large records, and a service that refuses what is too much: pages shrink until they get across.
+//! Slow links, large records, and a service that refuses what is too much: pages shrink until they
+//! get across.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -77,7 +78,8 @@ fn a_stream_is_drained_with_commit_although_the_service_limits_reads() {
     thread::scope(|scope| limits.for_each(|(status, limit)| drop(scope.spawn(move || drain(status, limit)))));
 }
 
-/// Runs the tap with the last STATE until the stream is drained. Nothing is marked that a STATE does not cover.
+/// Runs the tap with the last STATE until the stream is drained. Nothing is marked that a STATE
+/// does not cover.
 #[track_caller]
 fn drain_with_commit(tap: &Tap) {
     let (mut state, mut committed) = (Value::Null, BTreeSet::new());
@@ -122,7 +124,8 @@ fn a_look_back_grows_again_after_an_outage() {
     assert!(asked.contains(&64) && asked.len() < 30 && asked.iter().all(|count| *count <= 100), "{asked:?}");
 }
 
-/// Before the first mark, whose answer is lost, so many records appear at the time stamp of the second record.
+/// Before the first mark, whose answer is lost, so many records appear at the time stamp of the
+/// second record.
 fn crowd_in(tap: &Tap, count: usize) {
     let (stream, second) = (tap.stream.clone(), tap.records()[1].identity.timestamp.clone());
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().close().before(move |service| {
@@ -303,7 +306,7 @@ fn the_answer_of_the_token_endpoint_and_an_error_text_are_bounded() {
 fn an_answer_with_more_records_than_any_request_asks_for_is_refused() {
     let tap = Tap::with_records(1);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(format!("[{}0]", "0,".repeat(100_000))));
-    tap.run().assert_refused(&tap, 1, "HOST answers 200 (application/json): the answer is not an array of records");
+    tap.run().assert_refused(&tap, 1, "check `apiUrl`, or ask the service's operator: HOST answers 200 (application/json): the answer is not an array of records");
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! A test with a live stream: it writes one record, drains the stream and looks for the record in the output.
+//! A test with a live stream: it writes one record, drains the stream and looks for the record in
+//! the output.
 //!
-//! It runs only if `TAP_STREAMDUO_LIVE_CONFIG` names a config file. Its client must be a producer and a consumer of the
-//! stream.
+//! It runs only if `TAP_STREAMDUO_LIVE_CONFIG` names a config file. Its client must be a producer
+//! and a consumer of the stream.
 
 use std::io::Write;
 use std::process::Command;

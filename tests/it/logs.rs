@@ -55,7 +55,10 @@ fn the_most_specific_variable_sets_the_level() {
     let rust_log = Tap::with_records(2).env("RUST_LOG", "tap_streamduo=warn");
     assert_eq!(rust_log.run().stderr, "");
     let unknown = Tap::with_records(2).env("LOGLEVEL", "loud");
-    assert_eq!(unknown.run().stderr, format!("WARNING LOGLEVEL: no level \"loud\"; INFO it is\n{INFO_LINES}"));
+    assert_eq!(
+        unknown.run().stderr,
+        format!("WARNING LOGLEVEL: \"loud\" is not a level, so INFO is used\n{INFO_LINES}")
+    );
 }
 
 #[test]

@@ -14,7 +14,8 @@ fn by_id(records: usize) -> Tap {
     Tap::with_records(records).set("markBy", "id")
 }
 
-/// How many requests were under way at the same time at the most, if all connections are used at once.
+/// How many requests were under way at the same time at the most, if all connections are used at
+/// once.
 fn connections(tap: &Tap, endpoint: Endpoint) -> usize {
     let journal = tap.sandbox.journal();
     let connections: BTreeSet<_> =
@@ -28,7 +29,8 @@ fn assert_goes_on_by_position(run: &Run, case: &str) {
     assert_eq!(run.stderr.matches("by position").count(), 1, "{case}\n{}", run.stderr);
 }
 
-/// Writes so many versions of each of these ids: first the first version of each, then the second ones, and so on.
+/// Writes so many versions of each of these ids: first the first version of each, then the second
+/// ones, and so on.
 fn write_versions(tap: &Tap, ids: usize, versions: usize) {
     let minute = |n: usize| format!("2022-02-01T{:02}:{:02}:00", n / 60, n % 60);
     for version in 0..versions {
@@ -166,7 +168,7 @@ fn a_record_that_cannot_be_marked_ends_the_run_with_an_error() {
     tap.sandbox.script(Rule::on(Endpoint::Single).calls(4..=99).status(503).header("retry-after", "0"));
     let run = tap.run();
     let fatal = "check the network; a replay (`acknowledge` `never`) reads it: HOST answers 503: \
-                 {\"message\":\"Service Unavailable\"} (still so after 2 retries: `maxRetries`)";
+                 {\"message\":\"Service Unavailable\"} (still failing after 2 retries: `maxRetries`)";
     assert!(run.code == 1 && run.last_log_line().ends_with(fatal), "{}", run.stderr);
     assert_eq!((run.stdout, tap.read().len()), (schema_and(&tap.records()), 2));
 }
@@ -309,8 +311,9 @@ fn an_id_that_single_does_not_find_is_marked_by_position() {
     assert_goes_on_by_position(&run, "");
 }
 
-/// A stream of 100 records, and a later version of each that is not on the first page; the `nth` of those has a payload of 2 MB.
-/// Runs the tap, which must fail. At most that version is read and not written, and the error names its id and the way to read it.
+/// A stream of 100 records, and a later version of each that is not on the first page; the `nth` of
+/// those has a payload of 2 MB. Runs the tap, which must fail. At most that version is read and not
+/// written, and the error names its id and the way to read it.
 #[track_caller]
 fn assert_only_a_large_version_is_lost(tap: &Tap, nth: usize) {
     let ids: Vec<_> = tap.records().into_iter().map(|record| record.identity.record_id).collect();

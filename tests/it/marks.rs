@@ -1,5 +1,6 @@
-//! Marks that go wrong: applied late or twice, answered with another request's answer, or not answered at all. Whatever the
-//! service has as read at the end of a run, the run has delivered, or it has named it.
+//! Marks that go wrong: applied late or twice, answered with another request's answer, or not
+//! answered at all. Whatever the service has as read at the end of a run, the run has delivered, or
+//! it has named it.
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -17,8 +18,8 @@ fn failing_mark(nth: usize) -> Rule {
     Rule::on(Endpoint::Mark).call(nth).status(504).header("retry-after", "0")
 }
 
-/// Runs a tap in `commit` mode again and again, each time with the last STATE, until nothing is unread. Returns all records that
-/// were written. What is read was written.
+/// Runs a tap in `commit` mode again and again, each time with the last STATE, until nothing is
+/// unread. Returns all records that were written. What is read was written.
 fn commit_everything(tap: &Tap, case: &str) -> Vec<Identity> {
     let mut state = "{}".to_owned();
     let mut written = Vec::new();

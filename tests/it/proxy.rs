@@ -167,7 +167,7 @@ fn a_proxy_variable_that_is_malformed_is_refused_before_any_request() {
                 &tap,
                 2,
                 &format!(
-                    "`{variable}` names no proxy that can be used: it must be http://host:port or \
+                    "`{variable}` does not name a proxy that can be used: it must be http://host:port or \
                      http://user:password@host:port, with the special characters in user and password percent-encoded"
                 ),
             );

@@ -1,4 +1,5 @@
-//! The main job: unread records are written once each, in order and unchanged, and are marked as read.
+//! The main job: unread records are written once each, in order and unchanged, and are marked as
+//! read.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -258,7 +259,8 @@ fn a_429_is_retried_with_the_same_page_size() {
     assert_eq!(requested_counts(&tap), (vec![100, 200, 200, 200, 400], vec![99, 199, 52]));
 }
 
-/// A tap on a service whose answers take so long that the tap prefetches. `rules` go before the delays.
+/// A tap on a service whose answers take so long that the tap prefetches. `rules` go before the
+/// delays.
 fn tap_on_slow_service(records: usize, rules: Vec<Rule>) -> Tap {
     let tap = Tap::with_records(records).set("pageSize", 20);
     rules.into_iter().for_each(|rule| tap.sandbox.script(rule));
@@ -283,7 +285,8 @@ fn the_next_page_is_prefetched_while_one_is_marked() {
 
 #[test]
 fn a_prefetch_that_overtakes_its_mark_costs_no_duplicate_and_prefetching_stops() {
-    // Each mark is applied only after the peek that is sent with it has been answered, as long as the tap prefetches.
+    // Each mark is applied only after the peek that is sent with it has been answered, as long as
+    // the tap prefetches.
     let tap = tap_on_slow_service(130, (2..=4).map(|mark| Rule::on(Endpoint::Mark).call(mark).hold()).collect());
     let running = tap.start();
     for (mark, peek) in [(2, 3), (3, 5), (4, 7)] {

@@ -104,7 +104,7 @@ fn an_answer_that_is_not_json_ends_the_run() {
     tap.run().assert_refused(
         &tap,
         1,
-        "HOST answers 200 (application/json): the answer is not JSON: expected value at line 1 column 1: \"<html>maintenance</html>\"",
+        "check `apiUrl`, or ask the service's operator: HOST answers 200 (application/json): the answer is not JSON: expected value at line 1 column 1: \"<html>maintenance</html>\"",
     );
 }
 
@@ -116,7 +116,7 @@ fn records_that_are_not_json_are_not_logged() {
         tap.run().assert_refused(
             &tap,
             1,
-            "HOST answers 200 (application/json): the answer is not JSON: expected value at line 1 column 1",
+            "check `apiUrl`, or ask the service's operator: HOST answers 200 (application/json): the answer is not JSON: expected value at line 1 column 1",
         );
     }
 }
@@ -125,7 +125,7 @@ fn records_that_are_not_json_are_not_logged() {
 fn an_answer_that_is_not_an_array_ends_the_run() {
     let tap = Tap::with_records(1);
     tap.sandbox.script(Rule::on(Endpoint::Peek).every().json(r#"{"records":[]}"#));
-    tap.run().assert_refused(&tap, 1, "HOST answers 200 (application/json): the answer is not an array of records");
+    tap.run().assert_refused(&tap, 1, "check `apiUrl`, or ask the service's operator: HOST answers 200 (application/json): the answer is not an array of records");
     assert_eq!(tap.sandbox.count(Endpoint::Peek), 1);
 }
 
@@ -135,7 +135,7 @@ fn a_record_without_an_identity_ends_the_run() {
         (r#"{"recordId":"a","dataPayload":{}}"#, "`recordTimeStampISO` is missing"),
         (r#"{"recordTimeStampISO":"t"}"#, "`recordId` is missing"),
         (r#"{"recordId":null,"recordTimeStampISO":"t"}"#, "`recordId` is not a string"),
-        ("7", "it is no object"),
+        ("7", "it is not an object"),
     ] {
         let tap = Tap::with_records(1).set("maxRetries", 5);
         tap.sandbox.write_text(&tap.stream, record);

@@ -192,14 +192,16 @@ fn a_page_of_a_single_time_stamp_that_cannot_grow_ends_the_run_before_it() {
         write_crowd(&tap, 150, true);
         limit(&tap);
         let run = tap.run();
-        // The tap has asked for 100 records, of which the last ones are not known to be all at their time stamp.
+        // The tap has asked for 100 records, of which the last ones are not known to be all at
+        // their time stamp.
         let expected = schema_and(&before) + &state_line(&tap, &before);
         assert_eq!((run.code, run.stdout), (1, expected), "{}", run.stderr);
         assert_eq!(
             run.stderr.lines().find(|line| line.starts_with("CRITICAL")),
             Some(
-                "CRITICAL the service shows 100 records at 2030-01-01T00:00:00Z and nothing after that time stamp with them, so \
-                 reading by time would skip what it does not show: raise `maxAnswerMegabytes` or `requestTimeoutSeconds`"
+                "CRITICAL the service shows 100 records at 2030-01-01T00:00:00Z at once and nothing after them, so \
+                 reading by time would skip the records that it does not show: raise `maxAnswerMegabytes` or \
+                 `requestTimeoutSeconds`"
             )
         );
     }
@@ -270,7 +272,7 @@ fn a_service_that_returns_the_newest_records_is_refused_before_anything_is_writt
             &tap,
             1,
             "the service does not show the oldest records after a time stamp first, so reading by time would skip records: \
-             set `acknowledge` to `write` or `commit`, which read by read status",
+             set `acknowledge` to `write` or `commit`, which read what is unread",
         );
         assert_nothing_marked(&tap);
     }
@@ -316,7 +318,7 @@ fn the_state_of_another_stream_or_mode_is_not_taken() {
     commit["bookmarks"]["records"]["acknowledge"] = json!("commit");
     for (state, problem) in [
         (other, "is of stream other"),
-        (commit, "is not of `acknowledge` `never`"),
+        (commit, "was not made with `acknowledge` `never`"),
         (state_at(&tap, "2022-02-01"), "holds no time stamp with an offset"),
         (json!({"bookmarks": {"records": {"partitions": []}}}), "holds no time stamp with an offset"),
         (json!({"bookmarks": {"cars": {}}}), "is missing"),
@@ -336,7 +338,8 @@ fn the_state_of_another_stream_or_mode_is_not_taken() {
     let state = state_at(&tap, &last);
     let tap = tap.set("acknowledge", "commit");
     run_from(&tap, &state).assert_logged(
-        "WARNING the state's bookmark of \"records\" is not of `acknowledge` `commit`: nothing is marked by it",
+        "WARNING the state's bookmark of \"records\" was not made with `acknowledge` `commit`: nothing is marked by \
+         it",
     );
 }
 
@@ -362,10 +365,11 @@ fn a_state_is_taken_in_every_form_that_it_is_kept_in() {
     }
     let partial = json!({"completed": {"singer_state": own}, "partial": {"singer_state": own}});
     run_from(&tap, &partial).assert_logged(
-        "WARNING the state holds a `partial` one of Meltano's, which is not used: only what is `completed` is",
+        "WARNING the state holds a `partial` state of Meltano's, which is not used: only `completed` counts",
     );
     let cut = tap.write_file("state.json", &format!("{own}\n{{\"bookmarks\":"));
-    let problem = "not JSON: EOF while parsing a value at line 2 column 13";
+    let problem = "not JSON: EOF while parsing a value at line 2 column 13; keep the last STATE of a run there, or remove \
+                   the file to begin anew";
     tap.run_with("--state", cut).assert_refused(&tap, 2, &format!("state DIR/state.json: {problem}"));
 }
 
@@ -610,16 +614,27 @@ fn without_a_state_file_a_target_gets_everything_each_time() {
 }
 
 #[test]
-fn a_state_file_that_cannot_be_written_ends_the_run() {
+fn a_state_file_that_cannot_be_written_is_refused_before_anything_is_read_or_started() {
     let tap = replay(3);
     let state = tap.path("no-such-folder/state.json");
     let tap = with_target(tap.args(&["--state", state.to_str().unwrap()]), &["--every", "1"]);
+    let problem = "state DIR/no-such-folder/state.json: no file can be made in DIR/no-such-folder: No such file or directory \
+                   (os error 2); make that folder writable, or name a file in another one";
     let run = tap.run();
-    assert_eq!((run.code, committed(&tap)), (1, identities(&tap.records())));
-    assert_eq!(
-        run.stderr.lines().find(|line| line.starts_with("CRITICAL")),
-        Some("CRITICAL write the state to DIR/no-such-folder/state.json: No such file or directory (os error 2)")
-    );
+    run.assert_refused(&tap, 2, problem);
+    assert!(!run.stderr.contains("is started") && tap.sandbox.journal().is_empty(), "{}", run.stderr);
+}
+
+#[test]
+fn a_state_file_keeps_its_permissions_and_is_replaced_at_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let tap = replay_into_target(replay(3), &["--every", "1"]);
+    let state = tap.write_file("state.json", "{}");
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o600)).unwrap();
+    let left = tap.write_file(".state.json.new", "{");
+    tap.run().assert_succeeds("");
+    assert_eq!((fs::metadata(&state).unwrap().permissions().mode() & 0o777, left.exists()), (0o600, false));
+    assert_eq!(kept_state(&tap), state_at(&tap, &tap.records()[2].identity.timestamp));
 }
 
 #[test]
@@ -639,7 +654,7 @@ fn a_state_that_is_a_link_stays_one_and_what_is_not_a_regular_file_is_refused() 
     let fifo = crate::target::make_fifo(&other);
     for path in ["/dev/null", "/tmp", fifo.to_str().unwrap()] {
         let tap = replay(3).args(&["--state", path]).target(&["cat"]);
-        let problem = format!("state {path}: it is not a regular file, so nothing can be kept there");
+        let problem = format!("state {path}: it is not a regular file: name another one");
         tap.run().assert_refused(&tap, 2, &problem);
     }
 }

@@ -32,8 +32,8 @@ fn a_time_stamp_that_cannot_be_converted_ends_the_run_and_nothing_is_marked() {
     let tap = Tap::with_records(0).set("timestampFormat", "rfc3339");
     tap.sandbox.write_text(&tap.stream, r#"{"recordId":"a","recordTimeStampISO":"yesterday"}"#);
     let run = tap.run();
-    let fatal = "CRITICAL a record cannot be written as the settings ask; what was not delivered stays unread, so run \
-                 again then: recordTimeStampISO \"yesterday\": ";
+    let fatal = "CRITICAL a record cannot be written as the settings ask; what was not delivered stays unread for \
+                 the next run: recordTimeStampISO \"yesterday\": ";
     assert!(run.last_log_line().starts_with(fatal), "{}", run.stderr);
     assert!(run.last_log_line().contains("; set `timestampFormat` to `original`, or "), "{}", run.stderr);
     assert_eq!((run.code, run.stdout.as_str(), tap.sandbox.count(Endpoint::Mark)), (1, "", 0));

@@ -1,5 +1,5 @@
-//! Random faults, thin links, large records, kills and targets that end, for `TAP_STREAMDUO_SOAK_SECONDS`. Without that
-//! variable it does not run.
+//! Random faults, thin links, large records, kills and targets that end, for
+//! `TAP_STREAMDUO_SOAK_SECONDS`. Without that variable it does not run.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -95,7 +95,8 @@ fn run_targets(random: &mut Rng, tally: &Tally) {
     tally.duplicates.fetch_add(duplicates, Ordering::Relaxed);
 }
 
-/// Has the tap put records aside that no target could load, and adds some to its stream, among others.
+/// Has the tap put records aside that no target could load, and adds some to its stream, among
+/// others.
 fn with_odd_records(tap: Tap, random: &mut Rng) -> Tap {
     for n in 0..random.usize(1..10) {
         tap.sandbox.fill(&tap.stream, random.usize(..100));
@@ -125,7 +126,8 @@ struct Soak {
     /// `markBy` is `id`.
     by_id: bool,
     thin_link: bool,
-    /// In `commit` and `never` mode the records that the target has committed, else those that the tap has written.
+    /// In `commit` and `never` mode the records that the target has committed, else those that the
+    /// tap has written.
     delivered: Vec<Identity>,
     state: Option<Value>,
 }
@@ -151,8 +153,8 @@ impl Soak {
         Soak { tap, commit_mode, by_id, thin_link, delivered: Vec::new(), state: None }
     }
 
-    /// A stream whose first page may take up to four times as long as the time-out, and whose single records never do. Now
-    /// and then a record slips in behind the first one of a page.
+    /// A stream whose first page may take up to four times as long as the time-out, and whose
+    /// single records never do. Now and then a record slips in behind the first one of a page.
     fn on_thin_link(random: &mut Rng) -> Soak {
         let commit_mode = random.bool();
         let tap = Tap::with_records(0)
@@ -173,8 +175,8 @@ impl Soak {
         Soak { tap, commit_mode, by_id: false, thin_link: true, delivered: Vec::new(), state: None }
     }
 
-    /// A stream behind a gateway that applies marks late or twice, or mixes answers up. A mark may be applied late until twice the
-    /// time-out, which is long.
+    /// A stream behind a gateway that applies marks late or twice, or mixes answers up. A mark may
+    /// be applied late until twice the time-out, which is long.
     fn behind_gateway(random: &mut Rng) -> Soak {
         let commit_mode = random.bool();
         let tap = Tap::with_records(0)
@@ -182,12 +184,14 @@ impl Soak {
             .set("pageSize", random.usize(2..50))
             .set("maxPending", random.usize(2..300))
             .set("maxRetries", 9);
-        // No record without a time stamp: a run may begin with it, and what slips in right behind it is not found.
+        // No record without a time stamp: a run may begin with it, and what slips in right behind
+        // it is not found.
         tap.sandbox.fill_sized(&tap.stream, random.usize(1..400), random.usize(..1_000));
         Soak { tap, commit_mode, by_id: false, thin_link: false, delivered: Vec::new(), state: None }
     }
 
-    /// Runs the tap several times with such marks, while records slip in, and then without faults until the stream is drained.
+    /// Runs the tap several times with such marks, while records slip in, and then without faults
+    /// until the stream is drained.
     fn run_behind_gateway(&mut self, random: &mut Rng, tally: &Tally) {
         for _ in 0..random.usize(1..8) {
             let marks = self.tap.sandbox.count(Endpoint::Mark);
@@ -227,7 +231,8 @@ impl Soak {
         Soak { tap, commit_mode: true, thin_link: false, by_id: false, delivered: Vec::new(), state: None }
     }
 
-    /// Replays the stream several times with faults while records arrive, and then without faults to its end. Nothing is marked.
+    /// Replays the stream several times with faults while records arrive, and then without faults
+    /// to its end. Nothing is marked.
     fn replay(&mut self, random: &mut Rng, tally: &Tally) {
         for _ in 0..random.usize(1..8) {
             let endpoint = if random.usize(..4) == 0 { Endpoint::Token } else { Endpoint::Since };
@@ -244,8 +249,9 @@ impl Soak {
         self.finish(tally);
     }
 
-    /// Runs the tap on its thin link without other faults, until the stream is drained. Each run succeeds and gets on. In
-    /// `write` mode the first one drains the stream, but for what slips in at its last mark or is displaced from it.
+    /// Runs the tap on its thin link without other faults, until the stream is drained. Each run
+    /// succeeds and gets on. In `write` mode the first one drains the stream, but for what slips in
+    /// at its last mark or is displaced from it.
     fn drain(&mut self, random: &mut Rng, tally: &Tally) {
         while let before @ [_, ..] = &self.tap.unread()[..] {
             let state = self.state.clone();
@@ -294,9 +300,10 @@ impl Soak {
         tally.duplicates.fetch_add(delivered.len() - distinct.len(), Ordering::Relaxed);
     }
 
-    /// Scripts a few faults for the next requests. With `markBy` `position`, new records arrive only before a peek: a record that
-    /// slips in between peek and mark may be lost with the mark's answer. None arrive where the link is thin: the tap may peek
-    /// ahead there, while it marks. With `id` they arrive at any time.
+    /// Scripts a few faults for the next requests. With `markBy` `position`, new records arrive
+    /// only before a peek: a record that slips in between peek and mark may be lost with the mark's
+    /// answer. None arrive where the link is thin: the tap may peek ahead there, while it marks.
+    /// With `id` they arrive at any time.
     fn script(&self, random: &mut Rng, tally: &Tally) {
         let marks = if self.by_id { Endpoint::Single } else { Endpoint::Mark };
         for _ in 0..random.usize(1..4) {
@@ -318,8 +325,8 @@ impl Soak {
         }
     }
 
-    /// Runs the tap once. With `may_end_early` its target may stop reading, and the tap is then killed or terminated. Returns
-    /// how a run ended that was not.
+    /// Runs the tap once. With `may_end_early` its target may stop reading, and the tap is then
+    /// killed or terminated. Returns how a run ended that was not.
     fn run_once(&mut self, random: &mut Rng, may_end_early: bool, tally: &Tally) -> Option<Run> {
         tally.runs.fetch_add(1, Ordering::Relaxed);
         let mut command = self.tap.command();
@@ -351,8 +358,8 @@ impl Soak {
         run
     }
 
-    /// The target: reads at most this many lines, and then commits at random STATEs. Without a limit it commits at every
-    /// STATE.
+    /// The target: reads at most this many lines, and then commits at random STATEs. Without a
+    /// limit it commits at every STATE.
     fn load(&mut self, running: &mut Running, max_lines: Option<usize>, random: &mut Rng) {
         let mut waiting = Vec::new();
         for _ in 0..max_lines.unwrap_or(usize::MAX) {

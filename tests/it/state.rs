@@ -42,20 +42,24 @@ fn a_missing_or_empty_state_is_a_warning() {
     for name in ["missing.json", "empty.json"] {
         let run = tap.run_with("--state", tap.path(name));
         assert_eq!(run.code, 0);
-        assert_eq!(run.stderr.lines().next(), Some(format!("WARNING state DIR/{name}: there is none yet").as_str()));
+        assert_eq!(
+            run.stderr.lines().next(),
+            Some(format!("WARNING state DIR/{name}: there is no state yet").as_str())
+        );
     }
 }
 
 #[test]
 fn a_damaged_state_is_refused() {
     let tap = Tap::with_records(1);
+    let remedy = "; keep the last STATE of a run there, or remove the file to begin anew";
     for (text, problem) in [
         ("{\"bookmarks\": {", "not JSON: EOF while parsing an object at line 1 column 15"),
         ("[]", "not a JSON object"),
         (r#"{"type":"STATE"}"#, "a STATE message without a value"),
     ] {
         let run = tap.run_with("-s", tap.write_file("state.json", text));
-        run.assert_refused(&tap, 2, &format!("state DIR/state.json: {problem}"));
+        run.assert_refused(&tap, 2, &format!("state DIR/state.json: {problem}{remedy}"));
     }
     assert!(tap.sandbox.journal().is_empty());
 }

@@ -9,7 +9,7 @@ use streamduo_sandbox::Endpoint;
 
 use crate::tap::{Run, Tap, without_times};
 
-const STAYS_UNREAD: &str = "what was not delivered stays unread, so run again then";
+const STAYS_UNREAD: &str = "what was not delivered stays unread for the next run";
 
 /// The run has ended with code 1 and this fatal line, and no mark was requested.
 #[track_caller]
@@ -52,7 +52,7 @@ fn a_closed_stdout_is_refused_before_any_request() {
             (run.code, run.stderr.as_str()),
             (
                 1,
-                "CRITICAL stdout is closed, or stands for nothing (/dev/null opened to read and write): records written \
+                "CRITICAL stdout is closed, or is /dev/null opened to read and write: records written \
                  there would be lost; give the tap a stdout, as in `tap-streamduo -c config.json | target-x`\n"
             ),
             "{redirection}"

@@ -1,4 +1,5 @@
-//! What becomes of the records when requests fail, processes are killed or other consumers interfere.
+//! What becomes of the records when requests fail, processes are killed or other consumers
+//! interfere.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,7 +15,8 @@ fn three_pages() -> Tap {
     Tap::with_records(5).set("pageSize", 2).set("maxRetries", 5)
 }
 
-/// Runs the taps at the same time, because each waits for a retry most of the time. Each must deliver all its records.
+/// Runs the taps at the same time, because each waits for a retry most of the time. Each must
+/// deliver all its records.
 fn assert_all_deliver(cases: Vec<(String, Tap)>) {
     thread::scope(|scope| {
         for (case, tap) in cases {
@@ -82,8 +84,8 @@ fn a_record_that_slips_in_when_the_answer_is_lost_is_found_by_looking_back() {
     assert_eq!(written.into_iter().collect::<BTreeSet<_>>(), tap.read().into_iter().collect());
 }
 
-/// The first mark, of `count` records, fails, and is not applied yet when the next peek is answered. The service applies it only
-/// after a later mark, to records that the tap has not read.
+/// The first mark, of `count` records, fails, and is not applied yet when the next peek is
+/// answered. The service applies it only after a later mark, to records that the tap has not read.
 #[track_caller]
 fn assert_late_mark_costs_nothing(tap: &Tap, later_mark: usize, count: usize) {
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).status(504).header("retry-after", "0"));
@@ -115,8 +117,8 @@ fn a_mark_that_is_applied_late_costs_no_record_while_pages_grow() {
 
 #[test]
 fn a_look_back_asks_for_no_more_than_was_served() {
-    // 100 records of a page are marked, and the answer is lost; 60 of them slipped in just before, all at the time stamp of
-    // the page's second record.
+    // 100 records of a page are marked, and the answer is lost; 60 of them slipped in just before,
+    // all at the time stamp of the page's second record.
     let tap = Tap::with_records(300).set("pageSize", 100).set("maxRetries", 5);
     let (stream, second) = (tap.stream.clone(), tap.records()[1].identity.timestamp.clone());
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).applied().close().before(move |service| {
@@ -200,7 +202,7 @@ fn a_record_that_slipped_in_and_cannot_be_written_is_named() {
     tap.sandbox.release();
     let run = running.wait(&tap);
     let fatal = "CRITICAL 1 record is marked as read and could not be written to stdout (Broken pipe (os error 32)): \
-                 recordId late";
+                 recordId late; a replay (`acknowledge` `never`) reads what is lost";
     assert_eq!((run.code, run.last_log_line()), (1, fatal));
 }
 
@@ -251,7 +253,8 @@ fn a_signal_during_the_request_for_a_token_ends_the_run() {
 #[test]
 fn two_taps_on_one_stream_lose_no_record() {
     let tap = Tap::with_records(10).set("pageSize", 3);
-    // The first tap has peeked, and its mark is held. Meanwhile the second tap reads the whole stream.
+    // The first tap has peeked, and its mark is held. Meanwhile the second tap reads the whole
+    // stream.
     tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).hold());
     let first = tap.start();
     tap.sandbox.wait_held(Endpoint::Mark, 1);

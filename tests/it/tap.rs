@@ -60,7 +60,8 @@ pub struct Run {
 }
 
 impl Tap {
-    /// A tap on a stream of sample records. It makes no retries (`maxRetries` 0) unless the test sets them.
+    /// A tap on a stream of sample records. It makes no retries (`maxRetries` 0) unless the test
+    /// sets them.
     pub fn with_records(records: usize) -> Tap {
         Tap::on(Sandbox::start(), records)
     }
@@ -82,8 +83,8 @@ impl Tap {
         }
     }
 
-    /// A tap on a stream of large records. The first page of 100 is larger than a pipe's buffer, so that the tap blocks in
-    /// the middle of it if its target does not read.
+    /// A tap on a stream of large records. The first page of 100 is larger than a pipe's buffer, so
+    /// that the tap blocks in the middle of it if its target does not read.
     pub fn with_large_records(records: usize) -> Tap {
         let tap = Tap::with_records(0);
         for n in 0..records {
@@ -102,7 +103,8 @@ impl Tap {
         self
     }
 
-    /// Fetches the token from another host name, so that the HTTP client opens another connection for it.
+    /// Fetches the token from another host name, so that the HTTP client opens another connection
+    /// for it.
     pub fn with_token_from_another_host(self) -> Tap {
         let auth_url = self.sandbox.auth_url().replace("127.0.0.1", "localhost");
         self.set("authUrl", auth_url)
@@ -193,8 +195,8 @@ impl Tap {
         Run { code: output.status.code().unwrap(), stdout, times, stderr: self.normalize(&output.stderr) }
     }
 
-    /// stderr without the time of each line, and with placeholders for what else differs from run to run: address, ids, paths and
-    /// durations.
+    /// stderr without the time of each line, and with placeholders for what else differs from run
+    /// to run: address, ids, paths and durations.
     pub fn normalize(&self, stderr: &[u8]) -> String {
         let text = without_line_times(str::from_utf8(stderr).unwrap());
         let (_, host) = self.sandbox.url().split_once("://").unwrap();
@@ -295,7 +297,8 @@ impl Run {
         written_identities(&self.stdout)
     }
 
-    /// The run has succeeded, has written every record once, in whatever order, and all are marked as read.
+    /// The run has succeeded, has written every record once, in whatever order, and all are marked
+    /// as read.
     #[track_caller]
     pub fn assert_each_once(&self, tap: &Tap) {
         self.assert_each_once_when(tap, "");
@@ -309,7 +312,8 @@ impl Run {
         self.assert_drained_when(tap, case);
     }
 
-    /// The run, however it ended, has written every record once, in whatever order, and all are marked as read.
+    /// The run, however it ended, has written every record once, in whatever order, and all are
+    /// marked as read.
     #[track_caller]
     pub fn assert_drained(&self, tap: &Tap) {
         self.assert_drained_when(tap, "");
@@ -333,7 +337,8 @@ impl Run {
         self.assert_all_delivered_when(tap, "");
     }
 
-    /// Like [`assert_all_delivered`](Run::assert_all_delivered), for one of several cases in a test.
+    /// Like [`assert_all_delivered`](Run::assert_all_delivered), for one of several cases in a
+    /// test.
     #[track_caller]
     pub fn assert_all_delivered_when(&self, tap: &Tap, case: &str) {
         let expected = tap.messages(&once(tap.records()));
@@ -341,8 +346,8 @@ impl Run {
         assert_eq!(tap.unread(), [], "{case}");
     }
 
-    /// The run has failed with this exit code and only these fatal lines: one, unless the configuration is wrong. stdout is empty,
-    /// and no record is marked.
+    /// The run has failed with this exit code and only these fatal lines: one, unless the
+    /// configuration is wrong. stdout is empty, and no record is marked.
     #[track_caller]
     pub fn assert_refused(&self, tap: &Tap, code: i32, fatal: &str) {
         let fatal_lines: Vec<_> = self.stderr.lines().filter_map(|line| line.strip_prefix("CRITICAL ")).collect();
@@ -430,7 +435,8 @@ pub fn bare_command() -> Command {
     command
 }
 
-/// What a tap has written, with [`EXTRACTED`] at the end of each RECORD message; and the times that stood there.
+/// What a tap has written, with [`EXTRACTED`] at the end of each RECORD message; and the times that
+/// stood there.
 pub fn without_times(stdout: &str) -> (String, Vec<String>) {
     let (mut text, mut times) = (String::with_capacity(stdout.len()), Vec::new());
     for line in stdout.split_inclusive('\n') {
@@ -470,7 +476,8 @@ pub fn identities(records: &[Record]) -> Vec<Identity> {
     records.iter().map(|record| record.identity.clone()).collect()
 }
 
-/// The identity of the record in a RECORD message. `None` for other messages, and for a line that a kill has cut.
+/// The identity of the record in a RECORD message. `None` for other messages, and for a line that a
+/// kill has cut.
 pub fn written_identity(line: &str) -> Option<Identity> {
     let message: Value = serde_json::from_str(line).ok()?;
     let text = |name: &str| Some(message["record"][name].as_str()?.to_owned());

@@ -12,7 +12,8 @@ use streamduo_sandbox::Identity;
 use crate::dead_letters::put_aside_identities;
 use crate::tap::{Running, Tap};
 
-/// The target of the sandbox's program. Cargo builds it next to the tap, where both packages are tested.
+/// The target of the sandbox's program. Cargo builds it next to the tap, where both packages are
+/// tested.
 pub fn target_program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_tap-streamduo")).with_file_name("streamduo-sandbox");
     assert!(program.exists(), "build the target first: cargo build --bin streamduo-sandbox");
@@ -31,7 +32,8 @@ pub fn with_script(tap: Tap, script: &str) -> Tap {
     tap.target(&["/bin/sh", "-c", script])
 }
 
-/// A tap that runs a shell script, in which TARGET is the sandbox's target, and DIR the tap's folder.
+/// A tap that runs a shell script, in which TARGET is the sandbox's target, and DIR the tap's
+/// folder.
 pub fn with_target_script(tap: Tap, script: &str) -> Tap {
     let target = format!("{} target --out {}", target_program().display(), tap.path("rows").display());
     let dir = tap.path("").display().to_string();
@@ -77,7 +79,8 @@ pub fn hold_target(tap: &Tap) -> fs::File {
     fs::File::options().write(true).open(tap.path("fifo")).unwrap()
 }
 
-/// Waits for the end of a tap, and of its target: the two share stderr. Returns the tap's exit code; `None` after a kill.
+/// Waits for the end of a tap, and of its target: the two share stderr. Returns the tap's exit
+/// code; `None` after a kill.
 pub fn wait_for_both(mut running: Running) -> Option<i32> {
     running.child.stderr.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
     running.child.wait().unwrap().code()

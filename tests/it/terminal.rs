@@ -1,4 +1,5 @@
-//! What somebody sees who watches a run at a terminal: colours, and a live line in place of METRIC lines.
+//! What somebody sees who watches a run at a terminal: colours, and a live line in place of METRIC
+//! lines.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -94,7 +95,8 @@ impl<'a> AtTerminal<'a> {
         (self.child.wait().unwrap().code().unwrap(), self.shown())
     }
 
-    /// Waits for the end. Returns everything that was written, normalized, with the line breaks of a file.
+    /// Waits for the end. Returns everything that was written, normalized, with the line breaks of
+    /// a file.
     fn wait_written(mut self) -> String {
         self.wait();
         self.tap.normalize(&self.written).replace("\r\n", "\n")

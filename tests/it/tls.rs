@@ -14,8 +14,8 @@ use crate::tap::{Tap, record_lines};
 /// Changes a rule so that the answer to its request is lost.
 type Fault = fn(Rule) -> Rule;
 
-/// A tap on a sandbox that serves https. It trusts the sandbox's CA by `SSL_CERT_FILE`. It forgives failures, so that a run that
-/// ends at once shows that a failure was not retried.
+/// A tap on a sandbox that serves https. It trusts the sandbox's CA by `SSL_CERT_FILE`. It forgives
+/// failures, so that a run that ends at once shows that a failure was not retried.
 fn https(tls: Tls, records: usize) -> Tap {
     let tap = without_ca(tls, records);
     let ca = tap.write_file("ca.pem", tap.sandbox.ca_pem().unwrap());
@@ -140,13 +140,13 @@ fn an_unknown_ca_is_looked_for_where_the_environment_says() {
 
 #[test]
 fn a_certificate_file_that_is_missing_or_garbage_is_refused_before_any_request() {
-    let remedy = "name a PEM file by `SSL_CERT_FILE`, or leave it unset and install ca-certificates";
+    let remedy = "set `SSL_CERT_FILE` to a PEM file, or unset it and install ca-certificates";
     let tap = without_ca(Tls::Good, 3).env("SSL_CERT_FILE", "/no/such/ca.pem");
     assert_refused_at_once(
         &tap,
         2,
         &format!(
-            "no CA certificate in `SSL_CERT_FILE` /no/such/ca.pem: \
+            "there is no CA certificate in `SSL_CERT_FILE` /no/such/ca.pem: \
              {remedy}"
         ),
     );
@@ -160,7 +160,14 @@ fn a_certificate_file_that_is_missing_or_garbage_is_refused_before_any_request()
         let tap = without_ca(Tls::Good, 3);
         let file = tap.write_file("ca.pem", content);
         let tap = tap.env("SSL_CERT_FILE", file.to_str().unwrap());
-        assert_refused_at_once(&tap, 2, &format!("no CA certificate in `SSL_CERT_FILE` DIR/ca.pem{problem}: {remedy}"));
+        assert_refused_at_once(
+            &tap,
+            2,
+            &format!(
+                "there is no CA certificate in `SSL_CERT_FILE` \
+                        DIR/ca.pem{problem}: {remedy}"
+            ),
+        );
     }
 }
 

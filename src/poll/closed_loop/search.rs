@@ -173,7 +173,8 @@ impl ClosedLoop {
             _ => self.search.failed(&problem, left),
         }
         if self.search.is_hopeless() {
-            let problem = format!("{problem}; it loads none of {}, each alone", records(self.search.held.len()));
+            let held = records(self.search.held.len());
+            let problem = format!("{problem}; given one at a time, it loads none of {held}");
             return Err(self.failure(problem, Vec::new(), run));
         }
         warn!("{problem}; trying again with {}", records(self.search.max()));

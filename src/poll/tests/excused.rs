@@ -9,8 +9,9 @@
 //! | [`Excused::InPipe`] | a target behind a pipe fails, and gets no more of what was written for it | its end is not seen |
 //! | [`Excused::SharedId`] | `markBy: id`, and records share an id | it is for streams whose ids are unique |
 //!
-//! More records that share a stamp than the service shows at once, records without any time stamp, a stop
-//! or a failure before the look back, and records in flight to a target that fails: each needs a warning.
+//! More records that share a stamp than the service shows at once, records without any time stamp,
+//! a stop or a failure before the look back, and records in flight to a target that fails: each
+//! needs a warning.
 
 use super::service::{Mark, Record, What};
 
@@ -66,16 +67,16 @@ impl Watch {
         self.marked = self.starts.len();
     }
 
-    /// Whether no look back finds the record, because it begins after it: where the page before last began,
-    /// be the last one the page that was marked last or one that was shown since.
+    /// Whether no look back finds the record, because it begins after it: where the page before
+    /// last began, be the last one the page that was marked last or one that was shown since.
     fn is_too_early(&self, record: &Record) -> bool {
         let begin = |starts: &[String]| starts.get(starts.len().saturating_sub(2)).cloned();
         let begins = [begin(&self.starts[..self.marked]), begin(&self.starts)];
         begins.iter().flatten().any(|begin| record.stamp <= *begin)
     }
 
-    /// Why the tap may lose a record that a mark has hit just now, and that its answer does not show.
-    /// `is_shared` says whether others have its id.
+    /// Why the tap may lose a record that a mark has hit just now, and that its answer does not
+    /// show. `is_shared` says whether others have its id.
     pub fn excuse(&self, record: &Record, mark: &Mark, is_shared: bool) -> Option<Excused> {
         let is_by_id = matches!(mark.what, What::Id(_));
         if mark.run != self.run {
@@ -91,8 +92,8 @@ impl Watch {
         }
     }
 
-    /// Whether the page after so many others shows nothing of a mark: it begins with the fence, or the run
-    /// has ended.
+    /// Whether the page after so many others shows nothing of a mark: it begins with the fence, or
+    /// the run has ended.
     pub fn shows_nothing(&self, pages: usize, fence: Option<&Record>) -> bool {
         fence.is_none() || self.pages.get(pages).is_none_or(|page| page.first() == fence)
     }

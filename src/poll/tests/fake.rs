@@ -1,4 +1,5 @@
-//! The service as one run of the tap meets it, behind a gateway that may do anything with a request.
+//! The service as one run of the tap meets it, behind a gateway that may do anything with a
+//! request.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! Targets that acknowledge at once, late, twice, out of order or never, that fail at any record, and that end
-//! without having committed.
+//! Targets that acknowledge at once, late, twice, out of order or never, that fail at any record,
+//! and that end without having committed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,7 +26,8 @@ pub enum AtState {
     Commit,
     /// Neither.
     Wait,
-    /// Prints a STATE that some target has got before: of this run or of an earlier one. All that was committed by then.
+    /// Prints a STATE that some target has got before: of this run or of an earlier one. All that
+    /// was committed by then.
     PrintOld(prop::sample::Index),
 }
 
@@ -188,7 +189,8 @@ impl MessageWriter for FakeProcess {
         process.put_aside += 1;
         // It is delivered, and so counts as committed.
         let record = Record::parse(json);
-        // A target that fails at the end of its input, whatever it has got, may seem to load some records only.
+        // A target that fails at the end of its input, whatever it has got, may seem to load some
+        // records only.
         let is_bad = process.targets.refuse(&record) || !matches!(process.targets.at_end, AtEnd::Acknowledge);
         assert!(is_bad, "{record:?} is put aside, and the target loads it");
         process.output.borrow_mut().committed.insert(record);

@@ -5,7 +5,8 @@ use super::*;
 proptest! {
     #![proptest_config(cases(256))]
 
-    /// The main one: whatever is marked while a run is going on is delivered by it, or named in a warning.
+    /// The main one: whatever is marked while a run is going on is delivered by it, or named in a
+    /// warning.
     #[test]
     fn nothing_that_is_marked_is_lost_in_write_mode(
         records in initial(30), payloads in payloads(), page_size in 1..15usize,

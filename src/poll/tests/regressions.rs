@@ -255,3 +255,11 @@ fn a_page_that_does_not_reach_what_was_marked_does_not_show_that_it_was_applied(
     let capacity = Capacity { pace: Duration::from_millis(10), ..Capacity::UNLIMITED };
     assert_holds("write", true, 1, &[NEW], vec![Script { capacity, ..Script::of_calls(one) }]);
 }
+
+#[test]
+fn a_look_back_ends_if_the_service_shows_one_record_at_a_time() {
+    let calls = vec![good(&[]), good(&[in_front(NEW)]), good(&[]), good(&[]), good(&[]), lost(&[], 2)];
+    let capacity = Capacity { bytes: 500, refusal: 500, ..Capacity::UNLIMITED };
+    let mut closed = Closed::new(&[NEW; 60], vec![199], 3, TargetProof::Exit);
+    closed.run(&Script { capacity, ..Script::of_calls(calls) }, &Targets::good()).unwrap();
+}

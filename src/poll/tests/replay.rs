@@ -1,8 +1,8 @@
 //! `acknowledge: never` against a service whose records arrive in time order, several at one time
 //! stamp, in every form of one.
 //!
-//! The fake service refuses to mark. After each run, everything up to the bookmark that the target has
-//! committed is committed.
+//! The fake service refuses to mark. After each run, everything up to the bookmark that the target
+//! has committed is committed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -174,7 +174,7 @@ impl Replay {
     fn run_target(&self, weather: &Weather, targets: &Targets, file: &Path) -> Result<bool, TestCaseError> {
         self.output.borrow_mut().begin();
         let process = process(&self.output, &Rc::default(), targets, &self.printed);
-        let state = State::load(Some(file)).unwrap();
+        let state = State::load(Some(file), true).unwrap();
         let ended_well = self.run_with(weather, Box::new(process.clone()), state, Some(Box::new(process)));
         self.check(fs::read_to_string(file).ok().as_deref())?;
         Ok(ended_well)
@@ -201,8 +201,9 @@ impl Replay {
         Ok(())
     }
 
-    /// After a few runs without failures. Each run may read again records without a time stamp at the end. Those count for one of the
-    /// time stamps beside them, and so with them a crowd, as many records at the last time stamp as fill the first page.
+    /// After a few runs without failures. Each run may read again records without a time stamp at
+    /// the end. Those count for one of the time stamps beside them, and so with them a crowd, as
+    /// many records at the last time stamp as fill the first page.
     fn check_duplicates(&self) -> Result<(), TestCaseError> {
         let (output, stream) = (self.output.borrow(), self.stream.borrow());
         let duplicates = output.flushed.len() - output.flushed.iter().collect::<BTreeSet<_>>().len();

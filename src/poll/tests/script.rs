@@ -72,8 +72,8 @@ impl Capacity {
         self.pace * u32::try_from(answer.len()).unwrap()
     }
 
-    /// The answer to a request for `asked` records, and how long it takes, if it is not refused and takes no
-    /// longer than that.
+    /// The answer to a request for `asked` records, and how long it takes, if it is not refused and
+    /// takes no longer than that.
     pub fn serve(&self, asked: usize, answer: Bytes, timeout: Duration) -> Result<Page, Failure> {
         if asked > self.records || answer.len() > self.bytes {
             return Err(failure(self.refusal));
@@ -95,7 +95,7 @@ pub struct Script {
     pub cap: usize,
     /// stdout breaks after so many records.
     pub stdout_breaks: Option<usize>,
-    /// The target commits what came before this STATE, for each STATE; all where there are no more.
+    /// The target commits what came before this STATE, for each STATE; all, if there are no more.
     pub commits: Vec<bool>,
     /// Whether the run goes on when the stream is drained.
     pub follows: bool,

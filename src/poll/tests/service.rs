@@ -108,7 +108,8 @@ pub struct Mark {
     pub what: What,
     /// Whether the tap was answered, or takes the mark for applied because its records are read.
     pub is_known: bool,
-    /// Whether the next page need not begin with a fence: of a record without an id, with `markBy` `id`.
+    /// Whether the next page need not begin with a fence: of a record without an id, with `markBy`
+    /// `id`.
     pub is_unfenced: bool,
 }
 
@@ -170,7 +171,8 @@ impl Service {
         Some(i64::try_from(stamp.as_nanosecond()).unwrap())
     }
 
-    /// A time stamp between those of the neighbours, as long as there is one. All are of one length.
+    /// A time stamp between those of the neighbours, as long as there is one. All are of one
+    /// length.
     fn stamp_for(&self, place: usize) -> String {
         let before = place.checked_sub(1).and_then(|index| self.instant(index));
         let instant = match (before, self.instant(place)) {
@@ -255,8 +257,8 @@ impl Service {
         self.rows.iter().filter(|row| row.record.id == record.id).count() > 1
     }
 
-    /// From now on the next page has to begin with this record. If it does, nothing shows what was hit
-    /// since the page before was peeked.
+    /// From now on the next page has to begin with this record. If it does, nothing shows what was
+    /// hit since the page before was peeked.
     pub fn expect(&mut self, fence: Option<Record>) {
         let Watch { pages, fence: before, .. } = &self.watch;
         let is_unseen = |hit: &&mut Hit| hit.pages == pages.len() && hit.fence == *before;

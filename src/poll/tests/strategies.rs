@@ -18,8 +18,8 @@ pub fn kind_of_own_id() -> impl Strategy<Value = Kind> {
     prop_oneof![2 => Just(Kind::New), 1 => Just(Kind::SameStamp)]
 }
 
-/// Any kind of record of which there is one only. Marked by id, another one that is equal in everything, and
-/// read already, hides one that is not.
+/// Any kind of record of which there is one only. Marked by id, another one that is equal in
+/// everything, and read already, hides one that is not.
 pub fn kind_of_its_own() -> impl Strategy<Value = Kind> {
     let odd = prop::sample::select(&[Shown::OnlyId, Shown::OnlyStamp, Shown::Neither][..]);
     prop_oneof![
@@ -124,7 +124,8 @@ pub fn capacity() -> impl Strategy<Value = Capacity> {
     prop_oneof![1 => Just(Capacity::UNLIMITED), 2 => limited]
 }
 
-/// Marks that come late, twice or in part, records that slip in, and a stop, in a service without limits.
+/// Marks that come late, twice or in part, records that slip in, and a stop, in a service without
+/// limits.
 pub fn fence_script(kind: impl Strategy<Value = Kind> + Clone) -> impl Strategy<Value = Script> {
     let calls = prop::collection::vec(call(fate(), kind), 0..16);
     (calls, any::<bool>(), prop::option::weighted(0.3, 1..20usize)).prop_map(|(calls, follows, stops_at)| Script {

@@ -1,5 +1,5 @@
-//! A service, an output, and the runs on them. After each run, everything that a mark has hit is delivered,
-//! or a line names it.
+//! A service, an output, and the runs on them. After each run, everything that a mark has hit is
+//! delivered, or a line names it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -168,8 +168,9 @@ impl World {
         self.check_hits(is_pipe, warned, &lines)
     }
 
-    /// A run that ends well warns only of what a service does not show: records without a time stamp, and
-    /// more at one time stamp than it may show at once. Or `commit` ends while a mark may still be applied.
+    /// A run that ends well warns only of what a service does not show: records without a time
+    /// stamp, and more at one time stamp than it may show at once. Or `commit` ends while a mark
+    /// may still be applied.
     fn check_warning(
         &self,
         is_good: bool,
@@ -283,7 +284,8 @@ pub fn config(mode: &str, page_size: usize) -> Config {
     let settings = json!({
         "streamId": "s", "clientId": "c", "clientSecret": "x", "acknowledge": mode, "pageSize": page_size,
         "maxPending": page_size,
-        // So that records without an identity get to the writer. It writes them like others: nobody opens the file.
+        // So that records without an identity get to the writer. It writes them like others: nobody
+        // opens the file.
         "deadLetterFile": "never-opened"
     });
     let file = tempfile::NamedTempFile::new().unwrap();

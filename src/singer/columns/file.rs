@@ -1,27 +1,33 @@
 //! The file that `columnsFile` names: a JSON schema of the payload, made by the tap, by hand or by
 //! both. The tap adds properties to it, and changes nothing else.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::collections::HashSet;
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
 use same_file::Handle;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::kind::Kind;
 use super::names::MAX_COLUMNS;
 use super::schema;
 use super::tree::{Column, Columns};
 use crate::config::source::read_text;
-use crate::singer::files::{check_directory, directory, is_behind, sync_name};
+use crate::record::Members;
+use crate::singer::files::{check_replaceable, is_behind, replace};
 
 /// How long to wait for another tap, which holds the file for a moment only.
 const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// What tells a JSON schema from another file.
+const SCHEMA_WORDS: [&str; 7] = ["$schema", "$ref", "type", "properties", "allOf", "anyOf", "oneOf"];
 
 /// An object without columns.
 const EMPTY: &str = r#"{"type": ["null", "object"], "properties": {}}"#;
@@ -32,15 +38,12 @@ const EMPTY: &str = r#"{"type": ["null", "object"], "properties": {}}"#;
 /// # Errors
 /// What is wrong with it.
 pub fn read(path: &Path) -> Result<Columns> {
-    ensure!(path.is_file() || !path.exists(), "it is not a regular file: name another one");
-    ensure!(!is_behind(Handle::stdout(), path), "it is the file that stdout goes to: name another one");
-    match read_text(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            check_directory(directory(path))?;
-            Ok(Columns::default())
-        }
-        text => parse(&text?),
+    if !path.is_file() {
+        check_replaceable(path)?;
+        return Ok(Columns::default());
     }
+    ensure!(!is_behind(Handle::stdout(), path), "it is the file that stdout goes to: name another one");
+    parse(&read_text(path)?)
 }
 
 /// Adds the columns that are wanted to a file, as far as they are new, and returns all that it then
@@ -53,14 +56,14 @@ pub fn add(path: &Path, wanted: &Columns) -> Result<Columns> {
     if columns.with(wanted) == columns {
         return Ok(columns);
     }
-    let locked = lock(path)?;
+    let _locked = lock(path)?;
     let text = read_text(path)?;
     let columns = parse(&text)?;
     let all = columns.with(wanted);
     let old = if text.trim().is_empty() { EMPTY } else { &text };
     let new = serde_json::to_string_pretty(&added_to(old, &all.without(&columns))?)? + "\n";
     ensure!(parse(&new)? == all, "it is written in a way that the tap cannot add to");
-    replace(path, &locked, &new)?;
+    replace(path, new.as_bytes())?;
     Ok(all)
 }
 
@@ -68,8 +71,19 @@ fn parse(text: &str) -> Result<Columns> {
     if text.trim().is_empty() {
         return Ok(Columns::default());
     }
-    let (described, problems) = schema::columns(&serde_json::from_str(text).context("it is not JSON")?);
+    let json: Value = serde_json::from_str(text).context("correct it, or name another file: it is not JSON")?;
+    let is_schema =
+        |object: &Map<_, _>| object.is_empty() || SCHEMA_WORDS.iter().any(|word| object.contains_key(*word));
+    ensure!(
+        json.as_object().is_none_or(is_schema),
+        "it is not the JSON schema of an object: name another file, which may be empty or still to be made"
+    );
+    let (described, problems) = schema::columns(&json);
     ensure!(problems.is_empty(), "{}", problems.join("; "));
+    // They would be gone once columns are added.
+    if let Some(name) = twice(text) {
+        bail!("the name {name} is there twice in one object: remove one of them");
+    }
     let columns = Columns::default().with(&described);
     let refused = described.without(&columns).paths().join(", ");
     ensure!(
@@ -78,6 +92,19 @@ fn parse(text: &str) -> Result<Columns> {
          remove them, and their values go to `dataPayloadRest`"
     );
     Ok(columns)
+}
+
+/// A name that an object of a JSON text holds twice.
+fn twice(json: &str) -> Option<&str> {
+    let Ok(Members(members)) = serde_json::from_str(json) else {
+        let items: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+        return items.into_iter().find_map(|item| twice(item.get()));
+    };
+    let mut names = HashSet::new();
+    members.into_iter().find_map(|(name, written, value)| match names.insert(name) {
+        true => twice(value.get()),
+        false => Some(written.get()),
+    })
 }
 
 /// A JSON value. What is not changed stays as it was written.
@@ -133,29 +160,12 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
-/// Puts a new text in the place of a file, at once and on the disk. Links, owner and permissions
-/// stay.
-fn replace(path: &Path, old: &File, text: &str) -> io::Result<()> {
-    let path = fs::canonicalize(path)?;
-    let metadata = old.metadata()?;
-    let mut new = tempfile::Builder::new().prefix(".columns-").tempfile_in(directory(&path))?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().set_permissions(metadata.permissions())?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, fchown};
-        // Ignore the error: only root can give a file away, and for others it is their own.
-        let _ = fchown(new.as_file(), Some(metadata.uid()), Some(metadata.gid()));
-    }
-    new.as_file().sync_all()?;
-    new.persist(&path)?;
-    sync_name(&path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use tempfile::TempDir;
 
     fn wanted(schema: Value) -> Columns {

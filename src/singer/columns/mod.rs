@@ -40,7 +40,7 @@ use tree::Columns;
 #[derive(Debug, Default)]
 pub struct Splitter {
     /// `columnsFile`
-    path: Option<PathBuf>,
+    path: PathBuf,
     /// Whether new columns are added to the file.
     writes: bool,
     /// Whether fields that are seen become columns.
@@ -68,20 +68,11 @@ impl Splitter {
     /// # Errors
     /// [`Invalid`] when the file cannot be used.
     pub fn load(config: &Config, writes: bool) -> Result<Option<Splitter>, Invalid> {
-        if !config.has_columns() {
-            return Ok(None);
-        }
-        let mut splitter = Splitter {
-            path: config.columns_file.clone(),
-            writes,
-            samples: config.payload_schema == PayloadSchema::Sampled,
-            ..Splitter::default()
-        };
-        if let Some(path) = &splitter.path {
-            splitter.columns = file::read(path)
-                .map_err(|problem| Invalid::new(format!("`columnsFile` {}: {problem:#}", path.display())))?;
-        }
-        Ok(Some(splitter))
+        let Some(path) = config.columns_file.clone() else { return Ok(None) };
+        let columns = file::read(&path)
+            .map_err(|problem| Invalid::new(format!("`columnsFile` {}: {problem:#}", path.display())))?;
+        let samples = config.payload_schema == PayloadSchema::Sampled;
+        Ok(Some(Splitter { path, writes, samples, columns, ..Splitter::default() }))
     }
 
     /// Writes only what is selected of a record.
@@ -122,24 +113,23 @@ impl Splitter {
         self.fields = 0;
         // Also what the file no longer has: this run has declared it.
         self.wanted = self.columns.with(&self.wanted).with(&seen).selected(&self.selection);
-        match self.path.as_ref().filter(|_| self.writes).map(|path| (path, file::add(path, &self.wanted))) {
+        let path = self.path.display();
+        match self.writes.then(|| file::add(&self.path, &self.wanted)) {
             None => self.columns = self.columns.with(&self.wanted),
-            Some((path, Ok(all))) => {
+            Some(Ok(all)) => {
                 let new = all.without(&self.columns).paths();
                 if !new.is_empty() {
-                    info!("{} new columns in `columnsFile` {}: {}", new.len(), path.display(), new.join(", "));
+                    info!("{} new columns in `columnsFile` {path}: {}", new.len(), new.join(", "));
                 }
                 let kept = self.columns.with(&all);
                 if kept != all {
-                    let path = path.display();
                     self.split.tell(format!(
                         "`columnsFile` {path} has changed: this run keeps the types that it has declared"
                     ));
                 }
                 self.columns = kept;
             }
-            Some((path, Err(problem))) => {
-                let path = path.display();
+            Some(Err(problem)) => {
                 self.split.tell(format!("no column is added to `columnsFile` {path}: {problem:#}"));
             }
         }

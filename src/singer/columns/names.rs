@@ -8,7 +8,7 @@ pub const MAX_COLUMNS: usize = 400;
 /// The most bytes of a flattened name.
 const MAX_NAME: usize = 62;
 
-/// Stands between the names of a path where a target flattens.
+/// Stands between the names of a path in a target that flattens.
 const SEPARATOR: &str = "__";
 
 /// The names that are taken.

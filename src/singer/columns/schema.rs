@@ -23,7 +23,7 @@ pub fn columns(schema: &Value) -> (Columns, Vec<String>) {
     let mut seen = Seen::default();
     reader.read(schema, &mut seen);
     if !schema.is_object() || !seen.may_be_object() {
-        reader.problems.push("it does not describe an object".to_owned());
+        reader.problems.push("it does not describe an object: correct it, or name another file".to_owned());
     }
     (seen.columns(Seen::all), reader.problems)
 }
@@ -102,7 +102,8 @@ impl<'a> Reader<'a> {
                 "string" => Some(Kind::String),
                 _ => {
                     let path = self.path.join(".");
-                    self.problems.push(format!("{path:?} has the type {word}, which JSON schema does not know"));
+                    self.problems
+                        .push(format!("{path:?} has the type {word}, which JSON schema does not know: correct that"));
                     continue;
                 }
             };
@@ -173,12 +174,15 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "\"x\" has the type \"float\", which JSON schema does not know",
-                "\"a.b\" has the type 7, which JSON schema does not know"
+                "\"x\" has the type \"float\", which JSON schema does not know: correct that",
+                "\"a.b\" has the type 7, which JSON schema does not know: correct that"
             ]
         );
         for schema in [json!([]), json!(true), json!({"type": "string"}), json!({"type": ["object", "array"]})] {
-            assert_eq!(of(schema), (json!({}), vec!["it does not describe an object".to_owned()]));
+            assert_eq!(
+                of(schema),
+                (json!({}), vec!["it does not describe an object: correct it, or name another file".to_owned()])
+            );
         }
         assert_eq!(of(json!({})), (json!({}), vec![]));
     }

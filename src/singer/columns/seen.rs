@@ -72,7 +72,7 @@ impl Seen {
         (!columns.0.is_empty()).then_some(Column::Object(columns))
     }
 
-    /// The column for all that a schema allows. Where that is more than one type, it is JSON text.
+    /// The column for all that a schema allows. If that is more than one type, it is JSON text.
     pub fn all(&self) -> Option<Column> {
         let columns = self.columns(Seen::all);
         let (leaf, count) = self.leaf();

@@ -57,7 +57,7 @@ impl Split {
                 Some(place @ None) => *place = Some(Some((key, value))),
                 Some(Some(first)) => {
                     for member in first.take().into_iter().chain([(*key, *value)]) {
-                        self.put_aside(selection, name, member, "is there several times in one object")?;
+                        self.put_aside(selection, name, member, "is there more than once in an object")?;
                     }
                 }
             }
@@ -146,7 +146,7 @@ impl Split {
         if self.told.len() < MAX_TOLD {
             self.tell(format!("{:?} {what}{see}", shortened(format!("{}.{name}", self.path))));
         } else {
-            self.tell("more fields like these are not named".to_owned());
+            self.tell("there are more such fields, which are not named".to_owned());
         }
     }
 

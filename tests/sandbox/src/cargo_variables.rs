@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-/// The environment variables that `cargo run` sets for the package that it runs. Another cargo below it would see changed variables,
-/// and rebuild the crates that read them.
+/// The environment variables that `cargo run` sets for the package that it runs. Another cargo
+/// below it would see changed variables, and rebuild the crates that read them.
 pub(crate) fn set_by_cargo_run() -> impl Iterator<Item = OsString> {
     const PREFIXES: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_"];
     const NAMES: [&str; 5] =

@@ -8,7 +8,8 @@ use crate::store::{Identity, Record};
 /// The `readStatus` of an unread record. That of a read record is `true`.
 const UNREAD: &str = "false";
 
-/// A part of a record's text: the offsets of its first byte and of the byte after its last. Empty if the text lacks it.
+/// A part of a record's text: the offsets of its first byte and of the byte after its last. Empty
+/// if the text lacks it.
 type Span = (u32, u32);
 
 /// A stored record.
@@ -123,7 +124,8 @@ fn span_in(text: &str, part: &str) -> Span {
     (offset(from), offset(from + part.len()))
 }
 
-/// An offset in a record's text. Beyond 4 GB it is wrong: the record's parts would be empty, its text would be complete.
+/// An offset in a record's text. Beyond 4 GB it is wrong: the record's parts would be empty, its
+/// text would be complete.
 fn offset(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }

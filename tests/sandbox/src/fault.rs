@@ -32,8 +32,8 @@ pub type Rewrite = fn(&[u8]) -> Vec<u8>;
 /// let capped = Rule::on(Endpoint::Peek).every().cap(100);
 /// ```
 ///
-/// Without [`call`](Rule::call), [`calls`](Rule::calls) or [`every_nth`](Rule::every_nth) a rule applies to every call. A
-/// rule can combine effects:
+/// Without [`call`](Rule::call), [`calls`](Rule::calls) or [`every_nth`](Rule::every_nth) a rule
+/// applies to every call. A rule can combine effects:
 ///
 /// - on what the request does: [`cap`](Rule::cap), [`before`](Rule::before), ...
 /// - on the answer: [`status`](Rule::status), [`json`](Rule::json), [`gzip`](Rule::gzip), ...
@@ -42,8 +42,9 @@ pub type Rewrite = fn(&[u8]) -> Vec<u8>;
 /// - on the gateway in front of the service: [`applied_after`](Rule::applied_after),
 ///   [`applied_twice`](Rule::applied_twice), [`answer_of`](Rule::answer_of)
 ///
-/// A request whose answer is replaced or lost does not change the service's state, unless the rule is
-/// [`applied`](Rule::applied). If its answer is cut, the first half shows what would have been returned.
+/// A request whose answer is replaced or lost does not change the service's state, unless the rule
+/// is [`applied`](Rule::applied). If its answer is cut, the first half shows what would have been
+/// returned.
 #[derive(Clone)]
 #[must_use = "a rule does nothing until it is given to Sandbox::script"]
 pub struct Rule {
@@ -104,7 +105,8 @@ impl Rule {
         }
     }
 
-    /// Applies the rule only to the `k`-th call to the endpoint, counted from 1 over the sandbox's life.
+    /// Applies the rule only to the `k`-th call to the endpoint, counted from 1 over the sandbox's
+    /// life.
     pub fn call(self, k: usize) -> Rule {
         self.calls(k..=k)
     }
@@ -125,7 +127,8 @@ impl Rule {
         self.calls(1..=usize::MAX)
     }
 
-    /// Applies the rule only to the calls `n`, `2 * n`, `3 * n` and so on, of those that it applies to otherwise.
+    /// Applies the rule only to the calls `n`, `2 * n`, `3 * n` and so on, of those that it applies
+    /// to otherwise.
     ///
     /// # Panics
     /// For 0.
@@ -142,10 +145,11 @@ impl Rule {
         self
     }
 
-    /// Carries the request out late: right after `n` further requests, of any kind, have been carried out. By then a mark hits
-    /// whatever is oldest. Its answer then goes nowhere; the answer that is sent is that of a request which has changed
-    /// nothing, unless the rule replaces or loses it. Together with [`applied`](Rule::applied) the request is carried out
-    /// at once, and then once more.
+    /// Carries the request out late: right after `n` further requests, of any kind, have been
+    /// carried out. By then a mark hits whatever is oldest. Its answer then goes nowhere; the
+    /// answer that is sent is that of a request which has changed nothing, unless the rule replaces
+    /// or loses it. Together with [`applied`](Rule::applied) the request is carried out at once,
+    /// and then once more.
     ///
     /// ```
     /// # use streamduo_sandbox::{Endpoint, Rule};
@@ -157,20 +161,23 @@ impl Rule {
         self
     }
 
-    /// Carries the request out twice, as if a gateway had repeated it, and passes on the first answer.
+    /// Carries the request out twice, as if a gateway had repeated it, and passes on the first
+    /// answer.
     pub fn applied_twice(self) -> Rule {
         self.applied().applied_after(0)
     }
 
-    /// Runs a hook on the service just before the request is carried out late, or for the second time.
+    /// Runs a hook on the service just before the request is carried out late, or for the second
+    /// time.
     pub fn between(mut self, hook: impl FnMut(&mut Service) + Send + 'static) -> Rule {
         self.between = Some(Hook::new(hook));
         self
     }
 
-    /// Carries the request out, and passes on the answer that the last call to `endpoint` before it got from the service,
-    /// even if that answer was lost on its way. Answers are kept from the moment that a script has such a rule for their
-    /// endpoint. If there is none yet, the request gets its own.
+    /// Carries the request out, and passes on the answer that the last call to `endpoint` before it
+    /// got from the service, even if that answer was lost on its way. Answers are kept from the
+    /// moment that a script has such a rule for their endpoint. If there is none yet, the request
+    /// gets its own.
     pub fn answer_of(mut self, endpoint: Endpoint) -> Rule {
         self.answer_of = Some(endpoint);
         self
@@ -198,8 +205,8 @@ impl Rule {
         self
     }
 
-    /// Answers with this body; as `application/json` and with status 200, unless the rule has another content type or
-    /// status.
+    /// Answers with this body; as `application/json` and with status 200, unless the rule has
+    /// another content type or status.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Rule {
         self.body = Some((body.into(), JSON));
         self
@@ -222,20 +229,22 @@ impl Rule {
         self
     }
 
-    /// Sends the full length in `content-length` and half of the body, then closes the connection. If the answer has no
-    /// body, the connection closes before the first byte.
+    /// Sends the full length in `content-length` and half of the body, then closes the connection.
+    /// If the answer has no body, the connection closes before the first byte.
     pub fn cut(mut self) -> Rule {
         self.transfer = Transfer::Cut;
         self
     }
 
-    /// Sends half of the body with `transfer-encoding: chunked`, and closes the connection without the last chunk.
+    /// Sends half of the body with `transfer-encoding: chunked`, and closes the connection without
+    /// the last chunk.
     pub fn cut_chunked(mut self) -> Rule {
         self.transfer = Transfer::CutChunked;
         self
     }
 
-    /// Sends the body and then spaces without end, until the client closes the connection. The `content-length` is 2^50.
+    /// Sends the body and then spaces without end, until the client closes the connection. The
+    /// `content-length` is 2^50.
     pub fn endless(mut self) -> Rule {
         self.transfer = Transfer::Endless;
         self
@@ -247,8 +256,9 @@ impl Rule {
         self
     }
 
-    /// Holds the request until [`Sandbox::release`](crate::Sandbox::release). If the sandbox is dropped first, the
-    /// connection closes. With [`applied`](Rule::applied) only the answer is held.
+    /// Holds the request until [`Sandbox::release`](crate::Sandbox::release). If the sandbox is
+    /// dropped first, the connection closes. With [`applied`](Rule::applied) only the answer is
+    /// held.
     pub fn hold(mut self) -> Rule {
         self.hold = true;
         self
@@ -266,8 +276,8 @@ impl Rule {
         self
     }
 
-    /// Shows the records that the request marks with `readStatus` "true" instead of "false". Which one the real service
-    /// sends is not known.
+    /// Shows the records that the request marks with `readStatus` "true" instead of "false". Which
+    /// one the real service sends is not known.
     pub fn as_read(mut self) -> Rule {
         self.as_read = true;
         self
@@ -291,14 +301,15 @@ impl Rule {
         self
     }
 
-    /// Revokes all tokens just before the request is checked, so that it gets 401. On [`Endpoint::Token`], revokes only
-    /// the token that this call issues.
+    /// Revokes all tokens just before the request is checked, so that it gets 401. On
+    /// [`Endpoint::Token`], revokes only the token that this call issues.
     pub fn revoke_token(mut self) -> Rule {
         self.revoke = true;
         self
     }
 
-    /// Issues the token with this lifetime, and says so in `expires_in`. A token with a lifetime of 0 expires at once.
+    /// Issues the token with this lifetime, and says so in `expires_in`. A token with a lifetime of
+    /// 0 expires at once.
     ///
     /// # Panics
     /// For any other endpoint than [`Endpoint::Token`].
@@ -309,14 +320,16 @@ impl Rule {
         self
     }
 
-    /// Runs a hook on the service just before the request is carried out. It runs even if another effect of the rule keeps
-    /// the request from being carried out. The hook must use the [`Service`], because the sandbox is locked meanwhile.
+    /// Runs a hook on the service just before the request is carried out. It runs even if another
+    /// effect of the rule keeps the request from being carried out. The hook must use the
+    /// [`Service`], because the sandbox is locked meanwhile.
     pub fn before(mut self, hook: impl FnMut(&mut Service) + Send + 'static) -> Rule {
         self.before = Some(Hook::new(hook));
         self
     }
 
-    /// Like [`before`](Rule::before), but runs right after the request is carried out, before its answer is sent.
+    /// Like [`before`](Rule::before), but runs right after the request is carried out, before its
+    /// answer is sent.
     pub fn after(mut self, hook: impl FnMut(&mut Service) + Send + 'static) -> Rule {
         self.after = Some(Hook::new(hook));
         self
@@ -327,8 +340,8 @@ impl Rule {
         self.endpoint == endpoint && self.calls.contains(&nth) && nth.is_multiple_of(self.every)
     }
 
-    /// Whether the service's own answer is not needed, because the request is not applied and nothing of the answer is
-    /// sent.
+    /// Whether the service's own answer is not needed, because the request is not applied and
+    /// nothing of the answer is sent.
     pub(crate) fn skips_service(&self) -> bool {
         !self.applied && (self.replaces_answer() || self.transfer == Transfer::Close)
     }

@@ -1,4 +1,5 @@
-//! A gateway in front of the service: it carries requests out late or once more, and mixes answers up.
+//! A gateway in front of the service: it carries requests out late or once more, and mixes answers
+//! up.
 
 use std::collections::HashMap;
 
@@ -52,8 +53,8 @@ impl Gateway {
         other.unwrap_or(own)
     }
 
-    /// Counts a request that has been carried out, and takes those that are due now. `late` is that request itself, if it is to
-    /// be carried out late or again.
+    /// Counts a request that has been carried out, and takes those that are due now. `late` is that
+    /// request itself, if it is to be carried out late or again.
     pub(crate) fn take_due(&mut self, late: Option<Late>) -> Vec<Late> {
         for waiting in &mut self.late {
             waiting.after = waiting.after.saturating_sub(1);

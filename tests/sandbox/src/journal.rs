@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 /// How long [`Journal::wait`] waits before it fails the test.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a request asks for. `Peek` and `Mark` are UNREAD requests. Each other request type has one variant, for both
-/// values of `markAsRead`.
+/// What a request asks for. `Peek` and `Mark` are UNREAD requests. Each other request type has one
+/// variant, for both values of `markAsRead`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
     /// `POST /oauth2/token`
@@ -45,7 +45,8 @@ pub enum Endpoint {
     ActivateSchema,
     /// `GET /health`
     Health,
-    /// Anything else: an unknown path or method, or a record-request whose type cannot be read or is not known.
+    /// Anything else: an unknown path or method, or a record-request whose type cannot be read or
+    /// is not known.
     Other,
 }
 
@@ -62,7 +63,8 @@ pub struct Call {
     pub body: String,
     /// The headers in order, with lower-case names.
     pub headers: Vec<(String, String)>,
-    /// The status of the answer; `None` before the answer, and if a rule closes the connection instead.
+    /// The status of the answer; `None` before the answer, and if a rule closes the connection
+    /// instead.
     pub status: Option<u16>,
     /// The number of its TCP connection, counted from 1 in order of acceptance.
     pub connection: usize,
@@ -70,7 +72,8 @@ pub struct Call {
     pub record_count: Option<u64>,
     /// `markAsRead` of a record-request.
     pub mark_as_read: Option<bool>,
-    /// The number of records in the service's answer, even if a rule then replaced or cut that answer.
+    /// The number of records in the service's answer, even if a rule then replaced or cut that
+    /// answer.
     pub returned: usize,
 }
 

@@ -1,8 +1,8 @@
 //! A stand-in for the StreamDuo service on loopback, for tests.
 //!
-//! It implements the API's tokens, streams, records and schemas, and adds a *script* and a *journal*. The script's
-//! [`Rule`]s make chosen requests fail or wait, limit what they return, or run a hook beside them. The journal keeps
-//! every [`Call`].
+//! It implements the API's tokens, streams, records and schemas, and adds a *script* and a
+//! *journal*. The script's [`Rule`]s make chosen requests fail or wait, limit what they return, or
+//! run a hook beside them. The journal keeps every [`Call`].
 //!
 //! ```
 //! use streamduo_sandbox::{Endpoint, Rule, Sandbox};
@@ -16,27 +16,33 @@
 //! assert_eq!(sandbox.count(Endpoint::Mark), 0);
 //! ```
 //!
-//! The network can be slow: see [`Builder::latency`], [`jitter`](Builder::jitter), [`connect`](Builder::connect) and
-//! [`bandwidth`](Builder::bandwidth). The service can have limits: see [`Sandbox::limit_records`] and
-//! [`limit_bytes`](Sandbox::limit_bytes). By default the network takes no time, and nothing is limited.
+//! The network can be slow: see [`Builder::latency`], [`jitter`](Builder::jitter),
+//! [`connect`](Builder::connect) and [`bandwidth`](Builder::bandwidth). The service can have
+//! limits: see [`Sandbox::limit_records`] and [`limit_bytes`](Sandbox::limit_bytes). By default the
+//! network takes no time, and nothing is limited.
 //!
 //! Where the API's behaviour is not known, the sandbox chooses:
-//! - All reads return records in time order. `readStatus` is the status *before* the request: "false" for a record that
-//!   the request itself marks.
-//! - READ_SINCE_TIMESTAMP excludes records at a time stamp with an offset. A time stamp without an offset is in New York
-//!   time, and records at that time are included. The oldest records are returned, unless it is told to return the newest.
+//! - All reads return records in time order. `readStatus` is the status *before* the request:
+//!   "false" for a record that the request itself marks.
+//! - READ_SINCE_TIMESTAMP excludes records at a time stamp with an offset. A time stamp without an
+//!   offset is in New York time, and records at that time are included. The oldest records are
+//!   returned, unless it is told to return the newest.
 //! - SINGLE refuses an empty id with 400.
 //! - `mark-read` marks the latest version of a record, and answers `{"status":"Success"}`.
-//! - Read status is per stream. `recordCount` may exceed the number of records, and has no upper limit unless one is set.
-//! - SAMPLE and READ_SINCE_RECORD_ID get 400, unknown paths 404, and a JSON body with another content type 415.
-//! - Records written over HTTP or by [`Sandbox::write`] get the current time as their time stamp, or 1 µs after the last
-//!   record's if that is later.
+//! - Read status is per stream. `recordCount` may exceed the number of records, and has no upper
+//!   limit unless one is set.
+//! - SAMPLE and READ_SINCE_RECORD_ID get 400, unknown paths 404, and a JSON body with another
+//!   content type 415.
+//! - Records written over HTTP or by [`Sandbox::write`] get the current time as their time stamp,
+//!   or 1 µs after the last record's if that is later.
 //! - The schema calls accept a token of either scope.
 //!
-//! Map of the code: `server` accepts requests (over `wire`, and `tls`), `route` determines what they ask for, `api` carries
-//! them out on the one `service` (`store`, `entry`, `schema`, `validator`, `token`, `limits`), and `fault` (`hook`) changes their
-//! answers. `gateway` carries requests out late or twice, and mixes answers up. `link` is the network: it delays requests and paces answers. `state` is the test's own way to the service. `journal`
-//! keeps every call. `stamp`, `sample` and `pretty` are tools.
+//! Map of the code: `server` accepts requests (over `wire`, and `tls`), `route` determines what
+//! they ask for, `api` carries them out on the one `service` (`store`, `entry`, `schema`,
+//! `validator`, `token`, `limits`), and `fault` (`hook`) changes their answers. `gateway` carries
+//! requests out late or twice, and mixes answers up. `link` is the network: it delays requests and
+//! paces answers. `state` is the test's own way to the service. `journal` keeps every call.
+//! `stamp`, `sample` and `pretty` are tools.
 
 mod answer;
 mod api;
@@ -82,10 +88,12 @@ use journal::Progress;
 use link::{Link, Settings};
 use server::{Server, Shared};
 
-/// A running service on 127.0.0.1. Dropping it stops the service and closes all connections, even of held requests.
+/// A running service on 127.0.0.1. Dropping it stops the service and closes all connections, even
+/// of held requests.
 ///
 /// # Panics
-/// Most methods that take a stream panic if there is no such stream. Dropping panics if a hook of a rule panicked.
+/// Most methods that take a stream panic if there is no such stream. Dropping panics if a hook of a
+/// rule panicked.
 pub struct Sandbox {
     url: String,
     ca_pem: Option<String>,
@@ -164,7 +172,8 @@ impl Sandbox {
         Builder { port: 0, link: Settings::default(), token_lifetime: Duration::from_secs(3600), tls: None }
     }
 
-    /// The API's address, such as `http://127.0.0.1:43210`; with TLS, such as `https://127.0.0.1:43210`.
+    /// The API's address, such as `http://127.0.0.1:43210`; with TLS, such as
+    /// `https://127.0.0.1:43210`.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -189,7 +198,8 @@ impl Sandbox {
         &self.client_secret
     }
 
-    /// The tap's settings for a stream: `streamId`, `clientId`, `clientSecret`, `apiUrl`, `authUrl`.
+    /// The tap's settings for a stream: `streamId`, `clientId`, `clientSecret`, `apiUrl`,
+    /// `authUrl`.
     pub fn config(&self, stream_id: &str) -> Value {
         json!({
             "streamId": stream_id,
@@ -200,12 +210,14 @@ impl Sandbox {
         })
     }
 
-    /// Adds a rule to the script. Only the first rule that matches a call, in order of adding, applies to it.
+    /// Adds a rule to the script. Only the first rule that matches a call, in order of adding,
+    /// applies to it.
     pub fn script(&self, rule: Rule) {
         self.shared.script(rule);
     }
 
-    /// Removes all rules, and never carries out the requests that are still to be carried out by [`Rule::applied_after`].
+    /// Removes all rules, and never carries out the requests that are still to be carried out by
+    /// [`Rule::applied_after`].
     pub fn clear_script(&self) {
         self.shared.clear_script();
     }
@@ -234,8 +246,8 @@ impl Sandbox {
         self.shared.journal.wait(endpoint, nth, Progress::Arrived);
     }
 
-    /// Waits until the `nth` call to an endpoint, counted from 1, is held or answered. If its rule is
-    /// [`applied`](Rule::applied), it has been carried out by then.
+    /// Waits until the `nth` call to an endpoint, counted from 1, is held or answered. If its rule
+    /// is [`applied`](Rule::applied), it has been carried out by then.
     ///
     /// # Panics
     /// After 30 s.
@@ -244,8 +256,8 @@ impl Sandbox {
         self.shared.journal.wait(endpoint, nth, Progress::Held);
     }
 
-    /// Waits until the `nth` call to an endpoint, counted from 1, has been carried out and its answer, if any, is about to
-    /// be sent.
+    /// Waits until the `nth` call to an endpoint, counted from 1, has been carried out and its
+    /// answer, if any, is about to be sent.
     ///
     /// # Panics
     /// After 30 s.
@@ -254,17 +266,20 @@ impl Sandbox {
         self.shared.journal.wait(endpoint, nth, Progress::Answered);
     }
 
-    /// Releases all requests that have arrived: those that are held, and those that a rule is about to hold.
+    /// Releases all requests that have arrived: those that are held, and those that a rule is about
+    /// to hold.
     pub fn release(&self) {
         self.shared.release();
     }
 
-    /// Carries out all requests at once that are still to be carried out by [`Rule::applied_after`].
+    /// Carries out all requests at once that are still to be carried out by
+    /// [`Rule::applied_after`].
     pub fn apply_late(&self) {
         self.shared.apply_late();
     }
 
-    /// Closes all connections, as a server closes idle ones: without a word. Requests that have arrived are carried out.
+    /// Closes all connections, as a server closes idle ones: without a word. Requests that have
+    /// arrived are carried out.
     pub fn close_connections(&self) {
         self.shared.close_connections();
     }

@@ -53,8 +53,9 @@ impl Service {
 }
 
 impl Sandbox {
-    /// Refuses every read that asks for more than `max` records, of any type and whether it marks or not, with this
-    /// status. A read that is refused marks nothing. There is no limit by default.
+    /// Refuses every read that asks for more than `max` records, of any type and whether it marks
+    /// or not, with this status. A read that is refused marks nothing. There is no limit by
+    /// default.
     ///
     /// # Panics
     /// For a number that is not the status of a final answer.
@@ -63,8 +64,8 @@ impl Sandbox {
         self.service().limit_records(max, status);
     }
 
-    /// Refuses every read whose answer would be longer than `max` bytes with this status. A read that is refused marks
-    /// nothing. There is no limit by default.
+    /// Refuses every read whose answer would be longer than `max` bytes with this status. A read
+    /// that is refused marks nothing. There is no limit by default.
     ///
     /// # Panics
     /// For a number that is not the status of a final answer.

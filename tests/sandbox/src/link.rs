@@ -1,4 +1,5 @@
-//! The network between the clients and the service: how long a request takes to arrive, and how fast answers come back.
+//! The network between the clients and the service: how long a request takes to arrive, and how
+//! fast answers come back.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,8 +14,8 @@ use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::{Builder, Sandbox};
 
-/// How late a timer may be: they count in milliseconds. Threads sleep more precisely, and only that makes requests overtake
-/// each other as a jitter of a few milliseconds does.
+/// How late a timer may be: they count in milliseconds. Threads sleep more precisely, and only that
+/// makes requests overtake each other as a jitter of a few milliseconds does.
 const TIMER: Duration = Duration::from_millis(2);
 
 /// How many pieces of a body the line carries in a second, if it is slow enough: 10 ms each.
@@ -34,28 +35,31 @@ pub(crate) struct Settings {
 }
 
 impl Builder {
-    /// Delays every request by a random time from 0 to `jitter`, in addition to the latency. The default is none. The delay
-    /// comes before the request is carried out, so a later request on another connection may overtake an earlier one.
+    /// Delays every request by a random time from 0 to `jitter`, in addition to the latency. The
+    /// default is none. The delay comes before the request is carried out, so a later request on
+    /// another connection may overtake an earlier one.
     pub fn jitter(mut self, jitter: Duration) -> Builder {
         self.link.jitter = jitter;
         self
     }
 
-    /// The seed of the jitter. The default is 0: the same requests in the same order get the same delays.
+    /// The seed of the jitter. The default is 0: the same requests in the same order get the same
+    /// delays.
     pub fn seed(mut self, seed: u64) -> Builder {
         self.link.seed = seed;
         self
     }
 
-    /// Delays the first request on each TCP connection, in addition to the latency, as the handshakes of TCP and TLS would
-    /// over a long way. The default is none.
+    /// Delays the first request on each TCP connection, in addition to the latency, as the
+    /// handshakes of TCP and TLS would over a long way. The default is none.
     pub fn connect(mut self, price: Duration) -> Builder {
         self.link.connect = price;
         self
     }
 
-    /// The bytes of answers' bodies that are sent in a second. All connections share them: of two answers at once, each
-    /// gets a part. The heads of answers are sent at once. The default is no limit.
+    /// The bytes of answers' bodies that are sent in a second. All connections share them: of two
+    /// answers at once, each gets a part. The heads of answers are sent at once. The default is no
+    /// limit.
     ///
     /// # Panics
     /// For 0.
@@ -67,8 +71,8 @@ impl Builder {
 }
 
 impl Sandbox {
-    /// Changes the [`bandwidth`](Builder::bandwidth), also for the rest of the answers on their way. `None` lifts the
-    /// limit.
+    /// Changes the [`bandwidth`](Builder::bandwidth), also for the rest of the answers on their
+    /// way. `None` lifts the limit.
     ///
     /// # Panics
     /// For 0.
@@ -136,8 +140,8 @@ struct Line {
 }
 
 impl Line {
-    /// Carries the next piece of a body of which `left` bytes, 1 or more, wait from `waiting_since` on. Returns the length
-    /// of the piece and when it is over; nothing if there is no limit.
+    /// Carries the next piece of a body of which `left` bytes, 1 or more, wait from `waiting_since`
+    /// on. Returns the length of the piece and when it is over; nothing if there is no limit.
     fn carry(&mut self, left: usize, waiting_since: Instant) -> Option<(usize, Instant)> {
         let rate = self.bytes_per_second?;
         let piece = usize::try_from(rate / PIECES_PER_SECOND).unwrap_or(usize::MAX).clamp(1, left);
@@ -157,7 +161,8 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Waits until the next piece of the body, of which `left` bytes are left, is over. Returns its length.
+    /// Waits until the next piece of the body, of which `left` bytes are left, is over. Returns its
+    /// length.
     pub(crate) fn poll_piece(&mut self, left: usize, cx: &mut Context<'_>) -> Poll<usize> {
         if self.piece.is_none() && left > 0 {
             let now = Instant::now();

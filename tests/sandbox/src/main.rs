@@ -1,5 +1,6 @@
-//! The sandbox as a program. `serve` is for trying things by hand, `run` runs one command against a sandbox of its own,
-//! `quickstart` shows a tap at work, and `target` is a Singer target that fails on request.
+//! The sandbox as a program. `serve` is for trying things by hand, `run` runs one command against a
+//! sandbox of its own, `quickstart` shows a tap at work, and `target` is a Singer target that fails
+//! on request.
 
 mod cargo_variables;
 mod options;
@@ -53,7 +54,8 @@ enum Action {
     },
     /// Run this tap once, show its output, and say what has happened and what to try next
     Quickstart(quickstart::Quickstart),
-    /// Run a Singer target that commits to a file, prints each STATE that it has committed, and fails on request
+    /// Run a Singer target that commits to a file, prints each STATE that it has committed, and
+    /// fails on request
     Target(target::Target),
 }
 
@@ -96,7 +98,8 @@ fn serve(port: u16, tls: Option<&Path>, options: &Options) -> Result<ExitCode> {
 }
 
 fn run(options: &Options, command: &[String]) -> Result<ExitCode> {
-    // Neither signal ends the sandbox before the command. The terminal sends SIGINT to the command, too.
+    // Neither signal ends the sandbox before the command. The terminal sends SIGINT to the command,
+    // too.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot wait for signals")?;
     let sandbox = SampleSandbox::start(0, None, options)?;
     let config = config_file(&options.config(&sandbox.sandbox, &sandbox.stream))?;
@@ -148,7 +151,8 @@ fn forward_sigterm(signals: &mut Signals, pid: Pid) {
     }
 }
 
-/// The exit code that a shell would report: the command's own, or 128 plus the signal that killed it.
+/// The exit code that a shell would report: the command's own, or 128 plus the signal that killed
+/// it.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))

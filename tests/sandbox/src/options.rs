@@ -39,7 +39,8 @@ pub(crate) struct Options {
     /// The status that refuses such a read
     #[arg(long, value_name = "STATUS", default_value_t = 413, value_parser = clap::value_parser!(u16).range(400..600))]
     refuse_with: u16,
-    /// Write a sample record each time that this has passed, such as 1s or 200ms, and have the tap poll every second
+    /// Write a sample record each time that this has passed, such as 1s or 200ms, and have the tap
+    /// poll every second
     #[arg(long, value_name = "TIME", value_parser = duration)]
     every: Option<Duration>,
     /// Before every Nth UNREAD request that marks, write a record right behind the first unread one
@@ -48,7 +49,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Starts a sandbox on this port, with one stream of sample records. Returns the stream's id, too.
+    /// Starts a sandbox on this port, with one stream of sample records. Returns the stream's id,
+    /// too.
     pub(crate) fn start(&self, port: u16, tls: Option<Tls>) -> Result<(Sandbox, String)> {
         let builder = Sandbox::builder()
             .port(port)

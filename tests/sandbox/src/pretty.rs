@@ -1,6 +1,7 @@
 //! Pretty-prints JSON text token by token: numbers, escapes and the order of keys do not change.
 
-/// `json` over several lines, indented by two spaces a level. The result for text that is not JSON is unspecified.
+/// `json` over several lines, indented by two spaces a level. The result for text that is not JSON
+/// is unspecified.
 pub(crate) fn pretty(json: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len() * 2);
     let mut depth = 0_usize;

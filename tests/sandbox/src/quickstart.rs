@@ -28,7 +28,8 @@ pub(crate) struct Quickstart {
 }
 
 impl Quickstart {
-    /// Runs the tap into a pipe, and copies its output to stdout: what the tap shows at a terminal it would not mark.
+    /// Runs the tap into a pipe, and copies its output to stdout: what the tap shows at a terminal
+    /// it would not mark.
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let sandbox = Sandbox::builder().start().context("cannot listen on 127.0.0.1")?;
         let stream = sandbox.create_stream("cars");

@@ -120,7 +120,8 @@ impl Request {
         }
     }
 
-    /// `POST /stream/{id}/record-request`. A body that is refused has an endpoint too, if its request type is known.
+    /// `POST /stream/{id}/record-request`. A body that is refused has an endpoint too, if its
+    /// request type is known.
     fn record_request(&mut self, body: &[u8]) -> (Endpoint, Result<Read, Answer>) {
         if !self.is_of_type(JSON) {
             return (Endpoint::Other, Err(Answer::wrong_media_type()));

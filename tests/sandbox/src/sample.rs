@@ -1,5 +1,5 @@
-//! Sample data: cars for sale, shaped like the vendor's example record. It depends only on the stream and an index, so
-//! that every run has the same data.
+//! Sample data: cars for sale, shaped like the vendor's example record. It depends only on the
+//! stream and an index, so that every run has the same data.
 
 use jiff::Timestamp;
 
@@ -14,7 +14,8 @@ pub(crate) const STEP_MICROS: i64 = 7_013_700;
 /// What sample records are like.
 #[derive(Clone, Copy, Debug)]
 pub struct Samples {
-    /// The length to which their payloads are padded, in bytes. A payload that is longer stays as it is.
+    /// The length to which their payloads are padded, in bytes. A payload that is longer stays as
+    /// it is.
     pub bytes: usize,
     /// How many records share each time stamp.
     pub ties: usize,
@@ -55,7 +56,8 @@ pub(crate) fn payload(index: u64) -> String {
     )
 }
 
-/// `payload`, an object, with a field `padding` that makes it `bytes` long. Unchanged if it is too long for that.
+/// `payload`, an object, with a field `padding` that makes it `bytes` long. Unchanged if it is too
+/// long for that.
 pub(crate) fn padded(payload: String, bytes: usize) -> String {
     const FIELD: &str = r#","padding":""}"#;
     // The field replaces the closing brace.

@@ -1,5 +1,5 @@
-//! Schemas: a stream has any number of them, and one may be active. New records must fit an active JSON schema, where the sandbox is
-//! built with the feature `validate`.
+//! Schemas: a stream has any number of them, and one may be active. New records must fit an active
+//! JSON schema, where the sandbox is built with the feature `validate`.
 
 #[cfg(feature = "validate")]
 use crate::validator::Validator;

@@ -148,13 +148,15 @@ impl Server {
         let (handle, requests) = (runtime.handle().clone(), Arc::clone(&shared));
         let thread = thread::Builder::new().name("streamduo-sandbox".to_owned()).spawn(move || {
             runtime.spawn(accept(listener, tls, requests));
-            // Ends when the sender is dropped. Dropping the runtime then drops all tasks and their connections.
+            // Ends when the sender is dropped. Dropping the runtime then drops all tasks and their
+            // connections.
             let _ = runtime.block_on(stopped);
         })?;
         Ok(Server { shared, runtime: handle, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Writes a sample record each time that `every` has passed, until the server stops or the stream is deleted.
+    /// Writes a sample record each time that `every` has passed, until the server stops or the
+    /// stream is deleted.
     pub(crate) fn write_every(&self, stream: String, every: Duration) {
         let shared = Arc::clone(&self.shared);
         self.runtime.spawn(async move {
@@ -211,12 +213,14 @@ async fn serve(connection: Connection, connection_number: usize, shared: Arc<Sha
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            // In a task of its own: a real service too carries out a request whose client has disconnected.
+            // In a task of its own: a real service too carries out a request whose client has
+            // disconnected.
             let exchange = Exchange { shared, connection_number, first_on_connection, head, body, flushed };
             tokio::spawn(exchange.handle()).await.map_err(io::Error::other)?
         }
     });
-    // Ignore the error: the client has disconnected, or a rule has cut the answer or closed the connection.
+    // Ignore the error: the client has disconnected, or a rule has cut the answer or closed the
+    // connection.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
 }
 
@@ -233,7 +237,8 @@ struct Exchange {
 impl Exchange {
     async fn handle(self) -> io::Result<Response<AnswerBody>> {
         let request = Request::new(&self.head, &self.body);
-        // Subscribe before the call is in the journal: a test that sees it there may release it at once.
+        // Subscribe before the call is in the journal: a test that sees it there may release it at
+        // once.
         let mut releases = self.shared.releases.subscribe();
         let endpoint = request.endpoint;
         let id = self.shared.journal.add(self.call(&request));

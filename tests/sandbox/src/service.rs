@@ -1,5 +1,5 @@
-//! The service's state: streams with their schemas, and tokens. Requests, hooks of rules and the test's own calls share
-//! it.
+//! The service's state: streams with their schemas, and tokens. Requests, hooks of rules and the
+//! test's own calls share it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::schema::Schema;
 use crate::store::{Identity, Record, Store};
 use crate::token::Tokens;
 
-/// The service's state, which the hooks of a [`Rule`](crate::Rule) work on. Each method does what the method of
-/// [`Sandbox`](crate::Sandbox) with the same name does, and panics for the same reasons. A panic in a hook reaches the
-/// test when its sandbox is dropped.
+/// The service's state, which the hooks of a [`Rule`](crate::Rule) work on. Each method does what
+/// the method of [`Sandbox`](crate::Sandbox) with the same name does, and panics for the same
+/// reasons. A panic in a hook reaches the test when its sandbox is dropped.
 pub struct Service {
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,

@@ -5,8 +5,9 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// The rules of the zone of the vendor's time stamps, America/New_York, since 2007 (POSIX.1-2017, 8.3). With them the sandbox needs
-/// neither /usr/share/zoneinfo nor a database of its own, which takes long to compile.
+/// The rules of the zone of the vendor's time stamps, America/New_York, since 2007 (POSIX.1-2017,
+/// 8.3). With them the sandbox needs neither /usr/share/zoneinfo nor a database of its own, which
+/// takes long to compile.
 const ZONE: &str = "EST5EDT,M3.2.0,M11.1.0";
 
 /// An offset and the zone's name, for `strftime`.
@@ -33,7 +34,8 @@ pub enum Stamps {
     /// As in the vendor's example: 6 digits of a second, an offset and a zone.
     #[default]
     Example,
-    /// In turn with 0, 3, 6 and 9 digits of a second, and with an offset and a zone, with `Z[UTC]` and with an offset alone.
+    /// In turn with 0, 3, 6 and 9 digits of a second, and with an offset and a zone, with `Z[UTC]`
+    /// and with an offset alone.
     Mixed,
 }
 
@@ -78,7 +80,8 @@ impl Clock {
         (at, write(at, zone, &fraction, suffix))
     }
 
-    /// Parses a time stamp that has an offset. The zone in brackets may be one that only Java knows.
+    /// Parses a time stamp that has an offset. The zone in brackets may be one that only Java
+    /// knows.
     pub(crate) fn parse(text: &str) -> Option<Timestamp> {
         let zone = text.strip_suffix(']').and_then(|text| text.split_once('['));
         let text = zone.map_or(text, |(time, _)| time);
@@ -86,7 +89,8 @@ impl Clock {
         if text.starts_with("9999-12-31") { Some(Timestamp::MAX) } else { text.parse().ok() }
     }
 
-    /// Parses `recordTimeStampISO` of a request: complete as in a record, or cut somewhere before its offset.
+    /// Parses `recordTimeStampISO` of a request: complete as in a record, or cut somewhere before
+    /// its offset.
     pub(crate) fn since(&self, text: &str) -> Option<Since> {
         if let Some(at) = Clock::parse(text) {
             return Some(Since::After(at));

@@ -15,8 +15,9 @@ impl Sandbox {
         self.service().delete_stream(stream)
     }
 
-    /// Writes a record with a random id and the current time as its time stamp, or 1 µs after the last record if that is
-    /// later. `payload` is JSON text. It is kept byte for byte, and not validated against the active schema.
+    /// Writes a record with a random id and the current time as its time stamp, or 1 µs after the
+    /// last record if that is later. `payload` is JSON text. It is kept byte for byte, and not
+    /// validated against the active schema.
     ///
     /// # Panics
     /// For a payload that is not JSON.
@@ -25,9 +26,9 @@ impl Sandbox {
         self.service().write(stream, payload)
     }
 
-    /// Writes a record with this id and this time stamp to its place in time order, which may be before records that are
-    /// already read. Records with equal time stamps are in the order of writing. With a text that is not a time stamp with
-    /// an offset, the record goes to the end.
+    /// Writes a record with this id and this time stamp to its place in time order, which may be
+    /// before records that are already read. Records with equal time stamps are in the order of
+    /// writing. With a text that is not a time stamp with an offset, the record goes to the end.
     ///
     /// # Panics
     /// For a payload that is not JSON.
@@ -36,36 +37,37 @@ impl Sandbox {
         self.service().write_as(stream, record_id, timestamp, payload)
     }
 
-    /// Writes any text as the last record. It is served verbatim, but for a `readStatus` of "false" or false, which becomes true
-    /// once the record is read.
+    /// Writes any text as the last record. It is served verbatim, but for a `readStatus` of "false"
+    /// or false, which becomes true once the record is read.
     #[track_caller]
     pub fn write_text(&self, stream: &str, record: &str) {
         self.service().write_text(stream, record);
     }
 
-    /// Writes `count` sample records after the last record: cars for sale, shaped like the vendor's example. On an empty
-    /// stream of a new sandbox they are always the same. Ids and time stamps rise.
+    /// Writes `count` sample records after the last record: cars for sale, shaped like the vendor's
+    /// example. On an empty stream of a new sandbox they are always the same. Ids and time stamps
+    /// rise.
     #[track_caller]
     pub fn fill(&self, stream: &str, count: usize) {
         self.service().fill(stream, count);
     }
 
-    /// Like [`fill`](Sandbox::fill), with payloads that are padded to `bytes`. A sample payload that is longer than that
-    /// stays as it is.
+    /// Like [`fill`](Sandbox::fill), with payloads that are padded to `bytes`. A sample payload
+    /// that is longer than that stays as it is.
     #[track_caller]
     pub fn fill_sized(&self, stream: &str, count: usize, bytes: usize) {
         self.service().fill_sized(stream, count, bytes);
     }
 
-    /// Like [`fill`](Sandbox::fill), with sample records that are like this: with payloads of a certain length, with records that
-    /// share a time stamp, or with time stamps of every form.
+    /// Like [`fill`](Sandbox::fill), with sample records that are like this: with payloads of a
+    /// certain length, with records that share a time stamp, or with time stamps of every form.
     #[track_caller]
     pub fn fill_with(&self, stream: &str, count: usize, samples: Samples) {
         self.service().fill_with(stream, count, samples);
     }
 
-    /// From now on writes a sample record each time that `every` has passed, with the current time as its time stamp, until the
-    /// sandbox is dropped or the stream deleted.
+    /// From now on writes a sample record each time that `every` has passed, with the current time
+    /// as its time stamp, until the sandbox is dropped or the stream deleted.
     ///
     /// # Panics
     /// If `every` is zero.
@@ -77,8 +79,9 @@ impl Sandbox {
         }
     }
 
-    /// Writes a record right behind the first unread one, with a time stamp in the middle between it and the record that
-    /// follows it, and returns it. Nothing is written if all records are read. A rule does this before marks:
+    /// Writes a record right behind the first unread one, with a time stamp in the middle between
+    /// it and the record that follows it, and returns it. Nothing is written if all records are
+    /// read. A rule does this before marks:
     ///
     /// ```
     /// # use streamduo_sandbox::{Endpoint, Rule, Sandbox};
@@ -110,7 +113,8 @@ impl Sandbox {
         self.service().records(stream)
     }
 
-    /// The number of records, and how many of them are unread; zeros for a stream that does not exist.
+    /// The number of records, and how many of them are unread; zeros for a stream that does not
+    /// exist.
     pub fn tally(&self, stream: &str) -> (usize, usize) {
         self.service().tally(stream)
     }
@@ -133,8 +137,8 @@ impl Sandbox {
         self.service().restrict(stream);
     }
 
-    /// From now on READ_SINCE_TIMESTAMP returns the last `recordCount` records after the time stamp, and not the first ones. Which
-    /// of them the real service returns is not known.
+    /// From now on READ_SINCE_TIMESTAMP returns the last `recordCount` records after the time
+    /// stamp, and not the first ones. Which of them the real service returns is not known.
     #[track_caller]
     pub fn return_newest_since(&self, stream: &str) {
         self.service().return_newest_since(stream);

@@ -1,7 +1,7 @@
 //! One stream's records in time order, and which of them are unread.
 //!
-//! A record is kept as the text of an answer, so that an answer is built by copying. The work of a request depends on the
-//! number of records that it returns, not on the size of the stream.
+//! A record is kept as the text of an answer, so that an answer is built by copying. The work of a
+//! request depends on the number of records that it returns, not on the size of the stream.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +15,12 @@ use crate::entry::Entry;
 use crate::sample::{self, Samples};
 use crate::stamp::{Clock, Since, add_micros};
 
-/// What identifies a record. The id alone does not: a producer may write it again, with another time stamp.
+/// What identifies a record. The id alone does not: a producer may write it again, with another
+/// time stamp.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
-    /// `recordId`; empty for a text without one (see [`Sandbox::write_text`](crate::Sandbox::write_text)).
+    /// `recordId`; empty for a text without one (see
+    /// [`Sandbox::write_text`](crate::Sandbox::write_text)).
     pub record_id: String,
     /// `recordTimeStampISO`; empty for a text without one.
     pub timestamp: String,
@@ -78,18 +80,21 @@ impl Store {
         self.insert(at, record_id, &self.clock.format(at), payload.get())
     }
 
-    /// Adds a record at its place in time order; at the end if `stamp` is not a time stamp with an offset.
+    /// Adds a record at its place in time order; at the end if `stamp` is not a time stamp with an
+    /// offset.
     pub(crate) fn insert_as(&mut self, record_id: &str, stamp: &str, payload: &RawValue) -> Key {
         let at = Clock::parse(stamp).unwrap_or_else(|| self.end());
         self.insert(at, record_id, stamp, payload.get())
     }
 
-    /// Adds any text as the last record. It is served verbatim, but for a `readStatus` that says that it is unread.
+    /// Adds any text as the last record. It is served verbatim, but for a `readStatus` that says
+    /// that it is unread.
     pub(crate) fn append_text(&mut self, text: &str) -> Key {
         self.add(self.end(), Entry::verbatim(text))
     }
 
-    /// Adds `count` sample records after the last record. On an empty stream of a new sandbox they are always the same.
+    /// Adds `count` sample records after the last record. On an empty stream of a new sandbox they
+    /// are always the same.
     pub(crate) fn fill(&mut self, count: usize, samples: Samples) {
         let Samples { bytes, ties, stamps } = samples;
         let start = self.last().map_or(sample::START, |last| add_micros(last, sample::STEP_MICROS));
@@ -112,8 +117,8 @@ impl Store {
         Some(self.append(&id, &payload))
     }
 
-    /// Adds a record right behind the first unread one, with a time stamp in the middle between it and the record that
-    /// follows it. Nothing if all records are read.
+    /// Adds a record right behind the first unread one, with a time stamp in the middle between it
+    /// and the record that follows it. Nothing if all records are read.
     pub(crate) fn slip_in(&mut self) -> Option<Key> {
         let first = *self.unread.first()?;
         let next = self.records.range((Bound::Excluded(first), Bound::Unbounded)).next();

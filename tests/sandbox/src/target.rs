@@ -17,7 +17,8 @@ pub(crate) struct Target {
     /// The file that committed records are appended to, one per line
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Commit at a STATE message when at least N records are waiting; the rest is committed at the end of the input
+    /// Commit at a STATE message when at least N records are waiting; the rest is committed at the
+    /// end of the input
     #[arg(long, value_name = "N", default_value_t = 100)]
     batch: usize,
     /// Commit at every Nth STATE message instead; 0 commits only at the end of the input
@@ -32,7 +33,8 @@ pub(crate) struct Target {
     /// Pause before each message, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pause_ms: u64,
-    /// Before the Nth message, wait until somebody has opened the named pipe of `--until` to write, and closed it
+    /// Before the Nth message, wait until somebody has opened the named pipe of `--until` to write,
+    /// and closed it
     #[arg(long, value_name = "N", requires = "until")]
     wait_at: Option<usize>,
     /// The named pipe
@@ -76,8 +78,8 @@ struct Waiting {
 }
 
 impl Target {
-    /// Reads messages from stdin to the end. A STATE goes to stdout once everything before it is committed, as the Singer
-    /// specification demands.
+    /// Reads messages from stdin to the end. A STATE goes to stdout once everything before it is
+    /// committed, as the Singer specification demands.
     pub(crate) fn run(&self) -> Result<()> {
         let mut random = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let mut waiting = Waiting::default();

@@ -1,4 +1,5 @@
-//! https, where the sandbox is built with the feature `tls`. A connection is encrypted or not: the server need not know.
+//! https, where the sandbox is built with the feature `tls`. A connection is encrypted or not: the
+//! server need not know.
 
 #[cfg(feature = "tls")]
 mod server;
@@ -13,8 +14,8 @@ use tokio::net::TcpStream;
 
 pub(crate) use server::Acceptor;
 
-/// How a sandbox serves https. The certificate is for 127.0.0.1, 0.0.0.0, localhost and streamduo.test, and the sandbox's own CA has
-/// signed it, unless the variant says otherwise.
+/// How a sandbox serves https. The certificate is for 127.0.0.1, 0.0.0.0, localhost and
+/// streamduo.test, and the sandbox's own CA has signed it, unless the variant says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
     /// TLS 1.2 or 1.3, with nothing wrong.

@@ -1,4 +1,5 @@
-//! Tokens: the client-credentials grant of RFC 6749, section 4.4, with the error bodies of Amazon Cognito.
+//! Tokens: the client-credentials grant of RFC 6749, section 4.4, with the error bodies of Amazon
+//! Cognito.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -69,8 +70,8 @@ impl Tokens {
         }
     }
 
-    /// Issues a token for a request with this form body. The error is the name of an OAuth error. `lifetime` replaces the
-    /// usual lifetime.
+    /// Issues a token for a request with this form body. The error is the name of an OAuth error.
+    /// `lifetime` replaces the usual lifetime.
     pub(crate) fn issue(&mut self, form: &[u8], lifetime: Option<Duration>) -> Result<Token, &'static str> {
         let scopes = self.check_form(form)?;
         let lifetime = lifetime.unwrap_or(self.lifetime);
@@ -106,7 +107,8 @@ impl Tokens {
 
     fn check_form(&self, form: &[u8]) -> Result<Vec<Scope>, &'static str> {
         let fields: Vec<_> = form_urlencoded::parse(form).collect();
-        // RFC 6749, section 3.2: a parameter may occur once, and one without a value counts as omitted.
+        // RFC 6749, section 3.2: a parameter may occur once, and one without a value counts as
+        // omitted.
         let field = |name: &str| -> Result<Option<&str>, &'static str> {
             let mut values = fields.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_ref());
             let value = values.next().filter(|value| !value.is_empty());

@@ -13,7 +13,8 @@ pub(crate) struct Validator {
 }
 
 impl Validator {
-    /// Compiles a JSON schema: as draft 7, like in the vendor's SDK, unless its `$schema` names another.
+    /// Compiles a JSON schema: as draft 7, like in the vendor's SDK, unless its `$schema` names
+    /// another.
     pub(crate) fn compile(text: &str) -> Result<Validator, String> {
         let schema: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if !schema.is_object() {

@@ -1,7 +1,7 @@
 //! The wire: answers that are sent completely, cut off, without end or not at all.
 //!
-//! The first half of a cut answer must reach the client, however long it is. So its body waits for hyper to flush that
-//! half before it fails. [`Connection`] notifies it of the flush.
+//! The first half of a cut answer must reach the client, however long it is. So its body waits for
+//! hyper to flush that half before it fails. [`Connection`] notifies it of the flush.
 
 use std::future::Future;
 use std::io;
@@ -116,7 +116,8 @@ impl AnswerBody {
         AnswerBody { content_length: Some(body.len() as u64), data: Some(body), repeated: None, pace, cut: None }
     }
 
-    /// The whole of `body` and then spaces without end, in chunks or with a length that is never reached.
+    /// The whole of `body` and then spaces without end, in chunks or with a length that is never
+    /// reached.
     pub(crate) fn endless(body: Bytes, chunked: bool, pace: Pace) -> AnswerBody {
         AnswerBody {
             content_length: (!chunked).then_some(ENDLESS),

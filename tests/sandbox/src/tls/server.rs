@@ -65,7 +65,8 @@ impl Tls {
     }
 }
 
-/// A CA that signs itself. It has the names of a server, too: only that it is a CA is wrong about [`Tls::CaItself`].
+/// A CA that signs itself. It has the names of a server, too: only that it is a CA is wrong about
+/// [`Tls::CaItself`].
 fn ca(name: &str) -> io::Result<CertifiedIssuer<'static, KeyPair>> {
     let mut params = CertificateParams::new(names()).map_err(other)?;
     params.distinguished_name.push(DnType::CommonName, name);

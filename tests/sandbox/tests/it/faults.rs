@@ -23,7 +23,8 @@ fn mark_with(rule: Rule) -> (usize, Option<Reply>) {
     (sandbox.unread(&stream).len(), reply)
 }
 
-/// Checks that the rule marks nothing without `applied`, and 10 records with it. Returns the latter's answer.
+/// Checks that the rule marks nothing without `applied`, and 10 records with it. Returns the
+/// latter's answer.
 fn mark_with_and_without_applied(rule: Rule) -> Reply {
     let (without, _) = mark_with(rule.clone());
     let (with, reply) = mark_with(rule.applied());

@@ -6,8 +6,8 @@ use streamduo_sandbox::{Endpoint, Rule, Sandbox};
 
 use crate::client::{Api, connect, read, unread, write};
 
-/// Sends a peek on a new connection, and returns the connection and how much of the answer is already read: the head, and
-/// at least one byte of the body.
+/// Sends a peek on a new connection, and returns the connection and how much of the answer is
+/// already read: the head, and at least one byte of the body.
 fn start_peek(api: &Api<'_>, stream: &str, count: usize) -> (std::net::TcpStream, Vec<u8>) {
     let mut connection = connect(api.sandbox);
     let path = format!("/stream/{stream}/record-request");

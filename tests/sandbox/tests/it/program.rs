@@ -175,6 +175,7 @@ fn quickstart_fails_with_its_tap() {
     assert!(text(&idle.stderr).ends_with("The tap has failed: exit status: 0.\n"), "{}", text(&idle.stderr));
 }
 
+/// The command of docs/network.md.
 #[test]
 #[cfg(feature = "tls")]
 fn serve_with_tls_writes_the_certificate_of_its_ca() {
