@@ -1,6 +1,11 @@
 //! The tap runs the target: what the target proves to have committed is marked in the same run.
 //!
-//! After each window the loop writes a STATE. The target prints it once it has committed everything
+//! A window begins with the oldest unread records. What is unread behind them is read ahead by time, in
+//! ordinary pages, so a window may be larger than what one peek shows. Only a peek is the ground for a
+//! mark: it shows what has come in late, and what a read by time has not shown. So nothing depends on
+//! the order and the read status that the service shows by time, but how many windows it takes.
+//!
+//! After each page the loop writes a STATE. The target prints it once it has committed everything
 //! before it. If it does not print it by itself, the loop ends its input: every target then commits,
 //! prints its last STATE and ends. If there is more, the target is started again. If it fails, it gets
 //! less, until the record is found that makes it fail: see `search`.
