@@ -47,6 +47,22 @@ ODD_RUNS = [
     ['"text"', "[1, 2.50]", '{"price": 123456789012345678901234567890, "text": "x", "new": {"er": 1e400}}'],
 ]
 
+# Names and values that a target might not take as they are.
+ODD_KEYS = (
+    '{"": 1, "%s": 2, "{x}": 3, "a:b": 4, "ключ": 5, "a.b": 6, "a__b": 7, "$": 8, "x-y": 9, "/": 10, "a\\u0000": 11,'
+    ' "dataPayload": 12, "records": {"recordId": 13}, "' + "long" * 20 + '": 14, "\\ud800": 15, "a\\"b": 16}'
+)
+ODD_VALUES = [
+    '{"text": "", "line": "one\\r\\ntwo", "empty": [], "deep": {"a": {"b": {"c": {"d": [1.50, {"e": null}]}}}}}',
+    '{"text": "\\\\.", "line": "a\\\\nb", "empty": {}, "deep": {"a": "no object"}}',
+    '{"text": "NULL", "line": " \\u2028\\u007f ", "most": 9223372036854775807, "more": 9223372036854775808}',
+    '{"text": "=1+1", "line": "\\u001f", "most": -9007199254740993, "more": 1.0, "exact": 0.123456789012345}',
+    '{"text": "false", "line": "{}", "most": "7", "more": 7, "exact": 0.12345678901234567}',
+]
+
+# Records of every kind, for runs one after the other.
+EVERY_KIND = [OBJECTS + ODD_RUNS[0], ODD_VALUES + ODD_RUNS[1], [ODD_KEYS] + ODD_RUNS[2] + CARS, SCALARS + ODD_RUNS[3]]
+
 
 def whole(row):
     """A row whose payload is put together again from its columns, nested or flattened, and the rest. Fields that are null are gone."""
@@ -86,7 +102,8 @@ def parse(text):
 
 
 def parse_lines(text):
-    return [parse(line) for line in text.splitlines()]
+    # A text may hold what Python takes for the end of a line, such as U+2028.
+    return [parse(line) for line in text.split("\n") if line]
 
 
 def read_lines(path):
