@@ -10,8 +10,8 @@ import pytest
 
 import postgres
 import s3
-from processes import environment, run
-from rows import EVERY_KIND, assert_loaded, at_instants, joined, parse, write_json
+from processes import HERE, environment, run
+from rows import EVERY_KIND, assert_loaded, at_instants, joined, parse, read_lines, write_json
 from sandbox import Sandbox
 from test_closed_loop import tap_with, wait_until
 
@@ -47,6 +47,25 @@ def stored_by_pipelinewise_target_postgres(text):
 
 
 @pytest.fixture
+def new_duckdb_target(duckdb_programs, tmp_path):
+    """It writes names in lower case, the text `false` into a column of booleans, and flattened an empty text as NULL."""
+
+    def new(stored=str, **settings):
+        file = tmp_path / "records.duckdb"
+        config = write_json(tmp_path / "duckdb.json", {"filepath": str(file), "default_target_schema": "main"} | settings)
+
+        def rows():
+            found = parse(run([duckdb_programs / "python", HERE / "read_duckdb.py", file]).stdout)["rows"]
+            return [row | {"readStatus": {False: "false"}[row["readStatus"]]} for row in found]
+
+        # The name of a field is put right when it is read.
+        fold = lambda name: re.sub("__.*", lambda path: path[0].lower(), name)
+        return Target([duckdb_programs / "target-duckdb", "--config", config], rows, fold, stored)
+
+    return new
+
+
+@pytest.fixture
 def new_pipelinewise_target(pipelinewise_postgres_programs, postgres_server, tmp_path):
     """It writes names in lower case, and the text `false` into a column of booleans."""
 
@@ -59,14 +78,30 @@ def new_pipelinewise_target(pipelinewise_postgres_programs, postgres_server, tmp
     return new
 
 
-TARGETS = ["pipelinewise-target-postgres", "target-csv", "pipelinewise-target-s3-csv", "target-postgres"]
-FLATTENING = ["pipelinewise-target-postgres-flattening", "target-postgres-flattening"]
+TARGETS = [
+    "target-jsonl",
+    "target-duckdb",
+    "target-postgres",
+    "pipelinewise-target-postgres",
+    "target-csv",
+    "pipelinewise-target-s3-csv",
+]
+FLATTENING = ["target-duckdb-flattening", "target-postgres-flattening", "pipelinewise-target-postgres-flattening"]
 
 
 @pytest.fixture
 def target(request, tmp_path):
     schema = f"kinds_{tmp_path.name}".lower().replace("-", "_")
     match request.param:
+        case "target-jsonl":
+            config = write_json(tmp_path / "jsonl.json", {"destination_path": str(tmp_path), "do_timestamp_file": False})
+            command = [request.getfixturevalue("jsonl_programs") / "target-jsonl", "--config", config]
+            return Target(command, lambda: read_lines(tmp_path / "records.jsonl"))
+        case "target-duckdb":
+            return request.getfixturevalue("new_duckdb_target")()
+        case "target-duckdb-flattening":
+            new = request.getfixturevalue("new_duckdb_target")
+            return new(lambda text: text or None, data_flattening_max_level=4)
         case "pipelinewise-target-postgres":
             return request.getfixturevalue("new_pipelinewise_target")(schema)
         case "pipelinewise-target-postgres-flattening":
@@ -156,6 +191,7 @@ def from_columns(row, columns, target):
     record = {name: row.pop(target.fold(name)) for name in names}
     rest = parse(record.pop("dataPayloadRest") or "{}")
     nested = row.pop(target.fold("dataPayload"), None)
+    nested = parse(nested) if isinstance(nested, str) else nested
     payload = {}
     for path, column in leaves(columns):
         cell = at(nested, path) if nested else row.pop(target.fold("__".join(["dataPayload", *path])), None)
