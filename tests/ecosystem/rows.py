@@ -4,6 +4,7 @@ import collections
 import datetime
 import decimal
 import json
+import sys
 
 # Payloads of every JSON type, as text.
 OBJECTS = [
@@ -60,8 +61,13 @@ ODD_VALUES = [
     '{"text": "false", "line": "{}", "most": "7", "more": 7, "exact": 0.12345678901234567}',
 ]
 
+# More digits and levels than most parsers take, and than Python takes without the next two lines.
+HUGE = ['{"price": ' + "7" * 5000 + "}", "[" * 1200 + "]" * 1200]
+sys.set_int_max_str_digits(0)
+sys.setrecursionlimit(10_000)
+
 # Records of every kind, for runs one after the other.
-EVERY_KIND = [OBJECTS + ODD_RUNS[0], ODD_VALUES + ODD_RUNS[1], [ODD_KEYS] + ODD_RUNS[2] + CARS, SCALARS + ODD_RUNS[3]]
+EVERY_KIND = [OBJECTS + ODD_RUNS[0], ODD_VALUES + ODD_RUNS[1] + HUGE, [ODD_KEYS] + ODD_RUNS[2] + CARS, SCALARS + ODD_RUNS[3]]
 
 
 def whole(row):
@@ -137,7 +143,7 @@ def canonical(value):
         case bool() | None | str():
             return json.dumps(value)
         case int() | decimal.Decimal():
-            return format(decimal.Decimal(value).normalize(decimal.Context(prec=100)), "f")
+            return format(decimal.Decimal(value).normalize(decimal.Context(prec=5000)), "f")
         case list():
             return f"[{','.join(map(canonical, value))}]"
         case dict():

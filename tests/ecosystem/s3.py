@@ -8,7 +8,7 @@ import threading
 @contextlib.contextmanager
 def serve():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    # Each object by its path, in the order in which they have come. One that is put again is there twice.
+    # The path and text of each object, as they have come. One that is put again is there twice.
     server.objects = []
     threading.Thread(target=server.serve_forever).start()
     try:

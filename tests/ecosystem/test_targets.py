@@ -1,4 +1,4 @@
-"""The tap runs real targets, with records of every kind: each value is looked up where the target has stored it."""
+"""The tap runs real targets, with records of every kind: each value is read where it is stored."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ def with_status_as_text(row, name):
 
 @pytest.fixture
 def new_duckdb_target(duckdb_programs, tmp_path):
-    """It writes names in lower case, the text `false` into a column of booleans, and flattened an empty text as NULL."""
+    """It writes names in lower case, and `readStatus` as a boolean. Flattened, an empty text is NULL."""
 
     def new(stored=str, **settings):
         file = tmp_path / "records.duckdb"
@@ -71,7 +71,7 @@ def new_duckdb_target(duckdb_programs, tmp_path):
 
 @pytest.fixture
 def new_pipelinewise_target(pipelinewise_postgres_programs, postgres_server, tmp_path):
-    """It writes names in lower case, and the text `false` into a column of booleans."""
+    """It writes names in lower case, and `readStatus` as a boolean."""
 
     def new(schema, stored=str, **settings):
         settings = {"dbname": postgres_server.database} | settings
@@ -118,7 +118,8 @@ def target(request, tmp_path):
             table = request.getfixturevalue("new_table")(schema, flattening_enabled=True, flattening_max_depth=4)
             return Target(table.target, table.rows)
         case "target-csv":
-            # Without a time in its name, each start writes the same file anew. Without flattening, an object is Python's text of it.
+            # Without a time in its name, each start writes the same file anew. Without flattening,
+            # an object is Python's text of it.
             settings = {"output_path": str(tmp_path), "file_naming_scheme": "{stream_name}-{timestamp}.csv"}
             settings |= {"timestamp_format": "%Y%m%dT%H%M%S.%f"}
             settings |= {"flattening_enabled": True, "flattening_max_depth": 4}
@@ -167,7 +168,7 @@ def test_every_kind_of_record_as_text(target, tmp_path):
         sandbox.write(EVERY_KIND[0])
 
 
-# What is lost whatever the tap does, with exit code 0 and the last STATE printed. The README says how to avoid it.
+# What is lost whatever the tap does: the target prints its last STATE, and ends with exit code 0.
 
 
 @pytest.mark.parametrize("target", ["target-duckdb-flattening", "pipelinewise-target-postgres-flattening"], indirect=True)
@@ -188,7 +189,7 @@ def test_objects_without_columns_are_mixed_up_by_pipelinewise_target_s3_csv(targ
 
 
 def test_a_row_of_a_batch_whose_columns_are_all_text_is_lost_by_target_duckdb(new_duckdb_target, tmp_path):
-    """DuckDB takes it for the header. It does not while there is `readStatus`, which is a boolean there."""
+    """DuckDB takes it for a header. A column of booleans, as `readStatus` is, keeps it from that."""
     sandbox, target = Sandbox(10), new_duckdb_target()
     settings = write_json(tmp_path / "settings.json", sandbox.config | {"payloadFormat": "string"})
     catalog = parse(run([TAP, "--config", settings, "--discover"]).stdout)
@@ -223,7 +224,7 @@ def test_every_kind_of_record_as_columns(target, tmp_path):
 
 
 def from_columns(row, columns, target):
-    """A record whose payload was written into columns, nested or flattened, and the rest. What is null is gone."""
+    """A record that was written as columns, nested or flattened. What is null in it is gone."""
     names = ["recordId", "streamId", "recordTimeStampISO", "readStatus", "dataPayloadRest"]
     record = {name: row.pop(target.fold(name)) for name in names}
     rest = parse(record.pop("dataPayloadRest") or "{}")
