@@ -80,15 +80,10 @@ def whole(row):
         for step in path:
             inner = inner.setdefault(step, {})
         inner[leaf] = row.pop(name)
-    # Those that hold JSON text: an array, and a number that no typed column holds.
-    columns |= {name: parse(columns[name]) for name in ["extras", "id"] if columns.get(name) is not None}
+    if columns.get("extras") is not None:
+        columns["extras"] = parse(columns["extras"])
     rest = parse(rest) if rest else {}
     return row | {"dataPayload": joined(columns, rest) if isinstance(rest, dict) else rest}
-
-
-def without_nulls(record):
-    payload = record["dataPayload"]
-    return record | {"dataPayload": joined(payload, {}) if isinstance(payload, dict) else payload}
 
 
 def joined(columns, rest):
