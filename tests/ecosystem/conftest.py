@@ -38,7 +38,10 @@ def end_running_programs(tmp_path):
 
 
 def venv_programs(name, *options):
-    """A session fixture: the folder of programs of a virtual environment with requirements-NAME.txt. Kept between runs."""
+    """A session fixture: the folder of programs of a virtual environment. It is kept between runs.
+
+    pip installs requirements-NAME.txt, with these options.
+    """
 
     def programs():
         requirements = HERE / f"requirements-{name}.txt"
@@ -63,9 +66,9 @@ duckdb_programs = venv_programs("duckdb")
 jsonl_programs = venv_programs("jsonl")
 kubernetes_programs = venv_programs("kubernetes")
 meltano_programs = venv_programs("meltano")
-pipelinewise_postgres_programs = venv_programs("pipelinewise-postgres")
+pipelinewise_postgres_programs = venv_programs("pipelinewise-postgres", "--no-deps")
 postgres_programs = venv_programs("postgres")
-s3_csv_programs = venv_programs("s3-csv", "--ignore-requires-python")
+s3_csv_programs = venv_programs("s3-csv", "--no-deps", "--ignore-requires-python")
 singer_programs = venv_programs("singer")
 
 

@@ -140,9 +140,9 @@ def canonical(value):
         case int() | decimal.Decimal():
             return format(decimal.Decimal(value).normalize(decimal.Context(prec=5000)), "f")
         case list():
-            return f"[{','.join(map(canonical, value))}]"
+            return f"[{','.join([canonical(each) for each in value])}]"
         case dict():
-            return f"{{{','.join(f'{json.dumps(key)}:{canonical(value[key])}' for key in sorted(value))}}}"
+            return f"{{{','.join([f'{json.dumps(key)}:{canonical(value[key])}' for key in sorted(value)])}}}"
     raise TypeError(type(value))
 
 
