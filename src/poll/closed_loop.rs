@@ -99,11 +99,10 @@ impl ClosedLoop {
     /// no more.
     fn fill(&mut self, run: &mut Run) -> Result<()> {
         let mut cursor = Cursor::default();
-        let before = self.committed.len();
         loop {
             let start = cursor.clone();
             let (page, has_more) = self.read(&mut cursor, run)?;
-            let is_new = self.write(&page, before, run)?;
+            let is_new = self.write(&page, run)?;
             let is_full = is_new.is_none();
             let is_search = self.search.is_on();
             let is_alone = self.search.max() == 1 && is_new != Some(false);
@@ -154,10 +153,11 @@ impl ClosedLoop {
         }
     }
 
-    /// How many more records may be out. What was committed `before` the window does not count.
-    fn room(&mut self, before: usize) -> usize {
+    /// How many more records may be out: in flight, or committed and not marked. If none is in flight,
+    /// what is committed waits for what comes before it.
+    fn room(&mut self) -> usize {
         let in_flight: usize = self.session.in_flight().batches().map(|batch| batch.records.len()).sum();
-        let out = in_flight + self.committed.len().saturating_sub(before);
+        let out = if in_flight == 0 { 0 } else { in_flight + self.committed.len() };
         self.search.max().min(self.max_pending).saturating_sub(out)
     }
 
@@ -165,9 +165,9 @@ impl ClosedLoop {
     /// the target takes more. Returns whether there are any; `None` if the window is full before the end
     /// of the page. Only the first page of a window is cut: some targets hold back a STATE that comes
     /// right after a round number of records.
-    fn write(&mut self, page: &Page, before: usize, run: &mut Run) -> Result<Option<bool>> {
+    fn write(&mut self, page: &Page, run: &mut Run) -> Result<Option<bool>> {
         self.search.note_shown(page);
-        let room = self.room(before);
+        let room = self.room();
         let unknown = page.unknown(|record| run.out.ledger.contains(record) || !self.search.wants(record));
         let (mut records, mut ids): (Vec<_>, Vec<_>) = unknown.unzip();
         let is_whole = records.len() <= room;
