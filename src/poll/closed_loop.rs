@@ -99,7 +99,8 @@ impl ClosedLoop {
     /// no more.
     fn fill(&mut self, run: &mut Run) -> Result<()> {
         let mut cursor = Cursor::default();
-        loop {
+        // It may end at each wait.
+        while !self.session.is_running() || self.session.is_open() {
             let start = cursor.clone();
             let (page, has_more) = self.read(&mut cursor, run)?;
             let is_new = self.write(&page, run)?;
@@ -110,7 +111,7 @@ impl ClosedLoop {
             if is_alone || is_full && (is_search || !self.session.wait_when_full(&run.stop)?) {
                 return Ok(());
             }
-            if !is_full && !has_more || self.session.is_running() && !self.session.is_open() {
+            if !is_full && !has_more {
                 return Ok(());
             }
             if is_new == Some(true) && !is_search {
@@ -125,6 +126,7 @@ impl ClosedLoop {
                 }
             }
         }
+        Ok(())
     }
 
     /// Reads the next page of a window: the oldest unread records, or, by time, what is unread behind
