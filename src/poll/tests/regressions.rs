@@ -275,14 +275,3 @@ fn a_record_that_is_equal_to_a_marked_one_does_not_fill_the_window() {
     closed.run(&Script { cap: 3, ..Script::of_calls(calls) }, &Targets::good()).unwrap();
     closed.finish().unwrap();
 }
-
-#[test]
-fn a_target_that_ends_in_the_moment_after_a_page_gets_no_other_page() {
-    for crashes_at in 3..8 {
-        let script = Script::of_calls(vec![good(&[]), good(&[]), good(&[in_front(NEW)])]);
-        let mut closed = Closed::new(&[NEW; 20], vec![0], 10, TargetProof::State);
-        let at_state = vec![AtState::Acknowledge, AtState::Commit];
-        closed.run(&script, &Targets { at_state, crashes_at: Some(crashes_at), ..Targets::good() }).unwrap();
-        closed.finish().unwrap();
-    }
-}
