@@ -99,11 +99,11 @@ impl ClosedLoop {
     /// no more.
     fn fill(&mut self, run: &mut Run) -> Result<()> {
         let mut cursor = Cursor::default();
-        let before = self.committed.len();
-        loop {
+        // It may end at each wait.
+        while !self.session.is_running() || self.session.is_open() {
             let start = cursor.clone();
             let (page, has_more) = self.read(&mut cursor, run)?;
-            let is_new = self.write(&page, before, run)?;
+            let is_new = self.write(&page, run)?;
             let is_full = is_new.is_none();
             let is_search = self.search.is_on();
             let is_alone = self.search.max() == 1 && is_new != Some(false);
@@ -111,7 +111,7 @@ impl ClosedLoop {
             if is_alone || is_full && (is_search || !self.session.wait_when_full(&run.stop)?) {
                 return Ok(());
             }
-            if !is_full && !has_more || self.session.is_running() && !self.session.is_open() {
+            if !is_full && !has_more {
                 return Ok(());
             }
             if is_new == Some(true) && !is_search {
@@ -126,6 +126,7 @@ impl ClosedLoop {
                 }
             }
         }
+        Ok(())
     }
 
     /// Reads the next page of a window: the oldest unread records, or, by time, what is unread behind
@@ -154,10 +155,11 @@ impl ClosedLoop {
         }
     }
 
-    /// How many more records may be out. What was committed `before` the window does not count.
-    fn room(&mut self, before: usize) -> usize {
+    /// How many more records may be out: in flight, or committed and not marked. If none is in flight,
+    /// what is committed waits for what comes before it.
+    fn room(&mut self) -> usize {
         let in_flight: usize = self.session.in_flight().batches().map(|batch| batch.records.len()).sum();
-        let out = in_flight + self.committed.len().saturating_sub(before);
+        let out = if in_flight == 0 { 0 } else { in_flight + self.committed.len() };
         self.search.max().min(self.max_pending).saturating_sub(out)
     }
 
@@ -165,9 +167,9 @@ impl ClosedLoop {
     /// the target takes more. Returns whether there are any; `None` if the window is full before the end
     /// of the page. Only the first page of a window is cut: some targets hold back a STATE that comes
     /// right after a round number of records.
-    fn write(&mut self, page: &Page, before: usize, run: &mut Run) -> Result<Option<bool>> {
+    fn write(&mut self, page: &Page, run: &mut Run) -> Result<Option<bool>> {
         self.search.note_shown(page);
-        let room = self.room(before);
+        let room = self.room();
         let unknown = page.unknown(|record| run.out.ledger.contains(record) || !self.search.wants(record));
         let (mut records, mut ids): (Vec<_>, Vec<_>) = unknown.unzip();
         let is_whole = records.len() <= room;

@@ -234,7 +234,7 @@ fn a_target_that_prints_no_state_marks_nothing_unless_its_exit_is_the_proof() {
 #[test]
 fn with_exit_as_the_proof_a_state_proves_nothing() {
     // It acknowledges the first window, and fails in the second one.
-    let tap = Tap::with_records(300).set("targetProof", "exit").set("maxPending", 300);
+    let tap = Tap::with_records(300).set("targetProof", "exit").set("maxPending", 299);
     let tap = with_target_that_crashes(tap, "fail");
     let fatal = "CRITICAL sh has failed (exit status: 1): look at its own error; 299 records that it has not \
                  committed stay unread";
