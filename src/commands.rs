@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// Prints the catalog. Only columns need the service.
 fn discover(args: &Args) -> Result<()> {
     let catalog = if args.config.is_empty() {
-        catalog::discover("records", &schema::record(), Acknowledge::default())
+        catalog::discover("records", schema::record(), Acknowledge::default())
     } else {
         let config = Config::load(&args.config)?;
         let mut schema = catalog::whole_stream(&config).schema;
@@ -57,7 +57,7 @@ fn discover(args: &Args) -> Result<()> {
             }
             splitter.start(&mut schema);
         }
-        catalog::discover(&config.stream_name, &schema, config.acknowledge)
+        catalog::discover(&config.stream_name, schema, config.acknowledge)
     };
     stdout::print(&format!("{catalog:#}"))
 }
