@@ -17,7 +17,7 @@ pub use identity::{Fingerprint, Fingerprints};
 pub use in_flight::{Checkpoint, GoodExit, InFlight, Proven, Returned, ReturnedCheckpoint};
 pub use invalid::InvalidBody;
 pub use ledger::Ledger;
-pub use members::Members;
+pub use members::{Members, Texts};
 pub use page::{Page, Record, Timing};
 pub use proof::{Batch, Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
 pub use text::on_one_line;

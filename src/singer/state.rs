@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use indexmap::IndexMap;
 use log::warn;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -24,20 +23,17 @@ use crate::config::settings::MAX_RECORDS;
 use crate::config::source::read_text;
 use crate::config::timestamp::instant;
 use crate::config::{Acknowledge, Config, Invalid};
-use crate::record::{Bookmark, Checkpoint, ReturnedBookmark, ReturnedCheckpoint, on_one_line};
+use crate::record::{Bookmark, Checkpoint, ReturnedBookmark, ReturnedCheckpoint, Texts, on_one_line};
 use crate::singer::files::{check_replaceable, replace};
 use crate::singer::transform::TIMESTAMP;
 
 /// Where a bookmark holds its time stamp. The name is that of the Singer SDKs.
 const KEY_VALUE: &str = "replication_key_value";
 
-/// The members of a JSON object, in its order, each as it was written.
-type Members = IndexMap<String, Box<RawValue>>;
-
 /// The state that a run begins with, whichever streams it is of.
 #[derive(Debug, Default)]
 pub struct State {
-    members: Members,
+    members: Texts,
     /// The file that `--state` names.
     file: Option<PathBuf>,
 }
@@ -100,7 +96,7 @@ impl State {
             last = state.map_err(|error| format!("not JSON: {error}"))?.get();
         }
         let last = on_one_line(last.as_bytes());
-        let mut members: Members = serde_json::from_slice(&last).map_err(|_| "not a JSON object")?;
+        let mut members: Texts = serde_json::from_slice(&last).map_err(|_| "not a JSON object")?;
         if members.get("type").is_some_and(|kind| kind.get() == "\"STATE\"") {
             members = object(&members, "value").ok_or("a STATE message without a value")?;
         }
@@ -146,7 +142,7 @@ impl State {
 }
 
 /// The members of a member that is an object.
-fn object(members: &Members, name: &str) -> Option<Members> {
+fn object(members: &Texts, name: &str) -> Option<Texts> {
     serde_json::from_str(members.get(name)?.get()).ok()
 }
 
@@ -282,7 +278,7 @@ impl StreamState {
     }
 
     /// The bookmarks of all streams, as they came; none if there is no object of them.
-    fn bookmarks(&self) -> Members {
+    fn bookmarks(&self) -> Texts {
         object(&self.state.members, "bookmarks").unwrap_or_default()
     }
 }

@@ -1,10 +1,12 @@
 //! The columns of a payload, nested as its fields are.
 
+use std::collections::HashSet;
+
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
-use super::names::{MAX_COLUMNS, Names, flattened};
+use super::names::{MAX_COLUMNS, flattened, take};
 use crate::singer::selection::Selection;
 use crate::singer::transform::PAYLOAD;
 
@@ -28,7 +30,7 @@ impl Columns {
     /// These columns, and behind them those wanted that are not here yet and may have a column.
     /// What is here never changes.
     pub fn with(&self, wanted: &Columns) -> Columns {
-        let mut names = Names::default();
+        let mut names = HashSet::new();
         let mut room = MAX_COLUMNS;
         let mut columns = Columns::default();
         // In this order: names that are here come first.
@@ -38,13 +40,13 @@ impl Columns {
         columns
     }
 
-    fn add(&mut self, more: &Columns, path: &str, names: &mut Names, room: &mut usize) {
+    fn add(&mut self, more: &Columns, path: &str, names: &mut HashSet<String>, room: &mut usize) {
         for (name, column) in &more.0 {
             let path = flattened(path, name);
             match (self.0.get_mut(name), column) {
                 (Some(Column::Object(own)), Column::Object(more)) => own.add(more, &path, names, room),
                 (Some(_), _) => {}
-                (None, _) if *room == 0 || !names.take(name, &path) => {}
+                (None, _) if *room == 0 || !take(names, name, &path) => {}
                 (None, Column::Leaf(kind)) => {
                     *room -= 1;
                     self.0.insert(name.clone(), Column::Leaf(*kind));
