@@ -35,17 +35,6 @@ impl<T> Deref for Returned<T> {
     }
 }
 
-/// A target has read its whole input and ended with exit code 0.
-#[derive(Debug)]
-pub struct GoodExit(());
-
-impl GoodExit {
-    /// The proof, if the target succeeded.
-    pub fn of(status: ExitStatus, has_read_all: bool) -> Option<GoodExit> {
-        (status.success() && has_read_all).then_some(GoodExit(()))
-    }
-}
-
 /// A batch that the target has committed. Only [`InFlight`] makes one.
 #[derive(Debug)]
 pub struct Proven<T>(T);
@@ -87,18 +76,16 @@ impl<T> InFlight<T> {
     /// Takes the batches before a checkpoint that was returned: they are committed. None if it
     /// proves nothing new.
     pub fn acknowledge(&mut self, returned: &ReturnedCheckpoint) -> Vec<Proven<T>> {
-        let mut proven = Vec::new();
-        if returned.run == self.last.run && returned.number <= self.last.number {
-            while let Some((_, batch)) = self.batches.pop_front_if(|(number, _)| *number <= returned.number) {
-                proven.push(Proven(batch));
-            }
-        }
-        proven
+        let is_own = returned.run == self.last.run && returned.number <= self.last.number;
+        let count = self.batches.partition_point(|(number, _)| is_own && *number <= returned.number);
+        self.batches.drain(..count).map(|(_, batch)| Proven(batch)).collect()
     }
 
-    /// Takes all batches: they are committed.
-    pub fn acknowledge_all(&mut self, _proof: GoodExit) -> Vec<Proven<T>> {
-        self.batches.drain(..).map(|(_, batch)| Proven(batch)).collect()
+    /// Takes all batches of a target that has read its whole input and ended with exit code 0: they
+    /// are committed. None of any other target.
+    pub fn acknowledge_all(&mut self, status: ExitStatus, has_read_all: bool) -> Vec<Proven<T>> {
+        let count = if status.success() && has_read_all { self.batches.len() } else { 0 };
+        self.batches.drain(..count).map(|(_, batch)| Proven(batch)).collect()
     }
 
     /// Takes all batches of a target that has ended: whether they are committed is not known.

@@ -14,7 +14,7 @@ mod text;
 use std::io;
 
 pub use identity::{Fingerprint, Fingerprints};
-pub use in_flight::{Checkpoint, GoodExit, InFlight, Proven, Returned, ReturnedCheckpoint};
+pub use in_flight::{Checkpoint, InFlight, Proven, Returned, ReturnedCheckpoint};
 pub use invalid::InvalidBody;
 pub use ledger::Ledger;
 pub use members::{Members, Texts};

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Context, Result};
+use same_file::Handle;
 
 /// Says what a failed write to stdout means, and what to do about it.
 pub fn explain_write(error: io::Error) -> anyhow::Error {
@@ -62,7 +63,7 @@ fn wait_until_writable(file: &File) -> io::Result<()> {
 /// # Errors
 /// When there is no stdout to write to.
 pub fn open(syncs: bool) -> Result<Stdout> {
-    let file = duplicate().context("open stdout")?;
+    let file = Handle::stdout().and_then(|stdout| stdout.as_file().try_clone()).context("open stdout")?;
     #[cfg(unix)]
     anyhow::ensure!(
         !is_stand_in(&file),
@@ -89,18 +90,6 @@ fn ends_within_line(mut file: &File) -> io::Result<bool> {
 #[cfg(not(unix))]
 fn ends_within_line(_: &File) -> io::Result<bool> {
     Ok(false)
-}
-
-#[cfg(unix)]
-fn duplicate() -> io::Result<File> {
-    use std::os::fd::AsFd;
-    io::stdout().as_fd().try_clone_to_owned().map(File::from)
-}
-
-#[cfg(windows)]
-fn duplicate() -> io::Result<File> {
-    use std::os::windows::io::AsHandle;
-    io::stdout().as_handle().try_clone_to_owned().map(File::from)
 }
 
 /// Whether this is what Rust's runtime puts in place of a closed descriptor before `main`:
