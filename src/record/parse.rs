@@ -42,29 +42,50 @@ impl Entry {
     pub(super) fn has_identity(&self) -> bool {
         self.record_id.is_some() && self.timestamp.is_some()
     }
-}
 
-/// What tells a record from others: its id, its time stamp and its payload; without an identity,
-/// its whole text before and after the value of `readStatus`.
-pub(super) fn distinctive_texts<'a>(
-    identity: Option<(&'a str, &'a str)>,
-    payload: Option<&'a [u8]>,
-    text_but_status: [&'a [u8]; 2],
-) -> [Option<&'a [u8]>; 3] {
-    match identity {
-        Some((record_id, timestamp)) => [Some(record_id.as_bytes()), Some(timestamp.as_bytes()), payload],
-        None => [None, Some(text_but_status[0]), Some(text_but_status[1])],
+    /// The record, of the answer that it came in.
+    pub(super) fn record<'a>(&self, answer: &'a [u8]) -> Record<'a> {
+        let text = |range: &Option<Range<usize>>| Some(&answer[range.clone()?]);
+        let string = |range| decode_string(str::from_utf8(text(range)?).ok()?);
+        let Range { start, end } = self.span;
+        let status = self.read_status.clone().unwrap_or(end..end);
+        Record {
+            record_id: string(&self.record_id),
+            timestamp: string(&self.timestamp),
+            payload: text(&self.payload),
+            fingerprint: self.fingerprint,
+            text_but_status: [&answer[start..status.start], &answer[status.end..end]],
+            is_read: matches!(&answer[status], b"true" | b"\"true\""),
+        }
     }
 }
 
-/// A record's text before and after the value of its `readStatus`.
-pub(super) fn text_but_status<'a>(
-    answer: &'a [u8],
-    record: &Range<usize>,
-    status: Option<&Range<usize>>,
-) -> [&'a [u8]; 2] {
-    let (end, next) = status.map_or((record.end, record.end), |status| (status.start, status.end));
-    [&answer[record.start..end], &answer[next..record.end]]
+/// What is read of a record. Without a `recordId` or a `recordTimeStampISO` it has no identity.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// `recordId`
+    pub record_id: Option<Cow<'a, str>>,
+    /// `recordTimeStampISO`
+    pub timestamp: Option<Cow<'a, str>>,
+    /// `dataPayload`, as it was sent
+    pub payload: Option<&'a [u8]>,
+    /// What tells it from other records.
+    pub fingerprint: Fingerprint,
+    /// Its text before and after its read status
+    text_but_status: [&'a [u8]; 2],
+    /// Whether `readStatus` says that it is read. It is a string, but may be a boolean.
+    pub is_read: bool,
+}
+
+impl Record<'_> {
+    /// What tells it from others: its id, its time stamp and its payload; without an identity, its
+    /// whole text before and after the value of `readStatus`.
+    pub(super) fn distinctive_texts(&self) -> [Option<&[u8]>; 3] {
+        match (&self.record_id, &self.timestamp) {
+            (Some(id), Some(timestamp)) => [Some(id.as_bytes()), Some(timestamp.as_bytes()), self.payload],
+            _ => [None, Some(self.text_but_status[0]), Some(self.text_but_status[1])],
+        }
+    }
 }
 
 /// The records of an answer; `None` if it is not a JSON array, or holds more values than any
@@ -146,29 +167,20 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// The value of a field that is a string.
-fn string(field: Option<&RawValue>) -> Option<Cow<'_, str>> {
-    decode_string(field?.get())
-}
-
 impl Fields<'_> {
     /// The record at `span` of the answer.
     fn entry(&self, answer: &str, span: Range<usize>) -> Entry {
         let range = |field: Option<&RawValue>| Some(range_of(field?.get(), answer));
-        let record_id = string(self.record_id);
-        let timestamp = string(self.timestamp);
-        let read_status = range(self.read_status);
-        let text_but_status = text_but_status(answer.as_bytes(), &span, read_status.as_ref());
-        let identity = record_id.as_deref().zip(timestamp.as_deref());
-        let payload = self.payload.map(|payload| payload.get().as_bytes());
-        let fingerprint = Fingerprint::of(distinctive_texts(identity, payload, text_but_status));
-        Entry {
+        let string = |field: Option<&RawValue>| range(field).filter(|value| answer[value.start..].starts_with('"'));
+        let mut entry = Entry {
             span,
-            record_id: record_id.and_then(|_| range(self.record_id)),
-            timestamp: timestamp.and_then(|_| range(self.timestamp)),
+            record_id: string(self.record_id),
+            timestamp: string(self.timestamp),
             payload: range(self.payload),
-            read_status,
-            fingerprint,
-        }
+            read_status: range(self.read_status),
+            fingerprint: Fingerprint::default(),
+        };
+        entry.fingerprint = Fingerprint::of(entry.record(answer.as_bytes()).distinctive_texts());
+        entry
     }
 }

@@ -106,7 +106,7 @@ fn read(answer: &Answer, parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>)
         let remedy = "check `apiUrl`, or ask the service's operator".to_owned();
         Failure::Http(answer.is_not(&error.to_string()), Some(remedy))
     })?;
-    Ok(page.timed(answer.timing).arrived_at(answer.arrived))
+    Ok(page.timed(answer.timing))
 }
 
 /// The URL of a path below the API's base.

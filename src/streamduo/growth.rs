@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn slow_page(count: usize, first_byte: Duration, transfer: Duration) -> Page {
-        page(count).timed(Timing { first_byte, transfer })
+        page(count).timed(Timing { first_byte, transfer, ..Timing::default() })
     }
 
     /// A full page, and how many are asked for after it.

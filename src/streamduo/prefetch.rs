@@ -197,7 +197,11 @@ mod tests {
     }
 
     fn millis(first_byte: u64, transfer: u64) -> Timing {
-        Timing { first_byte: Duration::from_millis(first_byte), transfer: Duration::from_millis(transfer) }
+        Timing {
+            first_byte: Duration::from_millis(first_byte),
+            transfer: Duration::from_millis(transfer),
+            ..Timing::default()
+        }
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Capacity {
         if transfer >= timeout {
             return Err(HttpError::TimedOut { host: "h".to_owned(), timeout, has_begun: true }.into());
         }
-        Ok(Page::parse(answer, asked).unwrap().timed(Timing { first_byte: Duration::ZERO, transfer }))
+        Ok(Page::parse(answer, asked).unwrap().timed(Timing { transfer, ..Timing::default() }))
     }
 }
 
