@@ -119,7 +119,7 @@ fn sync(args: &Args) -> Result<()> {
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);
-    let write = |stream| Ok((Box::new(Writer::new(out, stream)?) as Box<dyn MessageWriter>, None));
+    let write = |stream| Ok((Box::new(Writer::new(out, stream)) as Box<dyn MessageWriter>, None));
     if look.is_some() {
         // Nothing is marked, so what the state of an earlier run proves is kept for the next one.
         return read(args, &config, State::default(), look, write);

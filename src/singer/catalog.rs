@@ -104,19 +104,17 @@ impl Entry {
     }
 
     /// The key properties that the metadata (as Meltano's `metadata` extra) or else the entry sets,
-    /// if the schema has them all; else the tap's.
-    fn key_properties(&self) -> Vec<String> {
+    /// if they are others than the tap's, and the schema has them all.
+    fn key_properties(&self) -> Option<Vec<String>> {
         let in_root = serde_json::from_value(self.root()["table-key-properties"].clone()).ok();
         let mut said = [in_root, self.key_properties.clone()].into_iter().flatten();
         // A discovered catalog has both, and a user who changes one leaves the other as it was.
-        match said.find(|names| !names.is_empty() && *names != KEY_PROPERTIES) {
-            Some(names) if self.has(&names) => return names,
-            Some(names) => {
-                warn!("the catalog's key properties {names:?} are not all in its schema, so the tap's own are used");
-            }
-            None => {}
+        let names: Vec<String> = said.find(|names: &Vec<_>| !names.is_empty() && *names != KEY_PROPERTIES)?;
+        if !self.has(&names) {
+            warn!("the catalog's key properties {names:?} are not all in its schema, so the tap's own are used");
+            return None;
         }
-        KEY_PROPERTIES.map(str::to_owned).to_vec()
+        Some(names)
     }
 }
 
@@ -128,13 +126,16 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
     let invalid = |problem| Invalid::new(format!("catalog {}: {problem}", path.display()));
     let Some(mut entry) = selected(path).map_err(invalid)? else { return Ok(None) };
     describe(&mut entry.schema, &[], &mut entry.metadata);
-    let key_properties = entry.key_properties();
-    let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
+    let mut stream = whole_stream(config);
+    stream.name = entry.name().unwrap_or_default().to_owned();
+    if let Some(names) = entry.key_properties() {
+        stream.key_properties = names;
+    }
+    let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(stream.key_properties.iter().map(String::as_str)).collect();
     let mut selection = Selection::new(&entry.metadata, &keys);
     if config.columns_file.is_some() {
         selection.select_by_name(PAYLOAD, &entry.metadata);
     }
-    let mut stream = whole_stream(config);
     if entry.has(&KEY_PROPERTIES) {
         let own = std::mem::replace(&mut stream.schema, entry.schema.take());
         let payload = &mut stream.schema["properties"][PAYLOAD];
@@ -149,10 +150,6 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
         warn!("catalog {path}: its schema lacks the key properties {missing}, so the tap's own is used");
     }
     selection.cut_schema(&mut stream.schema);
-    if let Some(name) = entry.name() {
-        name.clone_into(&mut stream.name);
-    }
-    stream.key_properties = key_properties;
     stream.transform.selection = selection;
     Ok(Some(stream))
 }

@@ -13,7 +13,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::ValueEnum;
 use log::warn;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -185,9 +184,8 @@ impl StreamState {
             return Err(format!("is of stream {}", entry.stream_id));
         }
         if entry.acknowledge != self.own.acknowledge {
-            let mode = self.own.acknowledge.to_possible_value();
-            let mode = mode.as_ref().map_or("", |mode| mode.get_name());
-            return Err(format!("was not made with `acknowledge` `{mode}`"));
+            let mode = json!(self.own.acknowledge);
+            return Err(format!("was not made with `acknowledge` `{}`", mode.as_str().unwrap_or_default()));
         }
         Ok(entry.covers)
     }
