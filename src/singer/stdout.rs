@@ -97,13 +97,10 @@ fn ends_within_line(_: &File) -> io::Result<bool> {
 /// user's own wish.
 #[cfg(unix)]
 fn is_stand_in(file: &File) -> bool {
-    use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};
+    use super::files::is_behind;
+    use rustix::fs::{OFlags, fcntl_getfl};
     let both_ways = fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::RDWR));
-    both_ways
-        && match (fstat(file), stat("/dev/null")) {
-            (Ok(this), Ok(null)) => this.st_rdev == null.st_rdev && this.st_mode == null.st_mode,
-            _ => false,
-        }
+    both_ways && is_behind(Handle::stdout(), "/dev/null".as_ref())
 }
 
 /// Writes a line or a text of its own to stdout, such as the catalog.
