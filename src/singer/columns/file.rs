@@ -13,10 +13,9 @@ use same_file::Handle;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::kind::Kind;
+use super::column::{Column, Columns};
 use super::names::MAX_COLUMNS;
 use super::schema;
-use super::tree::{Column, Columns};
 use crate::config::source::read_text;
 use crate::record::{Members, Texts};
 use crate::singer::files::{check_replaceable, is_behind, replace};
@@ -114,9 +113,9 @@ fn added_to(schema: &str, columns: &Columns, level: usize) -> serde_json::Result
             Column::Object(columns) => {
                 added_to(properties.get(name).map_or(EMPTY, |text| text.get()), columns, level + 2)?
             }
-            Column::Leaf(kind) => {
-                let media_type = if *kind == Kind::Json { r#", "contentMediaType": "application/json""# } else { "" };
-                RawValue::from_string(format!(r#"{{"type": ["null", "{}"]{media_type}}}"#, kind.name()))?
+            leaf => {
+                let media_type = if *leaf == Column::Json { r#", "contentMediaType": "application/json""# } else { "" };
+                RawValue::from_string(format!(r#"{{"type": ["null", "{}"]{media_type}}}"#, leaf.name()))?
             }
         };
         properties.insert(name.clone(), schema);

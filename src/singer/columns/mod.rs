@@ -7,12 +7,12 @@
 //! A column never changes and never goes: `columnsFile` remembers it. New ones are added each time
 //! that a target starts, before its SCHEMA goes out.
 //!
-//! `kind` says what fits a column, `names` what it may be called, `tree` how columns nest. `seen`
+//! `column` says what fits one, `names` what it may be called, `tree` how columns nest. `seen`
 //! finds them in payloads, `schema` in a JSON schema. `file` keeps them, and `split` takes a
 //! payload apart.
 
+mod column;
 mod file;
-mod kind;
 mod names;
 mod schema;
 mod seen;
@@ -32,9 +32,9 @@ use super::transform::{PAYLOAD, REST};
 use crate::config::{Config, Invalid, PayloadSchema};
 use crate::record::{Members, Page};
 
+use column::Columns;
 use seen::Seen;
 use split::Split;
-use tree::Columns;
 
 /// Takes payloads apart into columns and the rest.
 #[derive(Debug, Default)]

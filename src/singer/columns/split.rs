@@ -6,8 +6,7 @@ use std::io::{Error, Result};
 use log::warn;
 use serde_json::value::RawValue;
 
-use super::kind::Kind;
-use super::tree::{Column, Columns};
+use super::column::{Column, Columns};
 use crate::record::Members;
 use crate::singer::selection::{Selection, begin_member};
 use crate::singer::transform::{PAYLOAD, shortened};
@@ -68,20 +67,20 @@ impl Split {
             begin_member(name, out)?;
             let selected = selection.of(name);
             match (column, member.flatten()) {
-                (Column::Leaf(Kind::Json), Some((_, value))) => {
+                (Column::Json, Some((_, value))) => {
                     serde_json::to_writer(&mut *out, &selected.kept(value)?)?;
                 }
-                (Column::Leaf(kind), Some((_, value))) if kind.fits(value.get()) => out.extend(value.get().bytes()),
-                (Column::Object(columns), Some(member)) if member.1.get().starts_with('{') => {
+                (Column::Object(columns), Some(member)) if column.fits(member.1.get()) => {
                     self.write_object(columns, selected, name, member, out)?;
                 }
+                (leaf, Some((_, value))) if leaf.fits(value.get()) => out.extend(value.get().bytes()),
                 (column, misfit) => {
                     if let Some(member) = misfit {
                         self.put_aside(selection, name, member, "has values that do not fit its column")?;
                     }
                     match column {
-                        Column::Leaf(_) => out.extend(b"null"),
                         Column::Object(columns) => self.write(columns, selected, Members(Vec::new()), out)?,
+                        _ => out.extend(b"null"),
                     }
                 }
             }
