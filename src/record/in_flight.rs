@@ -4,7 +4,6 @@
 //! committed everything before it.
 
 use std::collections::VecDeque;
-use std::ops::Deref;
 use std::process::ExitStatus;
 
 use serde::{Deserialize, Serialize};
@@ -27,10 +26,9 @@ pub type ReturnedCheckpoint = Returned<Checkpoint>;
 #[derive(Debug, Deserialize)]
 pub struct Returned<T>(T);
 
-impl<T> Deref for Returned<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
+impl<T> Returned<T> {
+    /// What it holds.
+    pub fn get(&self) -> &T {
         &self.0
     }
 }
@@ -76,6 +74,7 @@ impl<T> InFlight<T> {
     /// Takes the batches before a checkpoint that was returned: they are committed. None if it
     /// proves nothing new.
     pub fn acknowledge(&mut self, returned: &ReturnedCheckpoint) -> Vec<Proven<T>> {
+        let returned = returned.get();
         let is_own = returned.run == self.last.run && returned.number <= self.last.number;
         let count = self.batches.partition_point(|(number, _)| is_own && *number <= returned.number);
         self.batches.drain(..count).map(|(_, batch)| Proven(batch)).collect()

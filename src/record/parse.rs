@@ -110,10 +110,7 @@ fn entry(answer: &str, start: usize) -> Option<(Entry, usize)> {
     let text = &answer[start..];
     // Only an object: serde would also take the fields of an array, by their places.
     let object = text.starts_with('{').then(|| first::<Fields<'_>>(text)).flatten();
-    let (fields, length) = match object {
-        Some(record) => record,
-        None => odd_value(text)?,
-    };
+    let (fields, length) = object.or_else(|| odd_value(text))?;
     let end = start + length;
     Some((fields.entry(answer, start..end), end))
 }

@@ -182,7 +182,7 @@ pub struct Committed {
 impl Committed {
     /// The records of a page, if they are the ones that the bookmark covers.
     pub fn prove(page: &Peeked, returned: &ReturnedBookmark) -> Option<Committed> {
-        let is_proven = Bookmark::of(page) == **returned;
+        let is_proven = Bookmark::of(page) == *returned.get();
         is_proven.then(|| Committed { left: page.fingerprints().collect(), marked: Ledger::default() })
     }
 

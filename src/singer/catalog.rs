@@ -53,10 +53,9 @@ pub fn whole_stream(config: &Config) -> Stream {
         schema,
         key_properties: KEY_PROPERTIES.map(str::to_owned).to_vec(),
         transform: Transform {
-            selection: Selection::default(),
             timestamp: config.timestamp_format,
             payload: config.payload_format,
-            splitter: None,
+            ..Transform::default()
         },
     }
 }

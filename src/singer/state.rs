@@ -124,7 +124,7 @@ impl State {
         let read = match config.acknowledge {
             Acknowledge::Write => Ok(()),
             Acknowledge::Commit => state.returned_bookmark().map(|bookmark| {
-                state.set_bookmark(bookmark.as_deref().cloned());
+                state.set_bookmark(bookmark.as_ref().map(|bookmark| bookmark.get().clone()));
                 returned = bookmark;
             }),
             Acknowledge::Never => state.returned_time().map(|bookmark| state.set_time_bookmark(&bookmark)),
@@ -196,10 +196,11 @@ impl StreamState {
             return Ok(None);
         }
         let bookmark = ReturnedBookmark::deserialize(covers).map_err(|error| format!("cannot be read ({error})"))?;
-        if bookmark.count > MAX_RECORDS {
-            return Err(format!("covers {} records, which is more than a run can deliver", bookmark.count));
+        let count = bookmark.get().count;
+        if count > MAX_RECORDS {
+            return Err(format!("covers {count} records, which is more than a run can deliver"));
         }
-        Ok(Some(bookmark).filter(|bookmark| bookmark.count > 0))
+        Ok((count > 0).then_some(bookmark))
     }
 
     /// What an earlier run has written.
