@@ -35,7 +35,8 @@ pub struct Timing {
 pub struct Page {
     answer: Bytes,
     entries: Vec<Entry>,
-    timing: Timing,
+    /// How long the answer took, and when it was complete.
+    pub timing: Timing,
     /// Whether the page holds fewer records than were asked for.
     is_short: bool,
     /// Whether the service may have capped the page.
@@ -54,16 +55,6 @@ impl Page {
         let is_short = entries.len() < asked;
         let timing = Timing { arrived: Timestamp::now(), ..Timing::default() };
         Ok(Page { answer, entries, timing, is_short, may_be_capped: false })
-    }
-
-    /// Notes how long the answer took, and when it was complete.
-    pub fn timed(self, timing: Timing) -> Page {
-        Page { timing, ..self }
-    }
-
-    /// How long the answer took, and when it was complete.
-    pub fn timing(&self) -> Timing {
-        self.timing
     }
 
     /// The size of the answer, in bytes.
