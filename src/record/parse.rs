@@ -92,27 +92,24 @@ impl Record<'_> {
 /// request asks for.
 pub(super) fn entries(answer: &str) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
-    let mut at = expect(b'[', answer, 0)?;
-    let mut end = expect(b']', answer, at);
-    while end.is_none() && entries.len() < MAX_ENTRIES {
-        let (entry, behind) = entry(answer, skip_space(answer, at))?;
-        entries.push(entry);
-        end = expect(b']', answer, behind);
-        if end.is_none() {
-            at = expect(b',', answer, behind)?;
+    let mut rest = skip_space(skip_space(answer).strip_prefix('[')?);
+    while !rest.starts_with(']') && entries.len() < MAX_ENTRIES {
+        if !entries.is_empty() {
+            rest = skip_space(rest.strip_prefix(',')?);
         }
+        let entry = entry(answer, rest)?;
+        rest = skip_space(&answer[entry.span.end..]);
+        entries.push(entry);
     }
-    (skip_space(answer, end?) == answer.len()).then_some(entries)
+    skip_space(rest.strip_prefix(']')?).is_empty().then_some(entries)
 }
 
-/// Reads the record that begins at `start`. Returns it and where it ends.
-fn entry(answer: &str, start: usize) -> Option<(Entry, usize)> {
-    let text = &answer[start..];
+/// Reads the record that a part of the answer begins with.
+fn entry(answer: &str, text: &str) -> Option<Entry> {
     // Only an object: serde would also take the fields of an array, by their places.
     let object = text.starts_with('{').then(|| first::<Fields<'_>>(text)).flatten();
     let (fields, length) = object.or_else(|| odd_value(text))?;
-    let end = start + length;
-    Some((fields.entry(answer, start..end), end))
+    Some(fields.entry(answer, range_of(&text[..length], answer)))
 }
 
 /// The first JSON value of a text, and its length, if it is not an object, holds a field twice, or
@@ -133,16 +130,9 @@ fn first<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(T, usize)> {
     Some((value, values.byte_offset()))
 }
 
-/// The place after `byte`, if only white space comes before it.
-fn expect(byte: u8, text: &str, at: usize) -> Option<usize> {
-    let at = skip_space(text, at);
-    (text.as_bytes().get(at) == Some(&byte)).then_some(at + 1)
-}
-
-/// The next place that holds no white space (RFC 8259 section 2).
-fn skip_space(text: &str, at: usize) -> usize {
-    let space = text.as_bytes()[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
-    at + space.count()
+/// The text from its first token on (RFC 8259 section 2).
+fn skip_space(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\n', '\r'])
 }
 
 /// The fields of a record that the tap reads, as they are written. A field that is there twice is
