@@ -4,18 +4,17 @@
 //! them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 
 use super::MessageWriter;
 use super::identity::{Fingerprint, Fingerprints};
 use super::invalid::{InvalidBody, diagnose};
 use super::ledger::Ledger;
+use super::members::Texts;
 use super::parse::{Entry, Record, entries};
 use super::text::{has_line_break, in_utf_8, on_one_line};
 
@@ -248,7 +247,7 @@ impl Page {
     /// Why a record has no identity, without quoting it.
     fn why_no_identity(&self, entry: &Entry) -> String {
         let record = &self.answer[entry.span.clone()];
-        let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(record) else {
+        let Ok(fields) = serde_json::from_slice::<Texts>(record) else {
             let is_object = record.starts_with(b"{");
             return if is_object { "a name in it is not Unicode text" } else { "it is not an object" }.to_owned();
         };

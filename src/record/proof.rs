@@ -218,8 +218,7 @@ impl Committed {
 
     /// Notes records that are marked.
     pub fn note_marked(&mut self, records: impl IntoIterator<Item = Fingerprint>) {
-        let marked = records.into_iter().filter(|record| self.left.remove(record)).collect::<Vec<_>>();
-        self.marked.add(marked);
+        self.marked.add(records.into_iter().filter(|record| self.left.remove(record)));
         self.marked.forget(self.left.len());
     }
 
