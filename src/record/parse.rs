@@ -45,14 +45,18 @@ impl Entry {
 
     /// The record, of the answer that it came in.
     pub(super) fn record<'a>(&self, answer: &'a [u8]) -> Record<'a> {
-        let text = |range: &Option<Range<usize>>| Some(&answer[range.clone()?]);
-        let string = |range| decode_string(str::from_utf8(text(range)?).ok()?);
+        self.record_of(answer, |range| str::from_utf8(&answer[range]).ok())
+    }
+
+    /// The same, with a way to get a part of the answer as text.
+    fn record_of<'a>(&self, answer: &'a [u8], text: impl Fn(Range<usize>) -> Option<&'a str>) -> Record<'a> {
+        let string = |range: &Option<Range<usize>>| decode_string(text(range.clone()?)?);
         let Range { start, end } = self.span;
         let status = self.read_status.clone().unwrap_or(end..end);
         Record {
             record_id: string(&self.record_id),
             timestamp: string(&self.timestamp),
-            payload: text(&self.payload),
+            payload: self.payload.clone().map(|payload| &answer[payload]),
             fingerprint: self.fingerprint,
             text_but_status: [&answer[start..status.start], &answer[status.end..end]],
             is_read: matches!(&answer[status], b"true" | b"\"true\""),
@@ -158,7 +162,7 @@ impl Fields<'_> {
     /// The record at `span` of the answer.
     fn entry(&self, answer: &str, span: Range<usize>) -> Entry {
         let range = |field: Option<&RawValue>| Some(range_of(field?.get(), answer));
-        let string = |field: Option<&RawValue>| range(field).filter(|value| answer[value.start..].starts_with('"'));
+        let string = |field: Option<&RawValue>| range(field.filter(|value| value.get().starts_with('"')));
         let mut entry = Entry {
             span,
             record_id: string(self.record_id),
@@ -167,7 +171,8 @@ impl Fields<'_> {
             read_status: range(self.read_status),
             fingerprint: Fingerprint::default(),
         };
-        entry.fingerprint = Fingerprint::of(entry.record(answer.as_bytes()).distinctive_texts());
+        entry.fingerprint =
+            Fingerprint::of(entry.record_of(answer.as_bytes(), |range| answer.get(range)).distinctive_texts());
         entry
     }
 }

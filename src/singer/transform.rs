@@ -70,7 +70,8 @@ impl Transform {
         if as_it_is && self.splitter.is_none() && self.selection.is_all() {
             return Ok(Cow::Borrowed(record));
         }
-        let Ok(Members(mut fields)) = serde_json::from_slice(record) else {
+        let Some(Members(mut fields)) = str::from_utf8(record).ok().and_then(|text| serde_json::from_str(text).ok())
+        else {
             // It is not an object, so there is no field to change.
             return Ok(Cow::Borrowed(record));
         };

@@ -30,6 +30,16 @@ pub fn state_message(value: &RawValue) -> String {
     format!(r#"{{"type":"STATE","value":{value}}}"#)
 }
 
+/// The SCHEMA message of a stream, with the columns that it has from now on.
+fn schema_message(stream: &mut Stream) -> String {
+    let Stream { name, schema, key_properties, transform } = stream;
+    if let Some(splitter) = &transform.splitter {
+        splitter.borrow_mut().start(schema);
+    }
+    let message = json!({"type": "SCHEMA", "stream": name, "schema": schema, "key_properties": key_properties});
+    format!("{message}\n")
+}
+
 /// Writes the messages of one stream.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
@@ -52,14 +62,7 @@ impl<W: Write> Writer<W> {
     /// What is still to be written of the SCHEMA. It is made before the first record is
     /// transformed: it adds columns.
     fn schema(&mut self) -> &mut String {
-        self.schema.get_or_insert_with(|| {
-            let Stream { name, schema, key_properties, transform } = &mut self.stream;
-            if let Some(splitter) = &transform.splitter {
-                splitter.borrow_mut().start(schema);
-            }
-            let message = json!({"type": "SCHEMA", "stream": name, "schema": schema, "key_properties": key_properties});
-            format!("{message}\n")
-        })
+        self.schema.get_or_insert_with(|| schema_message(&mut self.stream))
     }
 
     fn write_schema(&mut self) -> io::Result<()> {
