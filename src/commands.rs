@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// Prints the catalog. Only columns need the service.
 fn discover(args: &Args) -> Result<()> {
     let catalog = if args.config.is_empty() {
-        catalog::discover("records", &schema::record(), Acknowledge::default())
+        catalog::discover("records", schema::record(), Acknowledge::default())
     } else {
         let config = Config::load(&args.config)?;
         let mut schema = catalog::whole_stream(&config).schema;
@@ -57,7 +57,7 @@ fn discover(args: &Args) -> Result<()> {
             }
             splitter.start(&mut schema);
         }
-        catalog::discover(&config.stream_name, &schema, config.acknowledge)
+        catalog::discover(&config.stream_name, schema, config.acknowledge)
     };
     stdout::print(&format!("{catalog:#}"))
 }
@@ -119,7 +119,7 @@ fn sync(args: &Args) -> Result<()> {
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);
-    let write = |stream| Ok((Box::new(Writer::new(out, stream)?) as Box<dyn MessageWriter>, None));
+    let write = |stream| Ok((Box::new(Writer::new(out, stream)) as Box<dyn MessageWriter>, None));
     if look.is_some() {
         // Nothing is marked, so what the state of an earlier run proves is kept for the next one.
         return read(args, &config, State::default(), look, write);
