@@ -12,7 +12,7 @@ use crate::cli::Args;
 use crate::config::{Acknowledge, Config, Invalid, PayloadSchema};
 use crate::poll::target::{self, Target, TargetCommand};
 use crate::poll::{Endpoints, Look};
-use crate::record::{MessageWriter, Page};
+use crate::record::MessageWriter;
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::columns::Splitter;
 use crate::singer::dead_letters::{self, DeadLetters};
@@ -22,12 +22,9 @@ use crate::singer::transform::PAYLOAD;
 use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
 use crate::streamduo::api::Api;
 use crate::streamduo::http::Http;
-use crate::streamduo::payload::NoSample;
+use crate::streamduo::request::RecordRequest;
 use crate::streamduo::{self, Count, Retry, Tuning};
 use crate::{about, man, poll};
-
-/// How many of the last records `payloadSchema` `sampled` looks at.
-const SAMPLE: usize = 100;
 
 /// Does what the command line asks for. An error says what to do about it.
 pub fn run(args: &Args) -> Result<()> {
@@ -53,7 +50,7 @@ fn discover(args: &Args) -> Result<()> {
             let mut api = connect(args, &config, &Shutdown::install()?)?;
             learn(&mut splitter, &config, &mut api)?;
             if config.payload_schema == PayloadSchema::Sampled && config.acknowledge != Acknowledge::Never {
-                sample(&mut splitter, api.oldest_unread(SAMPLE))?;
+                api.sample(RecordRequest::peek)?.iter().for_each(|page| splitter.sample(page));
             }
             splitter.start(&mut schema);
         }
@@ -233,7 +230,8 @@ fn connect(args: &Args, config: &Config, stop: &Shutdown) -> Result<Api> {
 /// Looks for columns in what the service has besides unread records. A failure is a warning.
 fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> {
     if config.payload_schema == PayloadSchema::Sampled {
-        return sample(splitter, api.last(SAMPLE));
+        api.sample(RecordRequest::last)?.iter().for_each(|page| splitter.sample(page));
+        return Ok(());
     }
     let problem = match api.active_schema() {
         Ok(Some(schema)) if schema["schemaType"] == "JSON" => {
@@ -249,15 +247,5 @@ fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> 
         Err(error) => format!("{error:#}"),
     };
     warn!("no registered schema to use: {problem}");
-    Ok(())
-}
-
-/// Looks for columns in a sample of records.
-fn sample(splitter: &mut Splitter, page: Result<Page>) -> Result<()> {
-    match page {
-        Ok(page) => splitter.sample(&page),
-        Err(error) if error.is::<NoSample>() => warn!("cannot read a sample of records: {error:#}"),
-        Err(error) => return Err(error),
-    }
     Ok(())
 }

@@ -65,7 +65,7 @@ impl Api {
     /// nothing; the answer to a mark shows what was marked.
     fn exchange(&self, request: RecordRequest<'_>) -> Result<Answer, Failure> {
         let send = |token: &SecretString| {
-            let call = self.http.json(request.name(), &self.url, &request, token);
+            let call = self.http.json(request.name, &self.url, &request, token);
             if request.mark_as_read { Ok(call.send()?) } else { call.send_until(&self.stop) }
         };
         self.with_token(|| self.tokens.bearer(&self.http), send)
@@ -118,12 +118,12 @@ pub(super) fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
 
 impl Queue for Api {
     fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
-        self.peeked(self.page(RecordRequest::unread(count.max(), false))?)
+        self.peeked(self.page(RecordRequest::peek(count.max()))?)
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
         let answer = self
-            .exchange(RecordRequest::unread(delivered.count(), true))
+            .exchange(RecordRequest::mark(delivered.count()))
             .and_then(|answer| read(&answer, |body| delivered.parse_marked(body)));
         match &answer {
             Ok(_) => self.http.keep_alive(true),
@@ -144,11 +144,11 @@ impl Queue for Api {
         count: Count,
         head_start: Duration,
     ) -> (Result<Page, Failure>, Option<Result<Peeked, Failure>>) {
-        let request = RecordRequest::unread(count.max(), false);
+        let request = RecordRequest::peek(count.max());
         let pending = self
             .tokens
             .bearer(&self.http)
-            .map(|token| self.http.json(request.name(), &self.url, &request, &token).start(head_start));
+            .map(|token| self.http.json(request.name, &self.url, &request, &token).start(head_start));
         let marked = self.mark(delivered);
         let peeked = pending.and_then(|pending| {
             let answer = http::wait(&pending, &self.stop)?;

@@ -1,6 +1,7 @@
 //! What the service knows of a stream's payloads: its active schema, and its last records.
 
 use anyhow::Result;
+use log::warn;
 use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
@@ -16,39 +17,24 @@ use crate::record::Page;
 /// The scope that reading a stream's description needs; reading records does not.
 const MANAGE_STREAMS: &str = "https://api.streamduo.com/manage:streams";
 
-/// Not even one record gets across as a sample.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NoSample(String);
+/// How many records a sample holds.
+const SAMPLE: usize = 100;
 
 impl Api {
-    /// The last records, read or not: `count` of them, or as many as get across at once.
-    ///
-    /// # Errors
-    /// [`NoSample`] when not even the last record gets across.
-    pub fn last(&mut self, count: usize) -> Result<Page> {
-        self.sample(count, RecordRequest::last)
-    }
-
-    /// The oldest unread records, in the same way.
-    ///
-    /// # Errors
-    /// [`NoSample`] when not even the first one gets across.
-    pub fn oldest_unread(&mut self, count: usize) -> Result<Page> {
-        self.sample(count, |count| RecordRequest::unread(count, false))
-    }
-
-    fn sample(&mut self, count: usize, request: fn(usize) -> RecordRequest<'static>) -> Result<Page> {
-        let mut growth = Growth::new(count);
+    /// A sample of records, or as many of them as get across at once: [`RecordRequest::last`], or
+    /// the oldest unread ones ([`RecordRequest::peek`]). `None`, with a warning, if not even one
+    /// gets across.
+    pub fn sample(&self, request: fn(usize) -> RecordRequest<'static>) -> Result<Option<Page>> {
+        let mut growth = Growth::new(SAMPLE);
         Ok(retrying(self.policy, "sample", &self.stop, || {
-            let asked = growth.asked(Count::UpTo(count));
-            self.page(request(asked)).map_err(|failure| match growth.read_failed(asked, failure) {
-                Failure::Http(error, remedy) if error.is_about_size() => {
-                    let failure = Failure::Http(error, remedy);
-                    Failure::Final(NoSample(failure.to_string()).into())
+            let asked = growth.asked(Count::UpTo(SAMPLE));
+            match self.page(request(asked)).map_err(|failure| growth.read_failed(asked, failure)) {
+                Err(failure) if matches!(&failure, Failure::Http(error, _) if error.is_about_size()) => {
+                    warn!("cannot read a sample of records: {failure}");
+                    Ok(None)
                 }
-                failure => failure,
-            })
+                page => page.map(Some),
+            }
         })?)
     }
 
