@@ -62,12 +62,8 @@ pub struct Args {
     pub state: Option<PathBuf>,
 
     /// The catalog: the stream's name, its schema, and whether it is selected
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", visible_alias = "properties", visible_short_alias = 'p')]
     pub catalog: Option<PathBuf>,
-
-    /// The old name of --catalog
-    #[arg(short, long, value_name = "FILE", conflicts_with = "catalog")]
-    pub properties: Option<PathBuf>,
 
     /// Print the catalog and end
     #[arg(short, long)]
@@ -141,11 +137,6 @@ impl Args {
         let mut completions = Vec::new();
         clap_complete::generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut completions);
         String::from_utf8_lossy(&completions).into_owned()
-    }
-
-    /// The catalog's file, under either of its names.
-    pub fn catalog(&self) -> Option<&PathBuf> {
-        self.catalog.as_ref().or(self.properties.as_ref())
     }
 }
 

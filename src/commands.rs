@@ -63,7 +63,7 @@ fn discover(args: &Args) -> Result<()> {
 fn check_roles(args: &Args, config: &Config) -> Result<(), Invalid> {
     let others = [
         ("--state", args.state.as_ref()),
-        ("--catalog", args.catalog()),
+        ("--catalog", args.catalog.as_ref()),
         ("`columnsFile`", config.columns_file.as_ref()),
         ("`deadLetterFile`", config.dead_letter_file.as_ref()),
     ];
@@ -197,7 +197,7 @@ fn read(
 /// added to `columnsFile`.
 fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) -> Result<Option<Stream>> {
     let splitter = Splitter::load(config, writes)?;
-    let stream = match args.catalog() {
+    let stream = match &args.catalog {
         None => Some(catalog::whole_stream(config)),
         Some(path) => catalog::load(path, config)?,
     };
