@@ -2,6 +2,7 @@
 //! the Singer SDK.
 
 use serde_json::json;
+use textwrap::{Options, WordSplitter, fill};
 
 use crate::cli::Format;
 use crate::config::settings::{self, Setting};
@@ -22,7 +23,8 @@ fn block(setting: &Setting) -> String {
     setting.lines().iter().fold(head, |block, line| {
         // What follows a word of a choice stands under the word.
         let (head, text) = line.strip_prefix("- ").map_or(("      ", line.as_str()), |text| ("      - ", text));
-        block + &wrapped(head, text) + "\n"
+        let options = Options::new(WIDTH).initial_indent(head).word_splitter(WordSplitter::NoHyphenation);
+        block + &fill(text, options.subsequent_indent(&" ".repeat(head.len()))) + "\n"
     })
 }
 
@@ -52,34 +54,5 @@ pub fn text(format: Format) -> String {
             CAPABILITIES.map(|capability| format!("* `{capability}`")).join("\n"),
             settings::table().trim_end()
         ),
-    }
-}
-
-/// The text in lines of no more than [`WIDTH`] characters, if its words allow it. The first one
-/// begins with `head`, the others with as much space.
-fn wrapped(head: &str, text: &str) -> String {
-    let mut lines = String::new();
-    let mut line = head.to_owned();
-    for word in text.split(' ') {
-        if line.chars().count() + word.chars().count() > WIDTH {
-            lines += &format!("{}\n", line.trim_end());
-            line = " ".repeat(head.chars().count());
-        }
-        line += &format!("{word} ");
-    }
-    lines + line.trim_end()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_text_is_wrapped_under_its_beginning() {
-        let text = wrapped("  2  ", &["wrong"; 40].join(" "));
-        assert_eq!(text.replace("wrong", "").replace([' ', '\n'], ""), "2");
-        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
-        assert!(text.lines().skip(1).all(|line| line.starts_with("     wrong")), "{text}");
-        assert_eq!(text.lines().count(), 3);
     }
 }

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use indicatif::HumanCount;
 use serde_json::{Map, Value, json};
 
 use super::choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
@@ -184,7 +185,7 @@ impl Setting {
     /// What it means, in Markdown.
     pub fn meaning(&self) -> String {
         match &self.kind {
-            Kind::Integer(range) => format!("{}, {} to {}", self.help, range.start(), with_commas(*range.end())),
+            Kind::Integer(range) => format!("{}, {} to {}", self.help, range.start(), HumanCount(*range.end())),
             Kind::Choice(words) => {
                 let words: Vec<_> = words().iter().map(|(word, meaning)| format!("`{word}`: {meaning}")).collect();
                 format!("{}: {}", self.help, words.join("; "))
@@ -266,13 +267,6 @@ pub fn table() -> String {
         table += &format!("| `{}` | {default} | {} |\n", setting.name, setting.meaning());
     }
     table
-}
-
-/// 100000 as 100,000.
-fn with_commas(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }
 
 #[cfg(test)]
