@@ -66,7 +66,7 @@ impl Api {
     fn exchange(&self, request: RecordRequest<'_>) -> Result<Answer, Failure> {
         let send = |token: &SecretString| {
             let call = self.http.json(request.name, &self.url, &request, token);
-            if request.mark_as_read { Ok(call.send()?) } else { call.send_until(&self.stop) }
+            if request.mark_as_read { Ok(call()?) } else { http::send_until(call, &self.stop) }
         };
         self.with_token(|| self.tokens.bearer(&self.http), send)
             .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.stream_id, error)))
@@ -145,10 +145,10 @@ impl Queue for Api {
         head_start: Duration,
     ) -> (Result<Page, Failure>, Option<Result<Peeked, Failure>>) {
         let request = RecordRequest::peek(count.max());
-        let pending = self
-            .tokens
-            .bearer(&self.http)
-            .map(|token| self.http.json(request.name, &self.url, &request, &token).start(head_start));
+        let pending = self.tokens.bearer(&self.http).and_then(|token| {
+            let call = self.http.json(request.name, &self.url, &request, &token);
+            Ok(http::start(call, head_start)?)
+        });
         let marked = self.mark(delivered);
         let peeked = pending.and_then(|pending| {
             let answer = http::wait(&pending, &self.stop)?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::diagnose::oauth_error;
-use super::http::Http;
+use super::http::{Http, send_until};
 use super::http_error::{Failure, HttpError};
 use super::retry::{Retry, retrying};
 use crate::config::Config;
@@ -83,7 +83,7 @@ impl TokenSource {
         ];
         let fetched = retrying(self.policy, "token", &self.stop, || {
             let asked = Instant::now();
-            let answer = http.form("token", &self.url, &fields).send_until(&self.stop);
+            let answer = send_until(http.form("token", &self.url, &fields), &self.stop);
             let token = answer.and_then(|answer| {
                 read(&answer.body, asked).map_err(|problem| match oauth_error(&answer.body) {
                     Some(code) => answer.refuses(code).into(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, bounded, select};
 use jiff::Timestamp;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
@@ -61,6 +61,10 @@ impl Answer {
     }
 }
 
+/// A request that is ready to be sent, once. It returns with the whole answer, whatever happens
+/// meanwhile.
+pub type Call = Box<dyn FnOnce() -> Result<Answer, HttpError> + Send>;
+
 /// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries
 /// of its own.
 #[derive(Debug)]
@@ -69,8 +73,6 @@ pub struct Http {
     keeps_alive: bool,
     urls: [Url; 2],
     user_agent: String,
-    /// Sends the requests that a stop may abandon.
-    background: Sender<Job>,
     timeout: Duration,
     max_answer: usize,
     /// It must not get into a message if a server sends it back.
@@ -95,7 +97,6 @@ impl Http {
             keeps_alive: true,
             urls,
             user_agent: config.user_agent.clone(),
-            background: start_background()?,
             timeout: config.request_timeout,
             max_answer: config.max_answer,
             client_secret: config.client_secret.clone(),
@@ -141,7 +142,7 @@ impl Http {
         };
         // On the request and not on the client: only so it bounds the whole exchange.
         let request = request.timeout(timeout);
-        let send = move || {
+        Box::new(move || {
             let started = Instant::now();
             let answer = request.send().map_err(|error| diagnose(&host, timeout, error));
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
@@ -158,8 +159,7 @@ impl Http {
             });
             metrics::http_request(endpoint, status, started.elapsed());
             answer
-        };
-        Call { send: Box::new(send), background: self.background.clone() }
+        })
     }
 }
 
@@ -186,41 +186,23 @@ fn client(urls: &[Url], user_agent: &str, keeps_alive: bool) -> Result<Client> {
     })
 }
 
-/// A request that is ready to be sent, once.
-pub struct Call {
-    send: Box<dyn FnOnce() -> Result<Answer, HttpError> + Send>,
-    background: Sender<Job>,
+/// Sends the request and waits for the whole answer, but no longer than until a stop is asked for.
+/// Only for requests that change nothing: whether an abandoned one was served stays unknown.
+pub fn send_until(call: Call, stop: &Shutdown) -> Result<Answer, Failure> {
+    stop.check()?;
+    wait(&start(call, Duration::ZERO)?, stop)
 }
 
-impl Call {
-    /// Sends the request and waits for the whole answer, whatever happens meanwhile.
-    pub fn send(self) -> Result<Answer, HttpError> {
-        (self.send)()
-    }
-
-    /// Sends the request and waits for the whole answer, but no longer than until a stop is asked
-    /// for. Only for requests that change nothing: whether an abandoned one was served stays
-    /// unknown.
-    pub fn send_until(self, stop: &Shutdown) -> Result<Answer, Failure> {
-        stop.check()?;
-        if stop.is_deferred() {
-            // Not on the background thread: an abandoned request may still keep it busy.
-            return Ok(self.send()?);
-        }
-        wait(&self.start(Duration::ZERO), stop)
-    }
-
-    /// Sends the request after a pause, on the background thread.
-    pub fn start(self, pause: Duration) -> Receiver<Result<Answer, HttpError>> {
-        let (answered, answer) = bounded(1);
-        // If the thread is gone, `answered` is dropped, and `wait` returns an error.
-        let _ = self.background.send(Box::new(move || {
-            thread::sleep(pause);
-            // Ignore that nobody waits any more: a stop has abandoned the request.
-            let _ = answered.send((self.send)());
-        }));
-        answer
-    }
+/// Sends the request after a pause, on a thread of its own.
+pub fn start(call: Call, pause: Duration) -> Result<Receiver<Result<Answer, HttpError>>> {
+    let (answered, answer) = bounded(1);
+    let send = move || {
+        thread::sleep(pause);
+        // Ignore that nobody waits any more: a stop has abandoned the request.
+        let _ = answered.send(call());
+    };
+    thread::Builder::new().name("request".to_owned()).spawn(send).context("start a thread")?;
+    Ok(answer)
 }
 
 /// Waits for the answer to a request that was started, but no longer than until a stop is asked
@@ -251,17 +233,4 @@ fn read_body(response: Response, max: usize, host: &str, timeout: Duration) -> R
     }
     let body = Bytes::from(body);
     Ok(if body.starts_with("\u{feff}".as_bytes()) { body.slice(3..) } else { body })
-}
-
-/// A request for the background thread.
-type Job = Box<dyn FnOnce() + Send>;
-
-/// Starts the background thread. It sends one request after the other. If a mark needs a new token
-/// while the next page is under way, the token waits for the page. An abandoned request is the
-/// thread's last one, and ends with the process.
-fn start_background() -> Result<Sender<Job>> {
-    let (jobs, queue) = unbounded::<Job>();
-    let serve = move || queue.into_iter().for_each(|job| job());
-    thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
-    Ok(jobs)
 }
