@@ -21,7 +21,6 @@ use crate::singer::state::State;
 use crate::singer::transform::PAYLOAD;
 use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
 use crate::streamduo::api::Api;
-use crate::streamduo::http::Http;
 use crate::streamduo::request::RecordRequest;
 use crate::streamduo::{self, Count, Retry, Tuning};
 use crate::{about, man, poll};
@@ -224,7 +223,7 @@ fn retries(args: &Args, config: &Config) -> Retry {
 }
 
 fn connect(args: &Args, config: &Config, stop: &Shutdown) -> Result<Api> {
-    Api::new(config, Http::new(config)?, retries(args, config), stop)
+    Api::new(config, retries(args, config), stop)
 }
 
 /// Looks for columns in what the service has besides unread records. A failure is a warning.

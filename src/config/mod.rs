@@ -30,7 +30,7 @@ const MAX_TEST_RETRIES: usize = 1;
 
 /// The settings of a run, all of them valid. Bounds and defaults are in [`settings::SETTINGS`].
 /// `Debug` does not show the secret.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
     /// `streamId`: the stream to read.

@@ -1,6 +1,7 @@
 //! One stream of the StreamDuo API. Each request is sent once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, scope};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use secrecy::SecretString;
 use url::Url;
 
-use super::auth::TokenSource;
+use super::auth::Token;
 use super::http::{self, Answer, Http};
 use super::http_error::Failure;
 use super::queue::{Count, Queue};
@@ -25,14 +26,11 @@ const SINGLES_AT_ONCE: usize = 8;
 /// One stream of the service.
 #[derive(Debug)]
 pub struct Api {
+    pub(super) config: Arc<Config>,
     pub(super) http: Http,
-    pub(super) tokens: TokenSource,
-    pub(super) stream_id: String,
-    pub(super) base: Url,
     /// Where record-requests go.
     url: Url,
-    /// Whether `deadLetterFile` takes records without an identity.
-    has_dead_letters: bool,
+    pub(super) token: Mutex<Option<Token>>,
     /// For requests that do not go through the queue: [`super::Retrying`] repeats the others.
     pub(super) policy: Retry,
     pub(super) stop: Shutdown,
@@ -42,18 +40,13 @@ impl Api {
     /// The stream that the settings name.
     ///
     /// # Errors
-    /// When `apiUrl` cannot take a path.
-    pub fn new(config: &Config, http: Http, policy: Retry, stop: &Shutdown) -> Result<Api> {
-        Ok(Api {
-            tokens: TokenSource::new(config, policy, stop.clone()),
-            http,
-            stream_id: config.stream_id.clone(),
-            url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
-            base: config.api_url.clone(),
-            has_dead_letters: config.dead_letter_file.is_some(),
-            policy,
-            stop: stop.clone(),
-        })
+    /// [`crate::config::Invalid`] when there is no CA certificate to trust, or the proxy's variable
+    /// cannot be used. When `apiUrl` cannot take a path.
+    pub fn new(config: &Config, policy: Retry, stop: &Shutdown) -> Result<Api> {
+        let config = Arc::new(config.clone());
+        let http = Http::new(Arc::clone(&config))?;
+        let url = url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?;
+        Ok(Api { config, http, url, token: Mutex::default(), policy, stop: stop.clone() })
     }
 
     /// Sends a record-request, and reads the answer.
@@ -68,8 +61,8 @@ impl Api {
             let call = self.http.json(request.name, &self.url, &request, token);
             if request.mark_as_read { Ok(call()?) } else { http::send_until(call, &self.stop) }
         };
-        self.with_token(|| self.tokens.bearer(&self.http), send)
-            .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.stream_id, error)))
+        self.with_token(|| self.bearer(), send)
+            .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.config.stream_id, error)))
     }
 
     /// Sends a request with a token. One that is refused is renewed once: the request was not
@@ -84,7 +77,7 @@ impl Api {
         let first = token()?;
         match send(&first) {
             Err(failure) if failure.is_unauthorized() => {
-                self.tokens.forget(&first);
+                self.forget(&first);
                 send(&token()?)
             }
             answer => answer,
@@ -93,7 +86,7 @@ impl Api {
 
     /// The page that a peek has shown.
     fn peeked(&self, page: Page) -> Result<Peeked, Failure> {
-        if self.has_dead_letters {
+        if self.config.dead_letter_file.is_some() {
             return Ok(Peeked::with_odd_records(page));
         }
         Peeked::new(page).map_err(|error| Failure::Final(error.into()))
@@ -145,7 +138,7 @@ impl Queue for Api {
         head_start: Duration,
     ) -> (Result<Page, Failure>, Option<Result<Peeked, Failure>>) {
         let request = RecordRequest::peek(count.max());
-        let pending = self.tokens.bearer(&self.http).and_then(|token| {
+        let pending = self.bearer().and_then(|token| {
             let call = self.http.json(request.name, &self.url, &request, &token);
             Ok(http::start(call, head_start)?)
         });
@@ -159,7 +152,7 @@ impl Queue for Api {
 
     fn mark_singles(&mut self, records: &[(String, Fingerprint)]) -> Vec<(usize, Result<Page, Failure>)> {
         // Before there are threads: each of them would wait for a token that does not come.
-        let ready = self.stop.check().map_err(Failure::from).and_then(|()| self.tokens.bearer(&self.http));
+        let ready = self.stop.check().map_err(Failure::from).and_then(|()| self.bearer());
         if let Err(failure) = ready {
             return vec![(0, Err(failure))];
         }

@@ -4,6 +4,7 @@
 //! secret.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -69,14 +70,9 @@ pub type Call = Box<dyn FnOnce() -> Result<Answer, HttpError> + Send>;
 /// of its own.
 #[derive(Debug)]
 pub struct Http {
+    config: Arc<Config>,
     client: Client,
     keeps_alive: bool,
-    urls: [Url; 2],
-    user_agent: String,
-    timeout: Duration,
-    max_answer: usize,
-    /// It must not get into a message if a server sends it back.
-    client_secret: SecretString,
 }
 
 impl Http {
@@ -85,22 +81,14 @@ impl Http {
     /// # Errors
     /// [`Invalid`] when there is no CA certificate to trust, or the proxy's variable cannot be
     /// used.
-    pub fn new(config: &Config) -> Result<Http> {
+    pub fn new(config: Arc<Config>) -> Result<Http> {
         // Fails if a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let urls = [config.api_url.clone(), config.auth_url.clone()];
-        if !urls.iter().all(proxy::is_direct) {
+        if ![&config.api_url, &config.auth_url].into_iter().all(proxy::is_direct) {
             proxy::check()?;
         }
-        Ok(Http {
-            client: client(&urls, &config.user_agent, true)?,
-            keeps_alive: true,
-            urls,
-            user_agent: config.user_agent.clone(),
-            timeout: config.request_timeout,
-            max_answer: config.max_answer,
-            client_secret: config.client_secret.clone(),
-        })
+        let client = client(&config, true)?;
+        Ok(Http { config, client, keeps_alive: true })
     }
 
     /// Keeps connections alive from now on, or closes all that are idle and makes a new one for
@@ -108,7 +96,7 @@ impl Http {
     pub fn keep_alive(&mut self, keeps_alive: bool) {
         // Ignore the error: the old client still works.
         if self.keeps_alive != keeps_alive
-            && let Ok(client) = client(&self.urls, &self.user_agent, keeps_alive)
+            && let Ok(client) = client(&self.config, keeps_alive)
         {
             self.client = client;
             self.keeps_alive = keeps_alive;
@@ -133,9 +121,10 @@ impl Http {
     /// Without a token it goes to the token endpoint.
     fn call(&self, endpoint: &'static str, url: &Url, request: RequestBuilder, token: Option<&SecretString>) -> Call {
         let host = host(url);
-        let timeout = self.timeout;
-        let max_answer = self.max_answer;
-        let secrets = token.map(|token| [self.client_secret.clone(), token.clone()]);
+        let timeout = self.config.request_timeout;
+        let max_answer = self.config.max_answer;
+        // Neither must get into a message if a server sends it back.
+        let secrets = token.map(|token| [self.config.client_secret.clone(), token.clone()]);
         let request = match token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,
@@ -163,15 +152,16 @@ impl Http {
     }
 }
 
-fn client(urls: &[Url], user_agent: &str, keeps_alive: bool) -> Result<Client> {
+fn client(config: &Config, keeps_alive: bool) -> Result<Client> {
+    let urls = [&config.api_url, &config.auth_url];
     let mut builder = Client::builder()
-        .user_agent(user_agent)
+        .user_agent(&config.user_agent)
         .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
         .timeout(None)
         .redirect(Policy::none())
         .referer(false)
         .retry(reqwest::retry::never())
-        .proxy(proxy::for_client(urls));
+        .proxy(proxy::for_client(&urls));
     if !keeps_alive {
         builder = builder.pool_max_idle_per_host(0);
     }

@@ -45,12 +45,12 @@ impl Api {
     /// # Errors
     /// When it cannot be read: the client may lack the right to.
     pub fn active_schema(&mut self) -> Result<Option<Value>> {
-        let token = || self.tokens.bearer_for(&self.http, MANAGE_STREAMS);
-        let url = url_of(&self.base, &["stream", &self.stream_id])?;
+        let token = || Ok(self.fetch_token(MANAGE_STREAMS)?.0);
+        let url = url_of(&self.config.api_url, &["stream", &self.config.stream_id])?;
         let stream = self.get("stream", &url, token, &["streamId"])?;
         let Some(id) = stream["activeSchemaId"].as_str() else { return Ok(None) };
-        let token = || self.tokens.bearer(&self.http);
-        let url = url_of(&self.base, &["streams", &self.stream_id, "schemas", id, ""])?;
+        let token = || self.bearer();
+        let url = url_of(&self.config.api_url, &["streams", &self.config.stream_id, "schemas", id, ""])?;
         Ok(Some(self.get("schema", &url, token, &["schemaType", "schema"])?))
     }
 
@@ -67,7 +67,7 @@ impl Api {
             let answer = self.with_token(&token, send).map_err(|failure| {
                 let lacks_right = |error: &HttpError| error.status() == Some(403) && !error.is_web_page();
                 let is_final = failure.http_error().is_some_and(lacks_right);
-                let explained = failure.with_remedy(|error| remedy(0, &self.stream_id, error));
+                let explained = failure.with_remedy(|error| remedy(0, &self.config.stream_id, error));
                 if is_final { explained.into_final() } else { explained }
             })?;
             let object: Value = serde_json::from_slice(&answer.body).unwrap_or_default();

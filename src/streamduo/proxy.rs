@@ -75,7 +75,7 @@ fn of(url: &Url) -> Option<Intercept> {
 }
 
 /// The proxy that the client is to take for these URLs.
-pub fn for_client(urls: &[Url]) -> Proxy {
+pub fn for_client(urls: &[&Url]) -> Proxy {
     let auth = urls.iter().find_map(|url| of(url)?.basic_auth().cloned());
     let proxy = Proxy::custom(|url| of(url).map(|proxy| proxy.uri().to_string()));
     match auth {
