@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 use log::{info, warn};
 
@@ -232,19 +232,10 @@ fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> 
         api.sample(RecordRequest::last)?.iter().for_each(|page| splitter.sample(page));
         return Ok(());
     }
-    let problem = match api.active_schema() {
-        Ok(Some(schema)) if schema["schemaType"] == "JSON" => {
-            match splitter.register(schema["schema"].as_str().unwrap_or_default()) {
-                Ok(()) => return Ok(()),
-                Err(error) => format!("it is not JSON ({error})"),
-            }
-        }
-        // Its kind is not quoted: what a gateway puts there may be a secret.
-        Ok(Some(_)) => "it is not a JSON schema".to_owned(),
-        Ok(None) => "the stream has none".to_owned(),
-        Err(error) if error.is::<Stopped>() => return Err(error),
-        Err(error) => format!("{error:#}"),
-    };
-    warn!("no registered schema to use: {problem}");
+    let register = |schema: String| splitter.register(&schema).map_err(|error| anyhow!("it is not JSON ({error})"));
+    match api.active_schema().and_then(register) {
+        Err(error) if !error.is::<Stopped>() => warn!("no registered schema to use: {error:#}"),
+        registered => registered?,
+    }
     Ok(())
 }

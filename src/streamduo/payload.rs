@@ -1,6 +1,6 @@
 //! What the service knows of a stream's payloads: its active schema, and its last records.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use log::warn;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -39,19 +39,20 @@ impl Api {
         })?)
     }
 
-    /// The stream's active schema as the service describes it, if it has one: `schemaType`, and
-    /// `schema`, a string that holds JSON.
+    /// The stream's active JSON schema, as text.
     ///
     /// # Errors
-    /// When it cannot be read: the client may lack the right to.
-    pub fn active_schema(&mut self) -> Result<Option<Value>> {
+    /// When there is none, or it cannot be read: the client may lack the right to.
+    pub fn active_schema(&self) -> Result<String> {
         let token = || Ok(self.fetch_token(MANAGE_STREAMS)?.0);
         let url = url_of(&self.config.api_url, &["stream", &self.config.stream_id])?;
         let stream = self.get("stream", &url, token, &["streamId"])?;
-        let Some(id) = stream["activeSchemaId"].as_str() else { return Ok(None) };
-        let token = || self.bearer();
+        let id = stream["activeSchemaId"].as_str().context("the stream has none")?;
         let url = url_of(&self.config.api_url, &["streams", &self.config.stream_id, "schemas", id, ""])?;
-        Ok(Some(self.get("schema", &url, token, &["schemaType", "schema"])?))
+        let schema = self.get("schema", &url, || self.bearer(), &["schemaType", "schema"])?;
+        // Its kind is not quoted: what a gateway puts there may be a secret.
+        ensure!(schema["schemaType"] == "JSON", "it is not a JSON schema");
+        Ok(schema["schema"].as_str().unwrap_or_default().to_owned())
     }
 
     /// A JSON object with these texts. A client that lacks a right will not get it by waiting.
