@@ -5,7 +5,7 @@ use serde_json::json;
 use textwrap::{Options, WordSplitter, fill};
 
 use crate::cli::Format;
-use crate::config::settings::{self, Setting};
+use crate::config::settings::{self, Kind, Setting};
 
 /// What Meltano may rely on.
 const CAPABILITIES: [&str; 7] = ["about", "catalog", "discover", "properties", "state", "structured-logging", "test"];
@@ -18,14 +18,22 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const WIDTH: usize = 100;
 
 /// A setting for reading: its name and its default, its environment variable, and what it means.
+/// Each word of a choice has lines of its own.
 fn block(setting: &Setting) -> String {
-    let head = format!("\n  {} ({})\n      {}\n", setting.name, setting.default_text(), setting.variable());
-    setting.lines().iter().fold(head, |block, line| {
-        // What follows a word of a choice stands under the word.
-        let (head, text) = line.strip_prefix("- ").map_or(("      ", line.as_str()), |text| ("      - ", text));
+    let mut block = format!("\n  {} ({})\n      {}\n", setting.name, setting.default_text(), setting.variable());
+    let mut add = |head: &str, text: &str| {
         let options = Options::new(WIDTH).initial_indent(head).word_splitter(WordSplitter::NoHyphenation);
-        block + &fill(text, options.subsequent_indent(&" ".repeat(head.len()))) + "\n"
-    })
+        block += &fill(&text.replace('`', ""), options.subsequent_indent(&" ".repeat(head.len())));
+        block.push('\n');
+    };
+    match setting.kind {
+        Kind::Choice(words) => {
+            add("      ", &format!("{}:", setting.help));
+            words().iter().for_each(|(word, meaning)| add("      - ", &format!("{word}: {meaning}")));
+        }
+        _ => add("      ", &setting.meaning()),
+    }
+    block
 }
 
 /// The text for a format.

@@ -49,7 +49,7 @@ pub struct Setting {
     /// The value if it is not set.
     pub default: Option<&'static str>,
     /// What it means, in Markdown, without its bounds and words.
-    help: &'static str,
+    pub help: &'static str,
 }
 
 const fn required(name: &'static str, kind: Kind, help: &'static str) -> Setting {
@@ -192,19 +192,6 @@ impl Setting {
             }
             _ => self.help.to_owned(),
         }
-    }
-
-    /// What it means in lines of plain text. A choice has a line for each of its words.
-    pub fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        match self.kind {
-            Kind::Choice(words) => {
-                lines.push(format!("{}:", self.help));
-                lines.extend(words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}")));
-            }
-            _ => lines.push(self.meaning()),
-        }
-        lines.into_iter().map(|line| line.replace('`', "")).collect()
     }
 
     /// Its default in plain text, or that it has none.
