@@ -96,17 +96,13 @@ pub struct Args {
 
     /// Show the N oldest unread records (1 to 100,000) as SCHEMA and RECORDs. Marks nothing, writes
     /// no STATE
-    #[arg(long, value_name = "N", value_parser = peek_count(), conflicts_with_all = ["discover", "test", "about", "follow"])]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_RECORDS as u64))]
+    #[arg(conflicts_with_all = ["discover", "test", "about", "follow"])]
     pub peek: Option<usize>,
 
     /// Run this target, and mark what it has committed: -- target-x --config target.json
     #[arg(last = true, value_names = ["TARGET", "ARGUMENT"], num_args = 1.., conflicts_with_all = ["discover", "test", "about", "peek"])]
     pub target: Vec<OsString>,
-}
-
-/// As many records as a request may ask for.
-fn peek_count() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=MAX_RECORDS as u64)
 }
 
 /// How `--about` prints what it says.
