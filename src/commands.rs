@@ -111,7 +111,7 @@ fn in_use(config: &Config) -> String {
 fn sync(args: &Args) -> Result<()> {
     let config = Config::load(&args.config)?;
     check_roles(args, &config)?;
-    let out = stdout::open(config.acknowledge.marks_what_is_written())?;
+    let out = stdout::open(config.acknowledge == Acknowledge::Write)?;
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);

@@ -114,41 +114,36 @@ impl Config {
     /// # Errors
     /// [`Invalid`], with all that is wrong at once.
     pub fn load(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let settings = source::read(sources).map_err(Invalid)?;
-        let mistakes = source::report_unknown(&settings, false);
-        Config::check(&settings, sources, mistakes)
+        Config::check(&source::read(sources)?, sources, false)
     }
 
     /// Like [`Config::load`], to try the settings: a misspelt one is an error, too.
     pub fn load_for_test(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let settings = source::read(sources).map_err(Invalid)?;
-        let mistakes = source::report_unknown(&settings, true);
-        let config = Config::check(&settings, sources, mistakes)?;
+        let config = Config::check(&source::read(sources)?, sources, true)?;
         Ok(Config { max_retries: config.max_retries.min(MAX_TEST_RETRIES), ..config })
     }
 
     /// Like [`Config::load`], for a run that starts a target: what it has committed is marked, so
     /// `acknowledge` is `commit`, or `never` if nothing is to be marked.
     pub fn load_for_target(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let mut settings = source::read(sources).map_err(Invalid)?;
-        let mistakes = source::report_unknown(&settings, false);
+        let mut settings = source::read(sources)?;
         let commit = || ("`acknowledge`".to_owned(), "commit".into());
-        let (name, acknowledge) = settings.entry("acknowledge".to_owned()).or_insert_with(commit).clone();
-        let is_refused = Acknowledge::deserialize(&acknowledge).is_ok_and(Acknowledge::marks_what_is_written);
-        let refusal = is_refused.then(|| {
-            format!(
-                "{name} `{}` does not go with a target: what the target has committed is marked; remove the \
-                 setting, or set it to `never` to mark nothing",
-                acknowledge.as_str().unwrap_or_default()
-            )
-        });
+        let (name, _) = settings.entry("acknowledge".to_owned()).or_insert_with(commit).clone();
         // Each window may be a start of the target.
         settings.entry("maxPending".to_owned()).or_insert_with(|| (String::new(), MAX_RECORDS.into()));
-        Config::check(&settings, sources, mistakes.into_iter().chain(refusal).collect())
+        let config = Config::check(&settings, sources, false)?;
+        if config.acknowledge == Acknowledge::Write {
+            return Err(Invalid::new(format!(
+                "{name} `write` does not go with a target: what the target has committed is marked; remove the \
+                 setting, or set it to `never` to mark nothing"
+            )));
+        }
+        Ok(config)
     }
 
-    /// Checks what the user has set, and adds the defaults. `mistakes` are reported last.
-    fn check(user: &UserSettings, sources: &[impl AsRef<Path>], mistakes: Vec<String>) -> Result<Config, Invalid> {
+    /// Checks what the user has set, and adds the defaults. In a test of the settings, a misspelt one
+    /// is an error.
+    fn check(user: &UserSettings, sources: &[impl AsRef<Path>], is_test: bool) -> Result<Config, Invalid> {
         let mut settings = Map::new();
         let mut problems = Vec::new();
         for setting in &SETTINGS {
@@ -184,7 +179,7 @@ impl Config {
             )),
             _ => {}
         }
-        problems.extend(mistakes);
+        problems.extend(source::report_unknown(user, is_test));
         if !problems.is_empty() {
             return Err(Invalid(problems));
         }
@@ -213,7 +208,7 @@ mod tests {
             settings.entry(name).or_insert_with(|| json!(format!("a-{name}")));
         }
         let settings = settings.into_iter().map(|(name, value)| (name.clone(), (format!("`{name}`"), value)));
-        Config::check(&settings.collect(), &["config.json"], Vec::new()).map_err(|error| error.to_string())
+        Config::check(&settings.collect(), &["config.json"], false).map_err(|error| error.to_string())
     }
 
     fn problem(settings: Value) -> String {

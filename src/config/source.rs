@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use log::warn;
 use serde_json::{Map, Value};
 
+use super::Invalid;
 use super::settings::{ENV_PREFIX, SETTINGS, Setting, nearest};
 
 /// The value of `--config` that stands for the environment.
@@ -29,11 +30,11 @@ pub(super) type UserSettings = BTreeMap<String, (String, Value)>;
 ///
 /// # Errors
 /// All that is wrong with the files.
-pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Vec<String>> {
+pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Invalid> {
     if sources.is_empty() {
         let problem =
             "no configuration: name it with --config config.json, or take it from the environment with --config ENV";
-        return Err(vec![problem.to_owned()]);
+        return Err(Invalid::new(problem));
     }
     let mut settings = UserSettings::new();
     let mut problems = Vec::new();
@@ -52,7 +53,7 @@ pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Vec<Str
             }
         }
     }
-    if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    if problems.is_empty() { Ok(settings) } else { Err(Invalid(problems)) }
 }
 
 /// How many of the sources are files.
