@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, Read as _};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Chain;
 use reqwest::blocking::Response;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
@@ -76,11 +77,7 @@ pub fn transfer_failure(host: &str, timeout: Duration, error: io::Error) -> Http
 
 /// What the cause at the bottom says: the layers above it only say that something failed.
 pub fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    let text = cause.to_string();
+    let text = Chain::new(error).last().map(ToString::to_string).unwrap_or_default();
     // rustls adds a link to its manual, which is for programmers.
     text.split(": https://docs.rs/").next().unwrap_or_default().replace(char::is_control, " ")
 }

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::sync::LazyLock;
 
+use anyhow::Chain;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use reqwest::Proxy;
 use url::Url;
@@ -94,10 +95,7 @@ pub fn name(url: &Url) -> Option<String> {
 /// Why there is no connection to the host, if that is the proxy's fault.
 pub fn diagnose(proxy: &str, host: &str, error: &(dyn Error + 'static)) -> Option<HttpError> {
     // Its type is private.
-    let mut tunnel = error;
-    while !tunnel.to_string().starts_with("tunnel error") {
-        tunnel = tunnel.source()?;
-    }
+    let tunnel = Chain::new(error).find(|cause| cause.to_string().starts_with("tunnel error"))?;
     if let Some(problem) = certificate::problem(proxy, tunnel) {
         return Some(HttpError::Rejected(problem));
     }
