@@ -7,6 +7,7 @@ use std::rc::Rc;
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 use log::{info, warn};
+use serde_json::Value;
 
 use crate::cli::Args;
 use crate::config::{Acknowledge, Config, Invalid, PayloadSchema};
@@ -28,34 +29,41 @@ use crate::{about, man, poll};
 /// Does what the command line asks for. An error says what to do about it.
 pub fn run(args: &Args) -> Result<()> {
     match args {
-        Args { completions: Some(shell), .. } => stdout::print(&Args::completions_for(*shell)),
-        Args { man: true, .. } => stdout::print(&man::page()?),
-        Args { about: true, .. } => stdout::print(&about::text(args.format)),
-        Args { discover: true, .. } => discover(args),
-        Args { test: true, .. } => test(args),
-        Args { target, .. } if !target.is_empty() => load(args),
-        _ => sync(args),
+        Args { completions: Some(shell), .. } => return stdout::print(&Args::completions_for(*shell)),
+        Args { man: true, .. } => return stdout::print(&man::page()?),
+        Args { about: true, .. } => return stdout::print(&about::text(args.format)),
+        Args { discover: true, config, .. } if config.is_empty() => {
+            return print_catalog("records", &schema::record(), Acknowledge::default());
+        }
+        _ => {}
+    }
+    let has_target = !args.target.is_empty();
+    let config = Config::load(&args.config, args.test, has_target)?;
+    check_roles(args, &config)?;
+    match args {
+        Args { discover: true, .. } => discover(args, &config),
+        Args { test: true, .. } => test(args, &config),
+        _ if has_target => load(args, &config),
+        _ => sync(args, &config),
     }
 }
 
 /// Prints the catalog. Only columns need the service.
-fn discover(args: &Args) -> Result<()> {
-    let catalog = if args.config.is_empty() {
-        catalog::discover("records", &schema::record(), Acknowledge::default())
-    } else {
-        let config = Config::load(&args.config)?;
-        let mut schema = catalog::whole_stream(&config).schema;
-        if let Some(mut splitter) = Splitter::load(&config, false)? {
-            let mut api = connect(args, &config, &Shutdown::install()?)?;
-            learn(&mut splitter, &config, &mut api)?;
-            if config.payload_schema == PayloadSchema::Sampled && config.acknowledge != Acknowledge::Never {
-                api.sample(RecordRequest::peek)?.iter().for_each(|page| splitter.sample(page));
-            }
-            splitter.start(&mut schema);
+fn discover(args: &Args, config: &Config) -> Result<()> {
+    let mut schema = catalog::whole_stream(config).schema;
+    if let Some(mut splitter) = Splitter::load(config, false)? {
+        let mut api = connect(args, config, &Shutdown::install()?)?;
+        learn(&mut splitter, config, &mut api)?;
+        if config.payload_schema == PayloadSchema::Sampled && config.acknowledge != Acknowledge::Never {
+            api.sample(RecordRequest::peek)?.iter().for_each(|page| splitter.sample(page));
         }
-        catalog::discover(&config.stream_name, &schema, config.acknowledge)
-    };
-    stdout::print(&format!("{catalog:#}"))
+        splitter.start(&mut schema);
+    }
+    print_catalog(&config.stream_name, &schema, config.acknowledge)
+}
+
+fn print_catalog(stream: &str, schema: &Value, acknowledge: Acknowledge) -> Result<()> {
+    stdout::print(&format!("{:#}", catalog::discover(stream, schema, acknowledge)))
 }
 
 /// Checks that no file is named for two things: one of them would be overwritten, or read as another.
@@ -80,15 +88,13 @@ fn check_roles(args: &Args, config: &Config) -> Result<(), Invalid> {
 }
 
 /// Says whether the stream can be read with these settings.
-fn test(args: &Args) -> Result<()> {
-    let config = Config::load_for_test(&args.config)?;
-    check_roles(args, &config)?;
-    dead_letters::check(&config)?;
-    Splitter::load(&config, false)?;
-    info!("{}", in_use(&config));
+fn test(args: &Args, config: &Config) -> Result<()> {
+    dead_letters::check(config)?;
+    Splitter::load(config, false)?;
+    info!("{}", in_use(config));
     let stop = Shutdown::install()?;
-    let tuning = Tuning::new(retries(args, &config));
-    let mut queue = streamduo::pages(&config, tuning, connect(args, &config, &stop)?, false, &stop);
+    let tuning = Tuning::new(retries(args, config));
+    let mut queue = streamduo::pages(config, tuning, connect(args, config, &stop)?, false, &stop);
     let is_drained = queue.peek(Count::AtOnce(1))?.is_empty();
     let unread = if is_drained { "no unread record" } else { "unread records" };
     info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
@@ -108,9 +114,7 @@ fn in_use(config: &Config) -> String {
 }
 
 /// Reads the stream and writes it to stdout.
-fn sync(args: &Args) -> Result<()> {
-    let config = Config::load(&args.config)?;
-    check_roles(args, &config)?;
+fn sync(args: &Args, config: &Config) -> Result<()> {
     let out = stdout::open(config.acknowledge == Acknowledge::Write)?;
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
@@ -118,7 +122,7 @@ fn sync(args: &Args) -> Result<()> {
     let write = |stream| Ok((Box::new(Writer::new(out, stream)?) as Box<dyn MessageWriter>, None));
     if look.is_some() {
         // Nothing is marked, so what the state of an earlier run proves is kept for the next one.
-        return read(args, &config, State::default(), look, write);
+        return read(args, config, State::default(), look, write);
     }
     if args.follow && config.acknowledge == Acknowledge::Commit {
         return Err(Invalid::new(
@@ -128,18 +132,16 @@ fn sync(args: &Args) -> Result<()> {
         .into());
     }
     let state = State::load(args.state.as_deref(), false)?;
-    dead_letters::check(&config)?;
-    read(args, &config, state, None, write)
+    dead_letters::check(config)?;
+    read(args, config, state, None, write)
 }
 
 /// Reads the stream into a target that the tap runs.
-fn load(args: &Args) -> Result<()> {
-    let config = Config::load_for_target(&args.config)?;
-    check_roles(args, &config)?;
-    let state = state_for_target(args, &config)?;
+fn load(args: &Args, config: &Config) -> Result<()> {
+    let state = state_for_target(args, config)?;
     let command = TargetCommand::find(&args.target)?;
-    dead_letters::check(&config)?;
-    read(args, &config, state, None, |stream| {
+    dead_letters::check(config)?;
+    read(args, config, state, None, |stream| {
         let (writer, target) = target::connect(command, stream);
         Ok((Box::new(writer), Some(Box::new(target))))
     })

@@ -109,41 +109,24 @@ impl Invalid {
 
 impl Config {
     /// Reads the settings from the files, or from the environment if the path is `ENV`; later ones
-    /// win.
+    /// win. `is_test` is to try them: a misspelt one is an error, too. With a target, what it has
+    /// committed is marked, so `acknowledge` is `commit`, or `never` if nothing is to be marked.
     ///
     /// # Errors
     /// [`Invalid`], with all that is wrong at once.
-    pub fn load(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        Config::check(&source::read(sources)?, sources, false)
+    pub fn load(sources: &[impl AsRef<Path>], is_test: bool, has_target: bool) -> Result<Config, Invalid> {
+        let config = Config::check(&source::read(sources)?, sources, is_test, has_target)?;
+        let max_retries = if is_test { config.max_retries.min(MAX_TEST_RETRIES) } else { config.max_retries };
+        Ok(Config { max_retries, ..config })
     }
 
-    /// Like [`Config::load`], to try the settings: a misspelt one is an error, too.
-    pub fn load_for_test(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let config = Config::check(&source::read(sources)?, sources, true)?;
-        Ok(Config { max_retries: config.max_retries.min(MAX_TEST_RETRIES), ..config })
-    }
-
-    /// Like [`Config::load`], for a run that starts a target: what it has committed is marked, so
-    /// `acknowledge` is `commit`, or `never` if nothing is to be marked.
-    pub fn load_for_target(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let mut settings = source::read(sources)?;
-        let commit = || ("`acknowledge`".to_owned(), "commit".into());
-        let (name, _) = settings.entry("acknowledge".to_owned()).or_insert_with(commit).clone();
-        // Each window may be a start of the target.
-        settings.entry("maxPending".to_owned()).or_insert_with(|| (String::new(), MAX_RECORDS.into()));
-        let config = Config::check(&settings, sources, false)?;
-        if config.acknowledge == Acknowledge::Write {
-            return Err(Invalid::new(format!(
-                "{name} `write` does not go with a target: what the target has committed is marked; remove the \
-                 setting, or set it to `never` to mark nothing"
-            )));
-        }
-        Ok(config)
-    }
-
-    /// Checks what the user has set, and adds the defaults. In a test of the settings, a misspelt one
-    /// is an error.
-    fn check(user: &UserSettings, sources: &[impl AsRef<Path>], is_test: bool) -> Result<Config, Invalid> {
+    /// Checks what the user has set, and adds the defaults.
+    fn check(
+        user: &UserSettings,
+        sources: &[impl AsRef<Path>],
+        is_test: bool,
+        has_target: bool,
+    ) -> Result<Config, Invalid> {
         let mut settings = Map::new();
         let mut problems = Vec::new();
         for setting in &SETTINGS {
@@ -152,6 +135,9 @@ impl Config {
                     problems.extend(setting.check(value).err().map(|problem| format!("{name} {problem}")));
                     value.clone()
                 }
+                None if has_target && setting.name == "acknowledge" => "commit".into(),
+                // Each window may be a start of the target.
+                None if has_target && setting.name == "maxPending" => MAX_RECORDS.into(),
                 None => setting.default.map(|default| setting.value(default)).unwrap_or_default(),
             };
             if setting.is_required && value.is_null() {
@@ -178,6 +164,12 @@ impl Config {
                 "{file} does nothing without `payloadSchema` `sampled` or `registered`: set that, or remove it"
             )),
             _ => {}
+        }
+        if let Some((name, _)) = set("acknowledge", "write").filter(|_| has_target) {
+            problems.push(format!(
+                "{name} `write` does not go with a target: what the target has committed is marked; remove the \
+                 setting, or set it to `never` to mark nothing"
+            ));
         }
         problems.extend(source::report_unknown(user, is_test));
         if !problems.is_empty() {
@@ -208,7 +200,7 @@ mod tests {
             settings.entry(name).or_insert_with(|| json!(format!("a-{name}")));
         }
         let settings = settings.into_iter().map(|(name, value)| (name.clone(), (format!("`{name}`"), value)));
-        Config::check(&settings.collect(), &["config.json"], false).map_err(|error| error.to_string())
+        Config::check(&settings.collect(), &["config.json"], false, false).map_err(|error| error.to_string())
     }
 
     fn problem(settings: Value) -> String {

@@ -290,5 +290,5 @@ pub fn config(mode: &str, page_size: usize) -> Config {
     });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), settings.to_string()).unwrap();
-    Config::load(&[Path::new(file.path())]).unwrap()
+    Config::load(&[Path::new(file.path())], false, false).unwrap()
 }
