@@ -103,14 +103,6 @@ impl Shutdown {
     }
 }
 
-#[cfg(test)]
-impl Shutdown {
-    /// Asks for a stop, as a signal does. A wait that has begun goes on.
-    pub fn request(&self, signal: usize) {
-        self.signal.store(signal, Ordering::SeqCst);
-    }
-}
-
 /// Starts the thread that drops `sender` at the first signal; without Unix's signals there is
 /// nothing to wait on, so it polls. Call it after the flags are registered: handlers run in the
 /// order of registration, so the number is set before the thread wakes.
@@ -146,6 +138,13 @@ fn caught() -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Shutdown {
+        /// Asks for a stop, as a signal does. A wait that has begun goes on.
+        pub fn request(&self, signal: usize) {
+            self.signal.store(signal, Ordering::SeqCst);
+        }
+    }
 
     #[test]
     fn a_stop_ends_a_sleep() {
