@@ -13,7 +13,7 @@ use url::Url;
 use super::auth::Token;
 use super::http::{self, Answer, Http};
 use super::http_error::Failure;
-use super::queue::{Count, Queue};
+use super::queue::{Count, MarkedAndPeeked, Queue};
 use super::request::{RecordRequest, remedy};
 use super::retry::Retry;
 use crate::config::Config;
@@ -131,12 +131,7 @@ impl Queue for Api {
         self.page(RecordRequest::since(timestamp, count.max()))
     }
 
-    fn mark_and_peek(
-        &mut self,
-        delivered: Delivered,
-        count: Count,
-        head_start: Duration,
-    ) -> (Result<Page, Failure>, Option<Result<Peeked, Failure>>) {
+    fn mark_and_peek(&mut self, delivered: Delivered, count: Count, head_start: Duration) -> MarkedAndPeeked {
         let request = RecordRequest::peek(count.max());
         let pending = self.bearer().and_then(|token| {
             let call = self.http.json(request.name, &self.url, &request, &token);

@@ -8,6 +8,7 @@ use log::{info, warn};
 
 use super::http_error::Failure;
 use super::queue::{Count, Marked, Queue};
+use crate::metrics::plural;
 use crate::record::{Delivered, Page, Peeked};
 use crate::shutdown::{Shutdown, Stopped};
 
@@ -80,11 +81,9 @@ impl Retry {
         self.failures += 1;
         let max = self.max_retries;
         if self.failures > max {
-            return Err(Failure::Final(match max {
-                0 => anyhow!("{failure}"),
-                1 => anyhow!("{failure} (still failing after 1 retry: `maxRetries`)"),
-                _ => anyhow!("{failure} (still failing after {max} retries: `maxRetries`)"),
-            }));
+            let retries = plural(max, "retry", "retries");
+            let end = if max == 0 { "" } else { &format!(" (still failing after {max} {retries}: `maxRetries`)") };
+            return Err(anyhow!("{failure}{end}").into());
         }
         let delays = ExponentialBuilder::default().with_min_delay(self.first_delay).with_max_delay(MAX_DELAY);
         let backoff = delays.with_jitter().without_max_times().build().nth(self.failures - 1);
