@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn discover(args: &Args, config: &Config) -> Result<()> {
     let mut schema = catalog::whole_stream(config).schema;
     if let Some(mut splitter) = Splitter::load(config, false)? {
-        let mut api = connect(args, config, &Shutdown::install()?)?;
+        let mut api = Api::new(config, retries(args, config), &Shutdown::install()?)?;
         learn(&mut splitter, config, &mut api)?;
         if config.payload_schema == PayloadSchema::Sampled && config.acknowledge != Acknowledge::Never {
             api.sample(RecordRequest::peek)?.iter().for_each(|page| splitter.sample(page));
@@ -91,26 +91,23 @@ fn check_roles(args: &Args, config: &Config) -> Result<(), Invalid> {
 fn test(args: &Args, config: &Config) -> Result<()> {
     dead_letters::check(config)?;
     Splitter::load(config, false)?;
-    info!("{}", in_use(config));
-    let stop = Shutdown::install()?;
-    let tuning = Tuning::new(retries(args, config));
-    let mut queue = streamduo::pages(config, tuning, connect(args, config, &stop)?, false, &stop);
-    let is_drained = queue.peek(Count::AtOnce(1))?.is_empty();
-    let unread = if is_drained { "no unread record" } else { "unread records" };
-    info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
-    Ok(())
-}
-
-/// The settings that decide what a run reads, and when it marks.
-fn in_use(config: &Config) -> String {
-    let Config { stream_id, stream_name, acknowledge, page_size, max_pending, .. } = config;
+    // What decides what a run reads, and when it marks.
+    let Config { stream_id, stream_name, acknowledge, page_size, max_pending, api_url, .. } = config;
     let word = acknowledge.to_possible_value();
     let word = word.as_ref().map_or("", |word| word.get_name());
     let size = match acknowledge {
         Acknowledge::Commit => format!("`maxPending` {max_pending}"),
         _ => format!("`pageSize` {page_size}"),
     };
-    format!("in use: `streamId` {stream_id}, `streamName` {stream_name}, `acknowledge` {word}, {size}")
+    info!("in use: `streamId` {stream_id}, `streamName` {stream_name}, `acknowledge` {word}, {size}");
+    let stop = Shutdown::install()?;
+    let retries = retries(args, config);
+    let api = Api::new(config, retries, &stop)?;
+    let is_drained =
+        streamduo::pages(config, Tuning::new(retries), api, false, &stop).peek(Count::AtOnce(1))?.is_empty();
+    let unread = if is_drained { "no unread record" } else { "unread records" };
+    info!("stream {stream_id} at {api_url} can be read: it has {unread}");
+    Ok(())
 }
 
 /// Reads the stream and writes it to stdout.
@@ -171,7 +168,8 @@ fn read(
     open: impl FnOnce(Stream) -> Result<(Box<dyn MessageWriter>, Option<Box<dyn Target>>)>,
 ) -> Result<()> {
     let stop = Shutdown::install()?;
-    let mut service = connect(args, config, &stop)?;
+    let retries = retries(args, config);
+    let mut service = Api::new(config, retries, &stop)?;
     let Some(selected) = selected_stream(args, config, &mut service, look.is_none())? else {
         info!("the stream is not selected: nothing is read");
         let writes_state = look.is_none() && args.target.is_empty();
@@ -186,7 +184,7 @@ fn read(
         _ => info!("reading the unread records of stream {stream_id} from {api_url}"),
     }
     let writer = DeadLetters::around(writer, config, look.is_none());
-    let tuning = Tuning::new(retries(args, config));
+    let tuning = Tuning::new(retries);
     let endpoints = Endpoints { service, writer, stream, state, target };
     match look {
         Some(look) => poll::look(look, config, tuning, endpoints, pause, stop),
@@ -222,10 +220,6 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
 fn retries(args: &Args, config: &Config) -> Retry {
     let retries = Retry::new(config.max_retries);
     if args.follow { retries.for_following() } else { retries }
-}
-
-fn connect(args: &Args, config: &Config, stop: &Shutdown) -> Result<Api> {
-    Api::new(config, retries(args, config), stop)
 }
 
 /// Looks for columns in what the service has besides unread records. A failure is a warning.
