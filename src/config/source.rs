@@ -16,9 +16,6 @@ use super::settings::{ENV_PREFIX, SETTINGS, Setting, nearest};
 /// The value of `--config` that stands for the environment.
 const ENV: &str = "ENV";
 
-/// Variables with the prefix that are not settings.
-const OTHER_VARIABLES: [&str; 1] = ["LOGLEVEL"];
-
 /// Keys that Singer configurations share and that mean nothing here.
 const SINGER_KEYS: [&str; 4] = ["start_date", "end_date", "disable_collection", "metrics_log_level"];
 
@@ -43,14 +40,12 @@ pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Invalid
             settings.extend(from_environment(env::vars_os()));
             continue;
         }
-        let place = if files(sources) > 1 { format!(" in {}", source.display()) } else { String::new() };
+        let path = source.display();
+        let place = if files(sources) > 1 { format!(" in {path}") } else { String::new() };
         match read_object(source) {
             Ok(object) => settings.extend(from_file(object, &place)),
-            Err(error) => {
-                let path = source.display();
-                problems
-                    .push(format!("config {path}: {error:#}; name a JSON file with the settings, which --about lists"));
-            }
+            Err(error) => problems
+                .push(format!("config {path}: {error:#}; name a JSON file with the settings, which --about lists")),
         }
     }
     if problems.is_empty() { Ok(settings) } else { Err(Invalid(problems)) }
@@ -108,22 +103,20 @@ fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = (S
 
 /// The settings that the environment holds. An empty variable counts as not set; the text of a
 /// number is a number.
-fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> UserSettings {
-    let mut settings = UserSettings::new();
-    for (variable, text) in variables.filter(|(_, text)| !text.is_empty()) {
-        let Some(variable) = variable.to_str() else { continue };
-        let Some(name) = variable.strip_prefix(ENV_PREFIX) else { continue };
-        if OTHER_VARIABLES.contains(&name) {
-            continue;
-        }
+fn from_environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (String, (String, Value))> {
+    variables.filter(|(_, text)| !text.is_empty()).filter_map(|(variable, text)| {
+        let variable = variable.to_str()?;
+        // The log's level is not a setting.
+        let name = variable.strip_prefix(ENV_PREFIX).filter(|name| *name != "LOGLEVEL")?;
         // What is not Unicode becomes U+FFFD; the service refuses such credentials.
         let text = text.to_string_lossy();
         let setting = SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name));
         let key = setting.map_or(variable, |setting| setting.name);
         let value = setting.map(|setting| setting.value(&text)).unwrap_or_default();
-        settings.insert(key.to_owned(), (variable.to_owned(), value));
-    }
-    settings
+        Some((key.to_owned(), (variable.to_owned(), value)))
+    })
 }
 
 /// What to say of a required setting that is not set.
@@ -188,7 +181,7 @@ mod tests {
             ("PATH", "/bin"),
         ];
         let settings = from_environment(variables.iter().map(|(name, text)| (name.into(), text.into())));
-        let values: Map<_, _> = settings.into_iter().map(|(name, (_, value))| (name, value)).collect();
+        let values: Map<_, _> = settings.map(|(name, (_, value))| (name, value)).collect();
         assert_eq!(Value::Object(values), json!({"clientSecret": "s", "pageSize": 7, "maxRetries": "many"}));
     }
 }
