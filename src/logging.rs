@@ -54,10 +54,8 @@ pub fn init() {
         let style = out.default_level_style(record.level());
         writeln!(out, "{:.0} {style}{}{style:#} {message}", Timestamp::now(), level_name(record))
     });
-    let asked = match &chosen {
-        Some((_, value)) => level(value),
-        None => sdk.as_deref().and_then(root_level),
-    };
+    let configured = || sdk.as_deref().and_then(root_level);
+    let asked = chosen.as_ref().map_or_else(configured, |(_, value)| level(value));
     match &chosen {
         // It may name modules, as in `RUST_LOG=tap_streamduo=debug,hyper=info`.
         Some(("RUST_LOG", filters)) => builder.parse_filters(filters),
@@ -121,8 +119,8 @@ fn structured(record: &Record<'_>, message: &str) -> Value {
 /// gets a line of its own.
 pub fn fatal(error: &anyhow::Error) {
     match error.downcast_ref::<Invalid>() {
-        Some(invalid) if invalid.problems().len() > 1 => {
-            invalid.problems().iter().for_each(|problem| log::error!(target: FATAL, "{problem}"));
+        Some(Invalid(problems)) if problems.len() > 1 => {
+            problems.iter().for_each(|problem| log::error!(target: FATAL, "{problem}"))
         }
         _ => log::error!(target: FATAL, "{error:#}"),
     }

@@ -12,7 +12,7 @@ pub mod source;
 pub mod timestamp;
 pub mod url;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ::url::Url;
@@ -93,17 +93,12 @@ pub struct Config {
 /// it: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("; "))]
-pub struct Invalid(Vec<String>);
+pub struct Invalid(pub Vec<String>);
 
 impl Invalid {
     /// An error with this text.
     pub fn new(text: impl Into<String>) -> Invalid {
         Invalid(vec![text.into()])
-    }
-
-    /// Everything that is wrong, each with how to fix it.
-    pub fn problems(&self) -> &[String] {
-        &self.0
     }
 }
 
@@ -114,19 +109,14 @@ impl Config {
     ///
     /// # Errors
     /// [`Invalid`], with all that is wrong at once.
-    pub fn load(sources: &[impl AsRef<Path>], is_test: bool, has_target: bool) -> Result<Config, Invalid> {
+    pub fn load(sources: &[PathBuf], is_test: bool, has_target: bool) -> Result<Config, Invalid> {
         let config = Config::check(&source::read(sources)?, sources, is_test, has_target)?;
         let max_retries = if is_test { config.max_retries.min(MAX_TEST_RETRIES) } else { config.max_retries };
         Ok(Config { max_retries, ..config })
     }
 
     /// Checks what the user has set, and adds the defaults.
-    fn check(
-        user: &UserSettings,
-        sources: &[impl AsRef<Path>],
-        is_test: bool,
-        has_target: bool,
-    ) -> Result<Config, Invalid> {
+    fn check(user: &UserSettings, sources: &[PathBuf], is_test: bool, has_target: bool) -> Result<Config, Invalid> {
         let mut settings = Map::new();
         let mut problems = Vec::new();
         for setting in &SETTINGS {
@@ -200,7 +190,7 @@ mod tests {
             settings.entry(name).or_insert_with(|| json!(format!("a-{name}")));
         }
         let settings = settings.into_iter().map(|(name, value)| (name.clone(), (format!("`{name}`"), value)));
-        Config::check(&settings.collect(), &["config.json"], false, false).map_err(|error| error.to_string())
+        Config::check(&settings.collect(), &["config.json".into()], false, false).map_err(|error| error.to_string())
     }
 
     fn problem(settings: Value) -> String {

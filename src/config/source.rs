@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use anyhow::{Context, Result, bail};
@@ -27,7 +27,7 @@ pub(super) type UserSettings = BTreeMap<String, (String, Value)>;
 ///
 /// # Errors
 /// All that is wrong with the files.
-pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Invalid> {
+pub(super) fn read(sources: &[PathBuf]) -> Result<UserSettings, Invalid> {
     if sources.is_empty() {
         let problem =
             "no configuration: name it with --config config.json, or take it from the environment with --config ENV";
@@ -35,7 +35,7 @@ pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Invalid
     }
     let mut settings = UserSettings::new();
     let mut problems = Vec::new();
-    for source in sources.iter().map(AsRef::as_ref) {
+    for source in sources {
         if source == Path::new(ENV) {
             settings.extend(from_environment(env::vars_os()));
             continue;
@@ -52,8 +52,8 @@ pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Invalid
 }
 
 /// How many of the sources are files.
-fn files(sources: &[impl AsRef<Path>]) -> usize {
-    sources.iter().filter(|source| source.as_ref() != Path::new(ENV)).count()
+fn files(sources: &[PathBuf]) -> usize {
+    sources.iter().filter(|source| source.as_path() != Path::new(ENV)).count()
 }
 
 fn read_object(path: &Path) -> Result<Map<String, Value>> {
@@ -120,7 +120,7 @@ fn from_environment(
 }
 
 /// What to say of a required setting that is not set.
-pub(super) fn missing(setting: &Setting, sources: &[impl AsRef<Path>]) -> String {
+pub(super) fn missing(setting: &Setting, sources: &[PathBuf]) -> String {
     let name = setting.name;
     let variable = setting.variable();
     match files(sources) {
