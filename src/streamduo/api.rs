@@ -12,7 +12,7 @@ use url::Url;
 
 use super::auth::Token;
 use super::http::{self, Answer, Http};
-use super::http_error::Failure;
+use super::http_error::{Failure, HttpError};
 use super::queue::{Count, MarkedAndPeeked, Queue};
 use super::request::{RecordRequest, remedy};
 use super::retry::Retry;
@@ -76,7 +76,7 @@ impl Api {
     ) -> Result<Answer, Failure> {
         let first = token()?;
         match send(&first) {
-            Err(failure) if failure.is_unauthorized() => {
+            Err(failure) if matches!(failure.http_error().and_then(HttpError::status), Some(401 | 403)) => {
                 self.forget(&first);
                 send(&token()?)
             }

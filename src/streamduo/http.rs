@@ -214,9 +214,8 @@ fn read_body(response: Response, max: usize, host: &str, timeout: Duration) -> R
     let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     // One byte more than the body holds, so that its end is seen without growing the buffer.
     let mut body = Vec::with_capacity(length.min(max) + 1);
-    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     unpacked(response)
-        .and_then(|response| response.take(limit).read_to_end(&mut body))
+        .and_then(|response| response.take(max as u64 + 1).read_to_end(&mut body))
         .map_err(|error| transfer_failure(host, timeout, error))?;
     if body.len() > max {
         return Err(HttpError::TooLarge(host.to_owned(), max));
