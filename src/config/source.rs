@@ -23,6 +23,8 @@ const SINGER_KEYS: [&str; 4] = ["start_date", "end_date", "disable_collection", 
 /// backquotes), and the value. Names that are not a setting's are there, too.
 pub(super) type UserSettings = BTreeMap<String, (String, Value)>;
 
+type Entry = (String, (String, Value));
+
 /// Reads what is set in the files, or in the environment if the path is `ENV`; later ones win.
 ///
 /// # Errors
@@ -92,7 +94,7 @@ fn decode(bytes: Vec<u8>) -> io::Result<String> {
 
 /// The settings that a file holds. A null stands for a setting that is not set; a number may be a
 /// text, as in the environment.
-fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = (String, (String, Value))> {
+fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = Entry> {
     let settings = object.into_iter().filter(|(_, value)| !value.is_null());
     settings.map(move |(key, value)| {
         let setting = SETTINGS.iter().find(|setting| setting.name == key);
@@ -103,9 +105,7 @@ fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = (S
 
 /// The settings that the environment holds. An empty variable counts as not set; the text of a
 /// number is a number.
-fn from_environment(
-    variables: impl Iterator<Item = (OsString, OsString)>,
-) -> impl Iterator<Item = (String, (String, Value))> {
+fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = Entry> {
     variables.filter(|(_, text)| !text.is_empty()).filter_map(|(variable, text)| {
         let variable = variable.to_str()?;
         // The log's level is not a setting.
