@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::rc::Rc;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 use log::{info, warn};
 use serde_json::Value;
@@ -67,7 +67,7 @@ fn print_catalog(stream: &str, schema: &Value, acknowledge: Acknowledge) -> Resu
 }
 
 /// Checks that no file is named for two things: one of them would be overwritten, or read as another.
-fn check_roles(args: &Args, config: &Config) -> Result<(), Invalid> {
+fn check_roles(args: &Args, config: &Config) -> Result<()> {
     let others = [
         ("--state", args.state.as_ref()),
         ("--catalog", args.catalog.as_ref()),
@@ -80,8 +80,7 @@ fn check_roles(args: &Args, config: &Config) -> Result<(), Invalid> {
         let mut before = files.iter().take_while(|(other, _)| other != role);
         if let Some((other, _)) = before.find(|(_, other)| are_same(other, path)) {
             let path = path.display();
-            let problem = format!("{other} and {role} are one file, {path}: name another one for one of them");
-            return Err(Invalid::new(problem));
+            bail!(Invalid::new(format!("{other} and {role} are one file, {path}: name another one for one of them")));
         }
     }
     Ok(())
@@ -122,11 +121,10 @@ fn sync(args: &Args, config: &Config) -> Result<()> {
         return read(args, config, State::default(), look, write);
     }
     if args.follow && config.acknowledge == Acknowledge::Commit {
-        return Err(Invalid::new(
+        bail!(Invalid::new(
             "--follow does not go with `acknowledge` `commit`, unless the tap runs the target: `tap-streamduo -c config.json \
              --follow -- target-x`",
-        )
-        .into());
+        ));
     }
     let state = State::load(args.state.as_deref(), false)?;
     dead_letters::check(config)?;
@@ -135,27 +133,23 @@ fn sync(args: &Args, config: &Config) -> Result<()> {
 
 /// Reads the stream into a target that the tap runs.
 fn load(args: &Args, config: &Config) -> Result<()> {
-    let state = state_for_target(args, config)?;
+    // Without marks, only a file can keep the position.
+    let marks = config.acknowledge != Acknowledge::Never;
+    if marks && args.state.is_some() {
+        bail!(Invalid::new(
+            "--state does not go with a target, unless `acknowledge` is `never`: the read status at the service is the state",
+        ));
+    }
+    if !marks && args.state.is_none() {
+        info!("no --state: the next run begins at `startTimestamp` again");
+    }
+    let state = State::load(args.state.as_deref(), true)?;
     let command = TargetCommand::find(&args.target)?;
     dead_letters::check(config)?;
     read(args, config, state, None, |stream| {
         let (writer, target) = target::connect(command, stream);
         Ok((Box::new(writer), Some(Box::new(target))))
     })
-}
-
-/// The state for a run that starts a target. Without marks, only a file can keep the position.
-fn state_for_target(args: &Args, config: &Config) -> Result<State> {
-    if config.acknowledge != Acknowledge::Never && args.state.is_some() {
-        return Err(Invalid::new(
-            "--state does not go with a target, unless `acknowledge` is `never`: the read status at the service is the state",
-        )
-        .into());
-    }
-    if config.acknowledge == Acknowledge::Never && args.state.is_none() {
-        info!("no --state: the next run begins at `startTimestamp` again");
-    }
-    Ok(State::load(args.state.as_deref(), true)?)
 }
 
 /// Reads the stream, or only looks at it. `open` makes the writer for its messages, and the target
