@@ -25,9 +25,6 @@ use source::UserSettings;
 
 pub use choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
-/// How many failures of one request in a row `--test` forgives: somebody waits for the answer.
-const MAX_TEST_RETRIES: usize = 1;
-
 /// The settings of a run, all of them valid. Bounds and defaults are in [`settings::SETTINGS`].
 /// `Debug` does not show the secret.
 #[derive(Debug, Clone, Deserialize)]
@@ -110,9 +107,7 @@ impl Config {
     /// # Errors
     /// [`Invalid`], with all that is wrong at once.
     pub fn load(sources: &[PathBuf], is_test: bool, has_target: bool) -> Result<Config, Invalid> {
-        let config = Config::check(&source::read(sources)?, sources, is_test, has_target)?;
-        let max_retries = if is_test { config.max_retries.min(MAX_TEST_RETRIES) } else { config.max_retries };
-        Ok(Config { max_retries, ..config })
+        Config::check(&source::read(sources)?, sources, is_test, has_target)
     }
 
     /// Checks what the user has set, and adds the defaults.
