@@ -2,27 +2,26 @@
 //!
 //! [`Config`] holds the result. [`settings`] is the table of all settings, with their bounds and
 //! defaults; `choices` has the words of those that are one of a few. `source` reads what the user
-//! has set, and `check` compares it with the table. [`timestamp`] reads time stamps, and [`url`]
-//! says where a URL leads.
+//! has set, and `check` compares it with the table. [`timestamp`] reads time stamps.
 
 mod check;
 mod choices;
 pub mod settings;
 pub mod source;
 pub mod timestamp;
-pub mod url;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::url::Url;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use url::Url;
 
 use settings::{MAX_RECORDS, SETTINGS};
 use source::UserSettings;
 
+pub use check::is_loopback;
 pub use choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
 /// The settings of a run, all of them valid. Bounds and defaults are in [`settings::SETTINGS`].

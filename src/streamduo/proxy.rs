@@ -14,8 +14,7 @@ use url::Url;
 use super::certificate;
 use super::diagnose::innermost;
 use super::http_error::HttpError;
-use crate::config::Invalid;
-use crate::config::url::is_loopback;
+use crate::config::{Invalid, is_loopback};
 
 /// The variables that name a proxy for https; of each pair the first that is set counts, and of the
 /// pairs the first that is not empty.
