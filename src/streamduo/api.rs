@@ -59,7 +59,7 @@ impl Api {
     fn exchange(&self, request: RecordRequest<'_>) -> Result<Answer, Failure> {
         let send = |token: &SecretString| {
             let call = self.http.json(request.name, &self.url, &request, token);
-            if request.mark_as_read { Ok(call()?) } else { http::send_until(call, &self.stop) }
+            if request.mark_as_read { Ok(call()?) } else { self.http.send_until(call, &self.stop) }
         };
         self.with_token(|| self.bearer(), send)
             .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.config.stream_id, error)))
@@ -133,9 +133,9 @@ impl Queue for Api {
 
     fn mark_and_peek(&mut self, delivered: Delivered, count: Count, head_start: Duration) -> MarkedAndPeeked {
         let request = RecordRequest::peek(count.max());
-        let pending = self.bearer().and_then(|token| {
+        let pending = self.bearer().map(|token| {
             let call = self.http.json(request.name, &self.url, &request, &token);
-            Ok(http::start(call, head_start)?)
+            self.http.start(call, head_start)
         });
         let marked = self.mark(delivered);
         let peeked = pending.and_then(|pending| {

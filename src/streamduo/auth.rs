@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 
 use super::api::Api;
 use super::diagnose::oauth_error;
-use super::http::send_until;
 use super::http_error::{Failure, HttpError};
 use super::retry::retrying;
 
@@ -52,7 +51,7 @@ impl Api {
         ];
         let fetched = retrying(self.policy, "token", &self.stop, || {
             let asked = Instant::now();
-            let answer = send_until(self.http.form("token", &self.config.auth_url, &fields), &self.stop);
+            let answer = self.http.send_until(self.http.form("token", &self.config.auth_url, &fields), &self.stop);
             let token = answer.and_then(|answer| {
                 read(&answer.body, asked).map_err(|problem| match oauth_error(&answer.body) {
                     Some(code) => answer.refuses(code).into(),

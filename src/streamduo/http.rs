@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use jiff::Timestamp;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
@@ -66,6 +66,8 @@ impl Answer {
 /// meanwhile.
 pub type Call = Box<dyn FnOnce() -> Result<Answer, HttpError> + Send>;
 
+type Job = Box<dyn FnOnce() + Send>;
+
 /// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries
 /// of its own.
 #[derive(Debug)]
@@ -73,6 +75,11 @@ pub struct Http {
     config: Arc<Config>,
     client: Client,
     keeps_alive: bool,
+    /// The thread for requests that a stop may abandon, which sends one after the other: to start
+    /// one for each takes ten times as long. If a mark needs a new token while the next page is
+    /// under way, the token waits for the page. An abandoned request is the last one, and ends with
+    /// the process.
+    background: Sender<Job>,
 }
 
 impl Http {
@@ -87,8 +94,11 @@ impl Http {
         if ![&config.api_url, &config.auth_url].into_iter().all(proxy::is_direct) {
             proxy::check()?;
         }
+        let (background, jobs) = unbounded::<Job>();
+        let serve = move || jobs.into_iter().for_each(|job| job());
+        thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
         let client = client(&config, true)?;
-        Ok(Http { config, client, keeps_alive: true })
+        Ok(Http { config, client, keeps_alive: true, background })
     }
 
     /// Keeps connections alive from now on, or closes all that are idle and makes a new one for
@@ -101,6 +111,30 @@ impl Http {
             self.client = client;
             self.keeps_alive = keeps_alive;
         }
+    }
+
+    /// Sends the request and waits for the whole answer, but no longer than until a stop is asked
+    /// for. Only for requests that change nothing: whether an abandoned one was served stays
+    /// unknown.
+    pub fn send_until(&self, call: Call, stop: &Shutdown) -> Result<Answer, Failure> {
+        stop.check()?;
+        if stop.is_deferred() {
+            // Not on the background thread: an abandoned request may still keep it busy.
+            return Ok(call()?);
+        }
+        wait(&self.start(call, Duration::ZERO), stop)
+    }
+
+    /// Sends the request after a pause, on the background thread.
+    pub fn start(&self, call: Call, pause: Duration) -> Receiver<Result<Answer, HttpError>> {
+        let (answered, answer) = bounded(1);
+        // If the thread is gone, `answered` is dropped, and `wait` returns an error.
+        let _ = self.background.send(Box::new(move || {
+            thread::sleep(pause);
+            // Ignore that nobody waits any more: a stop has abandoned the request.
+            let _ = answered.send(call());
+        }));
+        answer
     }
 
     /// A POST of a form (`application/x-www-form-urlencoded`) to the token endpoint.
@@ -174,25 +208,6 @@ fn client(config: &Config, keeps_alive: bool) -> Result<Client> {
         Some(problem) => Invalid::new(problem).into(),
         None => Error::new(error).context("set up HTTPS"),
     })
-}
-
-/// Sends the request and waits for the whole answer, but no longer than until a stop is asked for.
-/// Only for requests that change nothing: whether an abandoned one was served stays unknown.
-pub fn send_until(call: Call, stop: &Shutdown) -> Result<Answer, Failure> {
-    stop.check()?;
-    wait(&start(call, Duration::ZERO)?, stop)
-}
-
-/// Sends the request after a pause, on a thread of its own.
-pub fn start(call: Call, pause: Duration) -> Result<Receiver<Result<Answer, HttpError>>> {
-    let (answered, answer) = bounded(1);
-    let send = move || {
-        thread::sleep(pause);
-        // Ignore that nobody waits any more: a stop has abandoned the request.
-        let _ = answered.send(call());
-    };
-    thread::Builder::new().name("request".to_owned()).spawn(send).context("start a thread")?;
-    Ok(answer)
 }
 
 /// Waits for the answer to a request that was started, but no longer than until a stop is asked

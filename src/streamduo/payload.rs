@@ -8,7 +8,6 @@ use url::Url;
 
 use super::api::{Api, url_of};
 use super::growth::Growth;
-use super::http::send_until;
 use super::http_error::{Failure, HttpError};
 use super::queue::Count;
 use super::request::{RecordRequest, remedy};
@@ -63,7 +62,7 @@ impl Api {
         token: impl Fn() -> Result<SecretString, Failure>,
         texts: &[&str],
     ) -> Result<Value> {
-        let send = |token: &SecretString| send_until(self.http.get(endpoint, url, token), &self.stop);
+        let send = |token: &SecretString| self.http.send_until(self.http.get(endpoint, url, token), &self.stop);
         Ok(retrying(self.policy, endpoint, &self.stop, || {
             let answer = self.with_token(&token, send).map_err(|failure| {
                 let lacks_right = |error: &HttpError| error.status() == Some(403) && !error.is_web_page();
