@@ -26,11 +26,11 @@ use harness::follow::Followers;
 use harness::measure::{MEASURE, measure};
 use harness::report::Limit::{AtLeast, AtMost};
 use harness::report::{Series, Targets, load, machine, print_table, short};
-use harness::target::{TARGET, acknowledge};
+use harness::target::{SLOW_TARGET, TARGET, acknowledge, acknowledge_at_end};
 
 type Scenario = fn(&mut Benchmark) -> Result<()>;
 
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 15] = [
     ("size", size),
     ("sandbox", sandbox),
     ("start", start),
@@ -43,6 +43,7 @@ const SCENARIOS: [(&str, Scenario); 14] = [
     ("growth", growth),
     ("commit", commit),
     ("target", target),
+    ("starts", starts),
     ("mark_by_id", mark_by_id),
     ("follow", follow),
 ];
@@ -73,6 +74,9 @@ fn main() -> Result<()> {
     }
     if args.get(1).is_some_and(|first| first == TARGET) {
         return acknowledge();
+    }
+    if args.get(1).is_some_and(|first| first == SLOW_TARGET) {
+        return acknowledge_at_end();
     }
     let options = Options::parse_from(args);
     if !options.bench {
@@ -302,6 +306,28 @@ fn target(benchmark: &mut Benchmark) -> Result<()> {
         } else {
             let more = target.memory_mb().max - write.memory_mb().max;
             benchmark.targets.check("1,000,000 into a target: most memory, MB more than `write`", AtMost(12.0), more);
+        }
+    }
+    Ok(())
+}
+
+/// Into a target that takes a second to start and acknowledges at its end: each window is a start.
+fn starts(benchmark: &mut Benchmark) -> Result<()> {
+    for (records, runs) in [(50_000, benchmark.runs), (500_000, benchmark.few_runs())] {
+        let workload = Workload { records, ..Workload::default() };
+        let mut pipe = Series::new("into a pipe");
+        let mut target = Series::new("into a target that the tap runs");
+        for _ in 0..runs {
+            pipe.push(benchmark.tap.run_slow_pipe(&Fixture::start(&workload)?)?);
+            target.push(benchmark.tap.run_slow_target(&Fixture::start(&workload)?)?);
+        }
+        print_table(&format!("{records} records into a target that starts in a second"), &[&pipe, &target]);
+        if records == 50_000 {
+            let times = target.wall_to(&pipe);
+            benchmark.targets.check("50,000 into a target with a slow start: wall, times a pipe", AtMost(1.15), times);
+        } else {
+            let memory = target.memory_mb().max;
+            benchmark.targets.check("500,000 into a target with a slow start: most memory, MB", AtMost(64.0), memory);
         }
     }
     Ok(())

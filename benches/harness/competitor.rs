@@ -11,7 +11,7 @@ use streamduo_sandbox::Call;
 use super::client::{Client, Request};
 use super::fixture::{Fixture, Output};
 use super::measure::Sample;
-use super::target::TARGET;
+use super::target::{SLOW_TARGET, TARGET};
 
 /// The tap under test.
 pub struct Tap {
@@ -78,11 +78,32 @@ impl Tap {
 
     /// Reads the stream into a target that it runs, and that acknowledges at once.
     pub fn run_target(&self, fixture: &Fixture) -> Result<Sample> {
+        self.run_into(fixture, TARGET)
+    }
+
+    /// Reads the stream into a target that it runs, and that takes a second to start and acknowledges at
+    /// its end.
+    pub fn run_slow_target(&self, fixture: &Fixture) -> Result<Sample> {
+        self.run_into(fixture, SLOW_TARGET)
+    }
+
+    fn run_into(&self, fixture: &Fixture, target: &str) -> Result<Sample> {
         let mut command = Command::new(&self.binary);
         command.arg("--config").arg(fixture.write("config.json", fixture.config().to_string())?);
-        command.arg("--").arg(env::current_exe()?).arg(TARGET);
+        command.arg("--").arg(env::current_exe()?).arg(target);
         let output = fixture.run(&command)?;
         fixture.check(&output, 0, 0).context("run the tap with a target")?;
+        Ok(output.sample)
+    }
+
+    /// Reads the stream into a pipe to the same target.
+    pub fn run_slow_pipe(&self, fixture: &Fixture) -> Result<Sample> {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#""$0" --config "$1" | "$2" "$3""#]).arg(&self.binary);
+        command.arg(fixture.write("config.json", fixture.config().to_string())?);
+        command.arg(env::current_exe()?).arg(SLOW_TARGET);
+        let output = fixture.run(&command)?;
+        fixture.check(&output, 0, 0).context("run the tap and a target in a pipe")?;
         Ok(output.sample)
     }
 

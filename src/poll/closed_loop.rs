@@ -1,6 +1,11 @@
 //! The tap runs the target: what the target proves to have committed is marked in the same run.
 //!
-//! After each window the loop writes a STATE. The target prints it once it has committed everything
+//! A window begins with the oldest unread records. What is unread behind them is read ahead by time, in
+//! ordinary pages, so a window may be larger than what one peek shows. Only a peek is the ground for a
+//! mark: it shows what has come in late, and what a read by time has not shown. So nothing depends on
+//! the order and the read status that the service shows by time, but how many windows it takes.
+//!
+//! After each page the loop writes a STATE. The target prints it once it has committed everything
 //! before it. If it does not print it by itself, the loop ends its input: every target then commits,
 //! prints its last STATE and ends. If there is more, the target is started again. If it fails, it gets
 //! less, until the record is found that makes it fail: see `search`.
@@ -11,9 +16,12 @@
 
 mod search;
 
+use std::borrow::Cow;
+
 use anyhow::Result;
 use log::warn;
 
+use super::cursor::Cursor;
 use super::marker::Marker;
 use super::output::{MAX_NAMED, named};
 use super::run::{Mode, Run};
@@ -21,7 +29,7 @@ use super::session::{TargetSession, final_error, log_failure};
 use super::target::Target;
 use crate::config::Config;
 use crate::metrics::{plural, records};
-use crate::record::{Batch, Committed, Fingerprints, Peeked};
+use crate::record::{Batch, Committed, Fingerprints, Page, Peeked};
 use crate::shutdown::Stopped;
 use crate::streamduo::queue::Count;
 
@@ -38,7 +46,8 @@ pub struct ClosedLoop {
     committed: Committed,
     /// What was read by somebody else, or by a mark that came late, while it was in flight.
     read_in_flight: Fingerprints,
-    /// Whether the last mark has hit all that was unread, and nothing else.
+    /// Whether the last peek has shown that nothing is unread, or the last mark has hit all that was, and
+    /// nothing else.
     is_drained: bool,
     /// Whether a target has failed, so that not all that was in flight is committed.
     has_failed: bool,
@@ -47,14 +56,15 @@ pub struct ClosedLoop {
     has_dead_letters: bool,
     search: Search,
     /// The page that shows the record that was tried alone.
-    tried: Option<Peeked>,
+    tried: Option<Page>,
     /// How many records were put aside because they make the target fail.
     put_aside: usize,
 }
 
 impl ClosedLoop {
     /// Loads into this target.
-    pub fn new(config: &Config, marker: Marker, target: Box<dyn Target>) -> ClosedLoop {
+    pub fn new(config: &Config, mut marker: Marker, target: Box<dyn Target>) -> ClosedLoop {
+        marker.remember(config.max_pending);
         ClosedLoop {
             max_pending: config.max_pending,
             page_size: config.page_size.min(config.max_pending),
@@ -74,74 +84,116 @@ impl ClosedLoop {
     /// Loads until the stream is drained.
     fn load_all(&mut self, run: &mut Run) -> Result<()> {
         loop {
-            if self.search.is_on() {
-                self.try_some(run)?;
-                self.settle(run)?;
-                continue;
+            self.fill(run)?;
+            if self.search.is_on() && !self.session.is_running() {
+                self.search.at_end();
             }
-            let page = self.peek_window(run)?;
-            if page.is_empty() && !self.session.is_running() {
-                return Ok(());
-            }
-            let is_last = self.fill(page, run)?;
             self.settle(run)?;
-            if is_last && self.is_drained && self.committed.is_empty() {
+            if self.is_drained && self.committed.is_empty() && !self.search.is_on() {
                 return Ok(());
             }
         }
     }
 
     /// Gives the target what is unread, until all of it is out, the window is full or the target takes
-    /// no more. Returns whether the stream ends there.
-    fn fill(&mut self, mut page: Peeked, run: &mut Run) -> Result<bool> {
-        loop {
-            let is_short = page.is_short();
-            let is_last = page.is_last();
+    /// no more.
+    fn fill(&mut self, run: &mut Run) -> Result<()> {
+        let mut cursor = Cursor::default();
+        // It may end at each wait.
+        while !self.session.is_running() || self.session.is_open() {
+            let start = cursor.clone();
+            let (page, has_more) = self.read(&mut cursor, run)?;
             let is_new = self.write(&page, run)?;
-            // A window may be large, and what follows shows others.
-            drop(page);
-            while self.session.is_taking() {
-                if self.session.wait(&run.stop)? {
-                    self.mark_committed(run)?;
-                }
+            let is_full = is_new.is_none();
+            let is_search = self.search.is_on();
+            let is_alone = self.search.max() == 1 && is_new != Some(false);
+            self.tried = is_alone.then_some(page);
+            if is_alone || is_full && (is_search || !self.session.wait_when_full(&run.stop)?) {
+                return Ok(());
             }
-            if is_new && !is_short {
+            if !is_full && !has_more {
+                return Ok(());
+            }
+            if is_new == Some(true) && !is_search {
                 self.session.wait_a_moment(&run.stop)?;
             }
-            let is_full = !is_short && !is_new && !self.session.wait_when_full(&run.stop)?;
-            if is_short || is_full || !self.session.is_open() {
-                return Ok(is_last);
+            if is_new != Some(false) && !is_search {
+                self.mark_committed(run)?;
+                if self.session.in_flight().is_empty() {
+                    cursor = Cursor::default();
+                } else if is_full {
+                    cursor = start;
+                }
             }
-            self.mark_committed(run)?;
-            page = self.peek_window(run)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next page of a window: the oldest unread records, or, by time, what is unread behind
+    /// those that are out. What this does not show is seen by the next peek. Returns also whether there
+    /// may be more.
+    fn read(&mut self, cursor: &mut Cursor, run: &mut Run) -> Result<(Page, bool)> {
+        let max = if self.session.acknowledges_at_once() { self.page_size } else { self.max_pending };
+        loop {
+            run.stop.check()?;
+            // One record alone would leave no fence.
+            let count = cursor.count(max.max(2));
+            if !cursor.is_at_start() {
+                let page = run.queue.since(cursor.after(), count)?;
+                let has_more = cursor.advance(&page);
+                let page = page.that_are_read(false);
+                let is_odd = !self.has_dead_letters && page.missing_identity().is_some();
+                // A peek refuses such a record, once all before it is loaded.
+                return Ok(if is_odd { (page.oldest(0), false) } else { (page, has_more) });
+            }
+            let page = self.peek_and_note(count, run)?;
+            let has_more = cursor.advance(&page);
+            // If all share a time stamp, there is none to go on behind.
+            if !has_more || !cursor.is_at_start() {
+                return Ok((page.into_page(), has_more));
+            }
         }
     }
 
-    /// Writes the records of a page that are not out yet, and the STATE that covers them. Returns
-    /// whether there are any.
-    fn write(&mut self, page: &Peeked, run: &mut Run) -> Result<bool> {
+    /// How many more records may be out: in flight, or committed and not marked. If none is in flight,
+    /// what is committed waits for what comes before it.
+    fn room(&mut self) -> usize {
+        let in_flight: usize = self.session.in_flight().batches().map(|batch| batch.records.len()).sum();
+        let out = if in_flight == 0 { 0 } else { in_flight + self.committed.len() };
+        self.search.max().min(self.max_pending).saturating_sub(out)
+    }
+
+    /// Writes the records of a page that are not out yet, the STATE that covers them, and waits until
+    /// the target takes more. Returns whether there are any; `None` if the window is full before the end
+    /// of the page. Only the first page of a window is cut: some targets hold back a STATE that comes
+    /// right after a round number of records.
+    fn write(&mut self, page: &Page, run: &mut Run) -> Result<Option<bool>> {
+        self.search.note_shown(page);
+        let room = self.room();
         let unknown = page.unknown(|record| run.out.ledger.contains(record) || !self.search.wants(record));
-        let (records, mut ids): (Vec<_>, Vec<_>) = unknown.take(self.search.max()).unzip();
-        if records.is_empty() {
-            return Ok(false);
+        let (mut records, mut ids): (Vec<_>, Vec<_>) = unknown.unzip();
+        let is_whole = records.len() <= room;
+        records.truncate(room);
+        if records.is_empty() || !is_whole && !self.session.in_flight().is_empty() {
+            return Ok(is_whole.then_some(false));
         }
-        ids.truncate(MAX_NAMED);
-        let ids = ids.into_iter().map(|id| id.into_owned()).collect();
+        ids.truncate(MAX_NAMED.min(room));
+        let ids = ids.into_iter().map(Cow::into_owned).collect();
         self.session.target().keep_stderr(self.search.max() == 1);
         let written = run.out.write_some(page, &records)?;
         self.session.send(Batch { records, ids, written, slipped_in: false }, &mut run.out)?;
-        Ok(true)
+        while self.session.is_taking() {
+            if self.session.wait(&run.stop)? && !self.search.is_on() {
+                self.mark_committed(run)?;
+            }
+        }
+        Ok(is_whole.then_some(true))
     }
 
-    /// Peeks at a window of unread records.
-    fn peek_window(&mut self, run: &mut Run) -> Result<Peeked> {
-        let max = if self.session.acknowledges_at_once() { self.page_size } else { self.max_pending };
-        // One record alone would leave no fence.
-        self.peek_and_note(Count::UpTo(max.max(2)), run)
-    }
-
+    /// Peeks, and compares with what is committed.
     fn peek_and_note(&mut self, count: Count, run: &mut Run) -> Result<Peeked> {
         let page = self.peek(count, run)?;
+        self.is_drained = page.is_empty();
         self.committed.recall(&page);
         if page.is_last() {
             self.committed.keep_shown(&page);
@@ -176,7 +228,7 @@ impl ClosedLoop {
         }
         while !self.committed.is_empty() {
             // One more, which is the fence.
-            let page = self.peek(Count::AtOnce(self.committed.len().min(self.max_pending) + 1), run)?;
+            let page = self.peek(Count::UpTo(self.committed.len() + 1), run)?;
             let is_in_flight = self.has_failed || !self.session.in_flight().is_empty();
             if self.marker.may_be_applied() && is_in_flight {
                 return Ok(());

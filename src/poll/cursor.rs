@@ -14,11 +14,11 @@ use crate::streamduo::queue::Count;
 /// not.
 const MAX_TRIES: usize = 10;
 
-/// Reads on after a time stamp.
-#[derive(Debug)]
+/// Reads on after a time stamp, or from the beginning.
+#[derive(Debug, Clone, Default)]
 pub struct Cursor {
-    /// The next page begins after this time stamp.
-    after: String,
+    /// The next page begins after this time stamp. `None` at the beginning.
+    after: Option<String>,
     /// The most records that a page has shown, if all of them share a time stamp; otherwise 0.
     shown: usize,
     /// How many pages have shown no more.
@@ -28,28 +28,49 @@ pub struct Cursor {
 impl Cursor {
     /// Reads what comes after a time stamp.
     pub fn at(after: String) -> Cursor {
-        Cursor { after, shown: 0, tries: 0 }
+        Cursor { after: Some(after), ..Cursor::default() }
     }
 
     /// The next page begins after this time stamp.
     pub fn after(&self) -> &str {
-        &self.after
+        self.after.as_deref().unwrap_or_default()
     }
 
-    /// Reads a page of this size; twice what the last one has shown, if that was a single time stamp.
+    /// Whether nothing is read yet.
+    pub fn is_at_start(&self) -> bool {
+        self.after.is_none()
+    }
+
+    /// Reads a page of this size; more, if the last one was a single time stamp.
     pub fn read(&self, page_size: usize, run: &mut Run) -> Result<Page> {
-        let count = match self.shown {
+        run.queue.since(self.after(), self.count(page_size))
+    }
+
+    /// How many records to ask for: twice what the last page has shown, if that was a single time stamp.
+    pub fn count(&self, page_size: usize) -> Count {
+        match self.shown {
             0 => Count::UpTo(page_size),
             shown => Count::AtOnce(MAX_RECORDS.min(2 * shown)),
-        };
-        run.queue.since(&self.after, count)
+        }
+    }
+
+    /// Goes on behind a page. Returns whether there is more to read, and a way to read it.
+    pub fn advance(&mut self, page: &Page) -> bool {
+        let Some((count, timestamp)) = self.next(page) else { return false };
+        let Ok(next) = instant(&timestamp) else { return false };
+        if count == page.len() {
+            return self.ask_for_more(count);
+        }
+        let is_later = instant(self.after()).is_ok_and(|after| after < next) || self.is_at_start();
+        *self = Cursor::at(timestamp);
+        is_later
     }
 
     /// How many records of a page come before its last time stamp, and the time stamp up to there: the
     /// next page begins with the last one again, because more records may have it. All records, if
     /// they share one time stamp. `None` if the stream ends with the page.
     pub fn next(&self, page: &Page) -> Option<(usize, String)> {
-        let timestamps = page.timestamps_after(&self.after);
+        let timestamps = page.timestamps_after(self.after());
         let last = timestamps.last().filter(|_| !page.is_last())?;
         let other = timestamps.iter().rposition(|timestamp| !is_same_instant(timestamp, last));
         let count = other.map_or(timestamps.len(), |index| index + 1);

@@ -55,7 +55,7 @@ pub fn look_back(from: &str, page_size: usize, most_marked: usize, found: &mut F
         let not_read: Fingerprints =
             page.records().filter(|record| !record.is_read).map(|record| record.fingerprint).collect();
         let is_one_stamp = count == page.len();
-        let read = page.already_read();
+        let read = page.that_are_read(true);
         let (delivered, ids) = run.out.deliver_marked(&read)?;
         // Of records that are equal in everything, some may be read and others not.
         let read = read.fingerprints().filter(|record| !not_read.contains(record)).collect();

@@ -104,7 +104,7 @@ pub fn run(
             (Box::new(NeverTarget::new(config, by_time(), target)), pages(service, false))
         }
         (Some(target), Acknowledge::Commit | Acknowledge::Write) => {
-            (Box::new(ClosedLoop::new(config, marker, target)), windows(service))
+            (Box::new(ClosedLoop::new(config, marker, target)), pages(service, false))
         }
         (None, Acknowledge::Never) => (Box::new(by_time()), pages(service, false)),
         (None, Acknowledge::Write) => {

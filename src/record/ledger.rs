@@ -48,10 +48,9 @@ impl Ledger {
         }
     }
 
-    /// Forgets the older generation if the younger one is a few times as large as what is shown at
-    /// once.
-    pub fn forget(&mut self, shown_at_once: usize) {
-        if self.young.len() > MIN_REMEMBERED.max(4 * shown_at_once) {
+    /// Forgets the older generation if the younger one holds more than so many.
+    pub fn forget(&mut self, enough: usize) {
+        if self.young.len() > MIN_REMEMBERED.max(enough) {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }

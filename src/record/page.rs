@@ -270,10 +270,10 @@ impl Page {
         entry.read_status.clone().is_some_and(|status| matches!(&self.answer[status], b"true" | b"\"true\""))
     }
 
-    /// The records of the page that the service has as read.
-    pub fn already_read(mut self) -> Page {
+    /// The records of the page that the service has as read, or has not.
+    pub fn that_are_read(mut self, are_read: bool) -> Page {
         let mut entries = std::mem::take(&mut self.entries);
-        entries.retain(|entry| self.is_read(entry));
+        entries.retain(|entry| self.is_read(entry) == are_read);
         Page { entries, ..self }
     }
 

@@ -43,6 +43,11 @@ impl Peeked {
         self.0.suspect_cap();
     }
 
+    /// The page, which is not to be marked.
+    pub fn into_page(self) -> Page {
+        self.0
+    }
+
     /// Writes the records that are not in the ledger; flushes, and only then adds them to it.
     pub fn deliver(self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<Delivered> {
         let written = self.write(ledger, out)?;
@@ -220,7 +225,7 @@ impl Committed {
     pub fn note_marked(&mut self, records: impl IntoIterator<Item = Fingerprint>) {
         let marked = records.into_iter().filter(|record| self.left.remove(record)).collect::<Vec<_>>();
         self.marked.add(marked);
-        self.marked.forget(self.left.len());
+        self.marked.forget(4 * self.left.len());
     }
 
     /// Counts the records as left to mark that a page shows as unread after all.

@@ -411,6 +411,6 @@ fn read_records_are_told_by_their_status() {
         {"recordId":"d","recordTimeStampISO":"t","readStatus":null},
         {"recordId":"e","recordTimeStampISO":"t"},
         ["true"]]"#;
-    let read = parse(answer).already_read();
+    let read = parse(answer).that_are_read(true);
     assert_eq!(identities(&read), [identity("a", "t"), identity("b", "t")]);
 }

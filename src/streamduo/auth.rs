@@ -110,8 +110,8 @@ impl Api {
 
 /// Whether the token endpoint itself refuses the client, or what it asks for, and for good.
 fn is_refusal(error: &HttpError) -> bool {
-    let HttpError::Status { status, retry_after: None, text, .. } = error else { return false };
-    matches!(status, 200..300 | 400 | 403) && text.starts_with(": ") || *status == 401 && !error.is_web_page()
+    let HttpError::Status { status, retry_after: None, is_page: false, text, .. } = error else { return false };
+    matches!(status, 200..300 | 400 | 403) && !text.is_empty() || *status == 401
 }
 
 /// Reads the token endpoint's answer (RFC 6749 section 5.1). What is wrong with it is said without

@@ -12,7 +12,7 @@ use serde_json::Value;
 use url::{Position, Url, form_urlencoded};
 
 use super::gzip::unpacked;
-use super::http_error::{HttpError, WEB_PAGE};
+use super::http_error::HttpError;
 use super::{certificate, proxy};
 
 /// How much of an answer's text is quoted, in characters.
@@ -105,8 +105,7 @@ pub fn refusal(host: &str, response: Response, secrets: Option<&[SecretString]>)
             location.chain(said.map(|said| format!(": {said}"))).collect()
         }
     };
-    let text = if is_page { format!("{WEB_PAGE}{text}") } else { text };
-    HttpError::Status { host: host.to_owned(), status, retry_after, text }
+    HttpError::Status { host: host.to_owned(), status, retry_after, is_page, text }
 }
 
 /// Whether a refusal is that of a limit, which some give as 400 and without `Retry-After`.

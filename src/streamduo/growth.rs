@@ -235,7 +235,8 @@ mod tests {
     }
 
     fn status(status: u16) -> Failure {
-        HttpError::Status { host: "h".to_owned(), status, retry_after: None, text: String::new() }.into()
+        HttpError::Status { host: "h".to_owned(), status, retry_after: None, is_page: false, text: String::new() }
+            .into()
     }
 
     fn timed_out(has_begun: bool) -> Failure {

@@ -58,7 +58,8 @@ impl Answer {
 
     /// The error about a body that refuses the request with this code, in spite of the status.
     pub fn refuses(self, code: &str) -> HttpError {
-        HttpError::Status { host: self.host, status: self.status, retry_after: None, text: format!(": {code}") }
+        let Answer { host, status, .. } = self;
+        HttpError::Status { host, status, retry_after: None, is_page: false, text: format!(": {code}") }
     }
 }
 

@@ -5,9 +5,6 @@ use std::time::Duration;
 
 use crate::shutdown::Stopped;
 
-/// How the text of a refusal begins that is a web page.
-pub const WEB_PAGE: &str = " (text/html)";
-
 /// Why a request brought no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -45,7 +42,7 @@ pub enum HttpError {
     #[error("{0}")]
     InvalidBody(String),
     /// An answer other than success (RFC 9110 section 15).
-    #[error("{host} answers {status}{text}")]
+    #[error("{host} answers {status}{}{text}", if *is_page { " (text/html)" } else { "" })]
     Status {
         /// The host and port of the URL.
         host: String,
@@ -53,8 +50,9 @@ pub enum HttpError {
         status: u16,
         /// What `Retry-After` asks for (RFC 9110 section 10.2.3); 0 if only the text asks to wait.
         retry_after: Option<Duration>,
-        /// Whether it is a web page, where it points to and what it says, shortened, without
-        /// secrets.
+        /// Whether it is a web page.
+        is_page: bool,
+        /// Where it points to and what it says, shortened, without secrets.
         text: String,
     },
 }
@@ -99,7 +97,7 @@ impl HttpError {
 
     /// Whether a web page refuses the request: it comes from something in front of the service.
     pub fn is_web_page(&self) -> bool {
-        matches!(self, HttpError::Status { text, .. } if text.starts_with(WEB_PAGE))
+        matches!(self, HttpError::Status { is_page: true, .. })
     }
 
     /// The status code of an answer other than success.
@@ -213,7 +211,7 @@ mod tests {
     use super::*;
 
     fn status(status: u16) -> HttpError {
-        HttpError::Status { host: "h".to_owned(), status, retry_after: None, text: String::new() }
+        HttpError::Status { host: "h".to_owned(), status, retry_after: None, is_page: false, text: String::new() }
     }
 
     #[test]

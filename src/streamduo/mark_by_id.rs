@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 
+use anyhow::anyhow;
 use indexmap::IndexSet;
 use log::{debug, warn};
 
@@ -82,8 +83,8 @@ impl<Q: Queue> MarkById<Q> {
         }
         if pages.is_empty() {
             return Err(failure.unwrap_or_else(|| Failure::Changed {
-                error: Box::new(HttpError::InvalidBody("no record was marked by its id".to_owned()).into()),
-                change: "marking by position".to_owned(),
+                error: Box::new(anyhow!("no record was marked by its id").into()),
+                change: "marking again".to_owned(),
                 pause: false,
             }));
         }
@@ -262,7 +263,7 @@ mod tests {
 
     fn refused() -> Failure {
         let text = String::new();
-        HttpError::Status { host: "h".to_owned(), status: 404, retry_after: None, text }.into()
+        HttpError::Status { host: "h".to_owned(), status: 404, retry_after: None, is_page: false, text }.into()
     }
 
     #[test]
@@ -294,7 +295,7 @@ mod tests {
     fn an_id_that_is_not_found_is_marked_by_position() {
         for answer in [Ok(""), Err(refused())] {
             let mut queue = queue(&["a1", "a1"], vec![answer]);
-            assert_eq!(round(&mut queue), Err("marking by position: no record was marked by its id".to_owned()));
+            assert_eq!(round(&mut queue), Err("marking again: no record was marked by its id".to_owned()));
             assert_eq!(round(&mut queue), Ok(1));
             assert_eq!(queue.queue.by_position, [1]);
         }

@@ -81,10 +81,9 @@ pub fn pages(
 ) -> Retrying {
     let mut growth = growth(config, tuning, tuning.page_bytes);
     growth.max_transfer = PAGE_TRANSFER;
-    let queue: Box<dyn Queue> = match config.mark_by {
+    let queue = match config.mark_by {
         MarkBy::Position if prefetch => Box::new(Prefetch::new(PageSize::new(service, growth))),
-        MarkBy::Position => Box::new(PageSize::new(service, growth)),
-        MarkBy::Id => Box::new(PageSize::new(MarkById::new(service), growth)),
+        _ => sized(config, service, growth),
     };
     Retrying::new(queue, tuning.retries, stop)
 }
@@ -95,11 +94,14 @@ pub fn windows(config: &Config, tuning: Tuning, service: impl Queue + 'static, s
     let mut growth = growth(config, tuning, tuning.window_bytes);
     // A window that does not grow ends a run, so only what lasts keeps it from growing.
     growth.doubts_new_sizes = false;
-    let queue: Box<dyn Queue> = match config.mark_by {
+    Retrying::new(sized(config, service, growth), tuning.retries, stop)
+}
+
+fn sized(config: &Config, service: impl Queue + 'static, growth: Growth) -> Box<dyn Queue> {
+    match config.mark_by {
         MarkBy::Position => Box::new(PageSize::new(service, growth)),
         MarkBy::Id => Box::new(PageSize::new(MarkById::new(service), growth)),
-    };
-    Retrying::new(queue, tuning.retries, stop)
+    }
 }
 
 /// What is known at the beginning, for answers of about so many bytes.

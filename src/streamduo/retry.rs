@@ -196,7 +196,7 @@ mod tests {
 
     fn status(status: u16, retry_after: Option<u64>) -> Failure {
         let retry_after = retry_after.map(Duration::from_secs);
-        HttpError::Status { host: "h".to_owned(), status, retry_after, text: String::new() }.into()
+        HttpError::Status { host: "h".to_owned(), status, retry_after, is_page: false, text: String::new() }.into()
     }
 
     /// How often this failure is met, and what the last error says.

@@ -37,8 +37,11 @@ def end_running_programs(tmp_path):
         end(process)
 
 
-def venv_programs(name):
-    """A session fixture: the folder of programs of a virtual environment with requirements-NAME.txt. Kept between runs."""
+def venv_programs(name, *options):
+    """A session fixture: the folder of programs of a virtual environment. It is kept between runs.
+
+    pip installs requirements-NAME.txt, with these options.
+    """
 
     def programs():
         requirements = HERE / f"requirements-{name}.txt"
@@ -47,7 +50,7 @@ def venv_programs(name):
         if not (venv / "complete").exists():
             run([sys.executable, "-m", "venv", "--clear", venv])
             pip = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            ended = run([*pip, "--requirement", requirements], code=None)
+            ended = run([*pip, *options, "--requirement", requirements], code=None)
             if ended.returncode != 0:
                 errors = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")] or ["pip gives no reason"]
                 pytest.skip(f"pip cannot install {requirements.name}: {errors[-1]}")
@@ -58,11 +61,14 @@ def venv_programs(name):
 
 
 airflow_programs = venv_programs("airflow")
+csv_programs = venv_programs("csv")
 duckdb_programs = venv_programs("duckdb")
 jsonl_programs = venv_programs("jsonl")
 kubernetes_programs = venv_programs("kubernetes")
 meltano_programs = venv_programs("meltano")
+pipelinewise_postgres_programs = venv_programs("pipelinewise-postgres", "--no-deps")
 postgres_programs = venv_programs("postgres")
+s3_csv_programs = venv_programs("s3-csv", "--no-deps", "--ignore-requires-python")
 singer_programs = venv_programs("singer")
 
 

@@ -4,6 +4,7 @@ import collections
 import datetime
 import decimal
 import json
+import sys
 
 # Payloads of every JSON type, as text.
 OBJECTS = [
@@ -47,6 +48,27 @@ ODD_RUNS = [
     ['"text"', "[1, 2.50]", '{"price": 123456789012345678901234567890, "text": "x", "new": {"er": 1e400}}'],
 ]
 
+# Names and values that a target might not take as they are.
+ODD_KEYS = (
+    '{"": 1, "%s": 2, "{x}": 3, "a:b": 4, "ключ": 5, "a.b": 6, "a__b": 7, "$": 8, "x-y": 9, "/": 10, "a\\u0000": 11,'
+    ' "dataPayload": 12, "records": {"recordId": 13}, "' + "long" * 20 + '": 14, "\\ud800": 15, "a\\"b": 16}'
+)
+ODD_VALUES = [
+    '{"text": "", "line": "one\\r\\ntwo", "empty": [], "deep": {"a": {"b": {"c": {"d": [1.50, {"e": null}]}}}}}',
+    '{"text": "\\\\.", "line": "a\\\\nb", "empty": {}, "deep": {"a": "no object"}}',
+    '{"text": "NULL", "line": " \\u2028\\u007f ", "most": 9223372036854775807, "more": 9223372036854775808}',
+    '{"text": "=1+1", "line": "\\u001f", "most": -9007199254740993, "more": 1.0, "exact": 0.123456789012345}',
+    '{"text": "false", "line": "{}", "most": "7", "more": 7, "exact": 0.12345678901234567}',
+]
+
+# More digits and levels than most parsers take, and than Python takes without the next two lines.
+HUGE = ['{"price": ' + "7" * 5000 + "}", "[" * 1200 + "]" * 1200]
+sys.set_int_max_str_digits(0)
+sys.setrecursionlimit(10_000)
+
+# Records of every kind, for runs one after the other.
+EVERY_KIND = [OBJECTS + ODD_RUNS[0], ODD_VALUES + ODD_RUNS[1] + HUGE, [ODD_KEYS] + ODD_RUNS[2] + CARS, SCALARS + ODD_RUNS[3]]
+
 
 def whole(row):
     """A row whose payload is put together again from its columns, nested or flattened, and the rest. Fields that are null are gone."""
@@ -58,15 +80,10 @@ def whole(row):
         for step in path:
             inner = inner.setdefault(step, {})
         inner[leaf] = row.pop(name)
-    # Those that hold JSON text: an array, and a number that no typed column holds.
-    columns |= {name: parse(columns[name]) for name in ["extras", "id"] if columns.get(name) is not None}
+    if columns.get("extras") is not None:
+        columns["extras"] = parse(columns["extras"])
     rest = parse(rest) if rest else {}
     return row | {"dataPayload": joined(columns, rest) if isinstance(rest, dict) else rest}
-
-
-def without_nulls(record):
-    payload = record["dataPayload"]
-    return record | {"dataPayload": joined(payload, {}) if isinstance(payload, dict) else payload}
 
 
 def joined(columns, rest):
@@ -86,7 +103,8 @@ def parse(text):
 
 
 def parse_lines(text):
-    return [parse(line) for line in text.splitlines()]
+    # A text may hold what Python takes for the end of a line, such as U+2028.
+    return [parse(line) for line in text.split("\n") if line]
 
 
 def read_lines(path):
@@ -120,11 +138,11 @@ def canonical(value):
         case bool() | None | str():
             return json.dumps(value)
         case int() | decimal.Decimal():
-            return format(decimal.Decimal(value).normalize(decimal.Context(prec=100)), "f")
+            return format(decimal.Decimal(value).normalize(decimal.Context(prec=5000)), "f")
         case list():
-            return f"[{','.join(map(canonical, value))}]"
+            return f"[{','.join([canonical(each) for each in value])}]"
         case dict():
-            return f"{{{','.join(f'{json.dumps(key)}:{canonical(value[key])}' for key in sorted(value))}}}"
+            return f"{{{','.join([f'{json.dumps(key)}:{canonical(value[key])}' for key in sorted(value)])}}}"
     raise TypeError(type(value))
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from processes import run
-from rows import CARS, CAR_SCHEMA, OBJECTS, ODD_RUNS, SCALARS, assert_loaded, at_instants, extracted, instant, whole, without_nulls, write_json
+from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, extracted, instant, whole, write_json
 from sandbox import Sandbox, run_tap
 
 
@@ -68,14 +68,3 @@ def test_payload_schema(load, tmp_path, source, levels):
     rows, types = load(output, data_flattening_max_level=levels)
     assert ("dataPayload__price" in types) == (levels > 0)
     assert_loaded([whole(row) for row in rows], sandbox.records())
-
-
-@pytest.mark.parametrize("levels", [0, 4])
-def test_columns_over_runs(load, tmp_path, levels):
-    """Whatever types come in whatever run, every value of every record is in the table."""
-    sandbox = Sandbox()
-    for payloads in ODD_RUNS:
-        sandbox.write(payloads)
-        output = run_tap(sandbox, tmp_path, payloadSchema="sampled", columnsFile=str(tmp_path / "columns.json"))
-        rows, _ = load(output, data_flattening_max_level=levels)
-        assert_loaded([whole(row) for row in rows], [without_nulls(record) for record in sandbox.records()])

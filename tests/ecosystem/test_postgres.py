@@ -2,7 +2,7 @@
 
 import pytest
 
-from rows import CARS, CAR_SCHEMA, OBJECTS, ODD_RUNS, SCALARS, assert_loaded, at_instants, extracted, parse, whole, without_nulls
+from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, extracted, parse, whole
 from sandbox import Sandbox, run_tap
 
 
@@ -68,14 +68,3 @@ def test_payload_schema(new_table, tmp_path, source):
     for name, kind in {"make": "text", "price": "numeric", "doors": "bigint", "sold": "boolean"}.items():
         assert types.get(f"dataPayload__{name}") == kind
     assert_loaded([whole(row) for row in rows], written)
-
-
-@pytest.mark.parametrize("is_flat", [False, True])
-def test_columns_over_runs(new_table, tmp_path, is_flat):
-    """Whatever types come in whatever run, every value of every record is in the table."""
-    sandbox = Sandbox()
-    table = new_table(f"odd_{is_flat}".lower(), flattening_enabled=is_flat, flattening_max_depth=4)
-    for payloads in ODD_RUNS:
-        sandbox.write(payloads)
-        rows = table.load(run_tap(sandbox, tmp_path, payloadSchema="sampled", columnsFile=str(tmp_path / "columns.json")))
-        assert_loaded([whole(row) for row in rows], [without_nulls(record) for record in sandbox.records()])

@@ -12,8 +12,7 @@ use super::ClosedLoop;
 use crate::metrics::records;
 use crate::poll::run::Run;
 use crate::poll::target::TargetFailed;
-use crate::record::{Batch, Fingerprint};
-use crate::streamduo::queue::Count;
+use crate::record::{Batch, Fingerprint, Fingerprints, Page};
 
 /// How many records a run may put aside, or hold back without seeing that another one loads. If there
 /// are more, the target or its schema is the problem.
@@ -30,6 +29,8 @@ pub struct Search {
     is_narrowed: bool,
     /// Those that have failed alone.
     held: Vec<Fingerprint>,
+    /// Those of them that are still unread, as far as was seen.
+    shown: Fingerprints,
     /// Whether a target has loaded a record since the first failure.
     has_loaded: bool,
     /// Whether the oldest one that is held back is tried again.
@@ -112,14 +113,20 @@ impl Search {
         has_failed && !self.has_loaded || self.held.len() > MAX_BAD
     }
 
+    /// Notes what a page shows of those that are held back.
+    pub fn note_shown(&mut self, page: &Page) {
+        self.shown.extend(page.fingerprints().filter(|record| self.held.contains(record)));
+    }
+
     /// There is nothing else to try: what is held back is tried again.
-    fn at_end(&mut self, is_shown: impl Fn(&Fingerprint) -> bool) {
+    pub fn at_end(&mut self) {
+        let shown = std::mem::take(&mut self.shown);
         if self.tries_again {
             // Somebody else has read it.
             self.drop_tried();
         } else {
             self.suspects = 0;
-            self.held.retain(is_shown);
+            self.held.retain(|record| shown.contains(record));
             self.tries_again = !self.held.is_empty();
         }
         self.end();
@@ -147,28 +154,6 @@ impl Search {
 }
 
 impl ClosedLoop {
-    /// Gives a target some of the records that one has failed with.
-    pub fn try_some(&mut self, run: &mut Run) -> Result<()> {
-        let mut shown = 0;
-        let mut count = self.search.held.len() + self.committed.len() + self.search.max();
-        loop {
-            let page = self.peek_and_note(Count::AtOnce(count.max(2)), run)?;
-            if self.write(&page, run)? {
-                self.tried = (self.search.max() == 1).then_some(page);
-                while self.session.is_taking() {
-                    self.session.wait(&run.stop)?;
-                }
-                return Ok(());
-            }
-            if page.is_short() || page.len() <= shown {
-                self.search.at_end(|record| page.fingerprints().any(|shown| shown == *record));
-                return Ok(());
-            }
-            shown = page.len();
-            count *= 2;
-        }
-    }
-
     /// Judges a failure: whether to go on with fewer records, or behind one that was put aside.
     pub fn judge(&mut self, problem: String, left: Vec<Batch>, run: &mut Run) -> Result<()> {
         let may_go_on = |batch: &Batch| {
@@ -176,7 +161,7 @@ impl ClosedLoop {
         };
         let is_ending = run.stop.is_deferred() || self.session.is_lost() || left.is_empty();
         if is_ending || !left.iter().all(may_go_on) {
-            return Err(self.failure(problem, &left, run));
+            return Err(self.failure(problem, left, run));
         }
         left.iter().for_each(|batch| run.out.take_back(batch));
         match &left[..] {
@@ -190,7 +175,7 @@ impl ClosedLoop {
         if self.search.is_hopeless() {
             let held = records(self.search.held.len());
             let problem = format!("{problem}; given one at a time, it loads none of {held}");
-            return Err(self.failure(problem, &[], run));
+            return Err(self.failure(problem, Vec::new(), run));
         }
         warn!("{problem}; trying again with {}", records(self.search.max()));
         Ok(())
@@ -217,12 +202,16 @@ impl ClosedLoop {
         self.mark_committed(run)
     }
 
-    /// The failure that the run ends with: the first one, if nothing has loaded since.
-    fn failure(&mut self, problem: String, left: &[Batch], run: &mut Run) -> anyhow::Error {
+    /// The failure that the run ends with: the first one, if nothing has loaded since. What slipped in
+    /// later is marked, and so named with it.
+    fn failure(&mut self, mut problem: String, mut left: Vec<Batch>, run: &mut Run) -> anyhow::Error {
         self.has_failed = true;
-        let first = self.search.first.take_if(|_| !self.search.has_loaded);
-        let (problem, left) = first.as_ref().map_or((&problem, left), |(problem, left)| (problem, left));
-        let left = self.what_is_left(left, run);
+        if let Some((first, batches)) = self.search.first.take_if(|_| !self.search.has_loaded) {
+            problem = first;
+            left.retain(|batch| batch.slipped_in);
+            left.extend(batches);
+        }
+        let left = self.what_is_left(&left, run);
         TargetFailed(format!("{problem}{left}")).into()
     }
 }

@@ -104,6 +104,19 @@ proptest! {
         prop_assert!(closed.world.excused.is_empty());
     }
 
+    /// Only what a peek shows is marked.
+    #[test]
+    fn one_run_commits_and_marks_every_record_whatever_the_service_shows_by_time(
+        records in singles(60), payloads in payloads(), max_pending in 1..30usize, capacity in capacity(),
+        (proof, at_end) in good_end(), at_state in prop::collection::vec(at_state(), 0..20)
+    ) {
+        let mut closed = Closed::new(&records, payloads, max_pending, proof);
+        closed.world.service.borrow_mut().is_odd_by_time = true;
+        closed.run(&Script::of(capacity), &Targets { at_state, at_end, ..Targets::good() })?;
+        closed.world.check_drained()?;
+        prop_assert_eq!((closed.world.repeated(), *closed.world.failures.borrow()), (0, 0));
+    }
+
     /// But for bad records at the end of the stream, behind which none loads.
     #[test]
     fn one_run_loads_every_record_but_those_that_the_target_refuses_and_puts_them_aside(

@@ -14,7 +14,7 @@ use crate::record::Fingerprint;
 const MAX_REQUESTS: usize = 20_000;
 
 pub fn failure(status: u16) -> Failure {
-    HttpError::Status { host: "h".to_owned(), status, retry_after: None, text: String::new() }.into()
+    HttpError::Status { host: "h".to_owned(), status, retry_after: None, is_page: false, text: String::new() }.into()
 }
 
 pub fn lost_answer() -> Failure {

@@ -263,3 +263,15 @@ fn a_look_back_ends_if_the_service_shows_one_record_at_a_time() {
     let mut closed = Closed::new(&[NEW; 60], vec![199], 3, TargetProof::Exit);
     closed.run(&Script { capacity, ..Script::of_calls(calls) }, &Targets::good()).unwrap();
 }
+
+#[test]
+fn a_record_that_is_equal_to_a_marked_one_does_not_fill_the_window() {
+    let calls = vec![
+        (vec![], Fate::GOOD),
+        (vec![Event::Arrival { place: 305, kind: Kind::Odd(Shown::OnlyId) }], Fate::GOOD),
+        (vec![Event::SlipIn { behind: Some(2), kind: NEW }], fate(Applied::InPart(0), Answer::Lost)),
+    ];
+    let mut closed = Closed::new(&[NEW, NEW, Kind::Copy], vec![0], 1, TargetProof::State);
+    closed.run(&Script { cap: 3, ..Script::of_calls(calls) }, &Targets::good()).unwrap();
+    closed.finish().unwrap();
+}

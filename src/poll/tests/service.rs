@@ -155,6 +155,8 @@ pub struct Service {
     pub watch: Watch,
     pub hits: Vec<Hit>,
     pub marked_by_others: BTreeSet<Record>,
+    /// Whether a read by time shows the newest records, with the wrong read status.
+    pub is_odd_by_time: bool,
 }
 
 impl Service {
@@ -235,7 +237,13 @@ impl Service {
     /// What comes after a time stamp, read or not.
     pub fn since(&self, timestamp: &str, count: usize) -> Vec<Row> {
         let is_later = |row: &&Row| row.record.stamp.as_str() > timestamp;
-        self.rows.iter().filter(is_later).take(count).cloned().collect()
+        let mut rows: Vec<_> = self.rows.iter().filter(is_later).cloned().collect();
+        if self.is_odd_by_time {
+            rows.reverse();
+            rows.iter_mut().for_each(|row| row.read = !row.read);
+        }
+        rows.truncate(count);
+        rows
     }
 
     fn mark_oldest(&mut self, count: usize) -> Vec<Record> {
