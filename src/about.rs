@@ -2,9 +2,10 @@
 //! the Singer SDK.
 
 use serde_json::json;
+use textwrap::{Options, WordSplitter, fill};
 
 use crate::cli::Format;
-use crate::config::settings::{self, Setting};
+use crate::config::settings::{self, Kind, Setting};
 
 /// What Meltano may rely on.
 const CAPABILITIES: [&str; 7] = ["about", "catalog", "discover", "properties", "state", "structured-logging", "test"];
@@ -17,13 +18,22 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const WIDTH: usize = 100;
 
 /// A setting for reading: its name and its default, its environment variable, and what it means.
+/// Each word of a choice has lines of its own.
 fn block(setting: &Setting) -> String {
-    let head = format!("\n  {} ({})\n      {}\n", setting.name, setting.default_text(), setting.variable());
-    setting.lines().iter().fold(head, |block, line| {
-        // What follows a word of a choice stands under the word.
-        let (head, text) = line.strip_prefix("- ").map_or(("      ", line.as_str()), |text| ("      - ", text));
-        block + &wrapped(head, text) + "\n"
-    })
+    let mut block = format!("\n  {} ({})\n      {}\n", setting.name, setting.default_text(), setting.variable());
+    let mut add = |head: &str, text: &str| {
+        let options = Options::new(WIDTH).initial_indent(head).word_splitter(WordSplitter::NoHyphenation);
+        block += &fill(&text.replace('`', ""), options.subsequent_indent(&" ".repeat(head.len())));
+        block.push('\n');
+    };
+    match setting.kind {
+        Kind::Choice(words) => {
+            add("      ", &format!("{}:", setting.help));
+            words().iter().for_each(|(word, meaning)| add("      - ", &format!("{word}: {meaning}")));
+        }
+        _ => add("      ", &setting.meaning()),
+    }
+    block
 }
 
 /// The text for a format.
@@ -52,34 +62,5 @@ pub fn text(format: Format) -> String {
             CAPABILITIES.map(|capability| format!("* `{capability}`")).join("\n"),
             settings::table().trim_end()
         ),
-    }
-}
-
-/// The text in lines of no more than [`WIDTH`] characters, if its words allow it. The first one
-/// begins with `head`, the others with as much space.
-fn wrapped(head: &str, text: &str) -> String {
-    let mut lines = String::new();
-    let mut line = head.to_owned();
-    for word in text.split(' ') {
-        if line.chars().count() + word.chars().count() > WIDTH {
-            lines += &format!("{}\n", line.trim_end());
-            line = " ".repeat(head.chars().count());
-        }
-        line += &format!("{word} ");
-    }
-    lines + line.trim_end()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_text_is_wrapped_under_its_beginning() {
-        let text = wrapped("  2  ", &["wrong"; 40].join(" "));
-        assert_eq!(text.replace("wrong", "").replace([' ', '\n'], ""), "2");
-        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
-        assert!(text.lines().skip(1).all(|line| line.starts_with("     wrong")), "{text}");
-        assert_eq!(text.lines().count(), 3);
     }
 }

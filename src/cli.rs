@@ -62,12 +62,8 @@ pub struct Args {
     pub state: Option<PathBuf>,
 
     /// The catalog: the stream's name, its schema, and whether it is selected
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", visible_alias = "properties", visible_short_alias = 'p')]
     pub catalog: Option<PathBuf>,
-
-    /// The old name of --catalog
-    #[arg(short, long, value_name = "FILE", conflicts_with = "catalog")]
-    pub properties: Option<PathBuf>,
 
     /// Print the catalog and end
     #[arg(short, long)]
@@ -100,17 +96,13 @@ pub struct Args {
 
     /// Show the N oldest unread records (1 to 100,000) as SCHEMA and RECORDs. Marks nothing, writes
     /// no STATE
-    #[arg(long, value_name = "N", value_parser = peek_count(), conflicts_with_all = ["discover", "test", "about", "follow"])]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_RECORDS as u64))]
+    #[arg(conflicts_with_all = ["discover", "test", "about", "follow"])]
     pub peek: Option<usize>,
 
     /// Run this target, and mark what it has committed: -- target-x --config target.json
     #[arg(last = true, value_names = ["TARGET", "ARGUMENT"], num_args = 1.., conflicts_with_all = ["discover", "test", "about", "peek"])]
     pub target: Vec<OsString>,
-}
-
-/// As many records as a request may ask for.
-fn peek_count() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=MAX_RECORDS as u64)
 }
 
 /// How `--about` prints what it says.
@@ -141,11 +133,6 @@ impl Args {
         let mut completions = Vec::new();
         clap_complete::generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut completions);
         String::from_utf8_lossy(&completions).into_owned()
-    }
-
-    /// The catalog's file, under either of its names.
-    pub fn catalog(&self) -> Option<&PathBuf> {
-        self.catalog.as_ref().or(self.properties.as_ref())
     }
 }
 

@@ -4,15 +4,16 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 use log::{info, warn};
+use serde_json::Value;
 
 use crate::cli::Args;
 use crate::config::{Acknowledge, Config, Invalid, PayloadSchema};
 use crate::poll::target::{self, Target, TargetCommand};
 use crate::poll::{Endpoints, Look};
-use crate::record::{MessageWriter, Page};
+use crate::record::MessageWriter;
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::columns::Splitter;
 use crate::singer::dead_letters::{self, DeadLetters};
@@ -21,52 +22,55 @@ use crate::singer::state::State;
 use crate::singer::transform::PAYLOAD;
 use crate::singer::{Stream, Writer, catalog, schema, state_message, stdout};
 use crate::streamduo::api::Api;
-use crate::streamduo::http::Http;
-use crate::streamduo::payload::NoSample;
+use crate::streamduo::request::RecordRequest;
 use crate::streamduo::{self, Count, Retry, Tuning};
 use crate::{about, man, poll};
-
-/// How many of the last records `payloadSchema` `sampled` looks at.
-const SAMPLE: usize = 100;
 
 /// Does what the command line asks for. An error says what to do about it.
 pub fn run(args: &Args) -> Result<()> {
     match args {
-        Args { completions: Some(shell), .. } => stdout::print(&Args::completions_for(*shell)),
-        Args { man: true, .. } => stdout::print(&man::page()?),
-        Args { about: true, .. } => stdout::print(&about::text(args.format)),
-        Args { discover: true, .. } => discover(args),
-        Args { test: true, .. } => test(args),
-        Args { target, .. } if !target.is_empty() => load(args),
-        _ => sync(args),
+        Args { completions: Some(shell), .. } => return stdout::print(&Args::completions_for(*shell)),
+        Args { man: true, .. } => return stdout::print(&man::page()?),
+        Args { about: true, .. } => return stdout::print(&about::text(args.format)),
+        Args { discover: true, config, .. } if config.is_empty() => {
+            return print_catalog("records", schema::record(), Acknowledge::default());
+        }
+        _ => {}
+    }
+    let has_target = !args.target.is_empty();
+    let config = Config::load(&args.config, args.test, has_target)?;
+    check_roles(args, &config)?;
+    match args {
+        Args { discover: true, .. } => discover(args, &config),
+        Args { test: true, .. } => test(args, &config),
+        _ if has_target => load(args, &config),
+        _ => sync(args, &config),
     }
 }
 
 /// Prints the catalog. Only columns need the service.
-fn discover(args: &Args) -> Result<()> {
-    let catalog = if args.config.is_empty() {
-        catalog::discover("records", schema::record(), Acknowledge::default())
-    } else {
-        let config = Config::load(&args.config)?;
-        let mut schema = catalog::whole_stream(&config).schema;
-        if let Some(mut splitter) = Splitter::load(&config, false)? {
-            let mut api = connect(args, &config, &Shutdown::install()?)?;
-            learn(&mut splitter, &config, &mut api)?;
-            if config.payload_schema == PayloadSchema::Sampled && config.acknowledge != Acknowledge::Never {
-                sample(&mut splitter, api.oldest_unread(SAMPLE))?;
-            }
-            splitter.start(&mut schema);
+fn discover(args: &Args, config: &Config) -> Result<()> {
+    let mut schema = catalog::whole_stream(config).schema;
+    if let Some(mut splitter) = Splitter::load(config, false)? {
+        let mut api = Api::new(config, retries(args, config), &Shutdown::install()?)?;
+        learn(&mut splitter, config, &mut api)?;
+        if config.payload_schema == PayloadSchema::Sampled && config.acknowledge != Acknowledge::Never {
+            api.sample(RecordRequest::peek)?.iter().for_each(|page| splitter.sample(page));
         }
-        catalog::discover(&config.stream_name, schema, config.acknowledge)
-    };
-    stdout::print(&format!("{catalog:#}"))
+        splitter.start(&mut schema);
+    }
+    print_catalog(&config.stream_name, schema, config.acknowledge)
+}
+
+fn print_catalog(stream: &str, schema: Value, acknowledge: Acknowledge) -> Result<()> {
+    stdout::print(&format!("{:#}", catalog::discover(stream, schema, acknowledge)))
 }
 
 /// Checks that no file is named for two things: one of them would be overwritten, or read as another.
-fn check_roles(args: &Args, config: &Config) -> Result<(), Invalid> {
+fn check_roles(args: &Args, config: &Config) -> Result<()> {
     let others = [
         ("--state", args.state.as_ref()),
-        ("--catalog", args.catalog()),
+        ("--catalog", args.catalog.as_ref()),
         ("`columnsFile`", config.columns_file.as_ref()),
         ("`deadLetterFile`", config.dead_letter_file.as_ref()),
     ];
@@ -76,91 +80,77 @@ fn check_roles(args: &Args, config: &Config) -> Result<(), Invalid> {
         let mut before = files.iter().take_while(|(other, _)| other != role);
         if let Some((other, _)) = before.find(|(_, other)| are_same(other, path)) {
             let path = path.display();
-            let problem = format!("{other} and {role} are one file, {path}: name another one for one of them");
-            return Err(Invalid::new(problem));
+            bail!(Invalid::new(format!("{other} and {role} are one file, {path}: name another one for one of them")));
         }
     }
     Ok(())
 }
 
 /// Says whether the stream can be read with these settings.
-fn test(args: &Args) -> Result<()> {
-    let config = Config::load_for_test(&args.config)?;
-    check_roles(args, &config)?;
-    dead_letters::check(&config)?;
-    Splitter::load(&config, false)?;
-    info!("{}", in_use(&config));
-    let stop = Shutdown::install()?;
-    let tuning = Tuning::new(retries(args, &config));
-    let mut queue = streamduo::pages(&config, tuning, connect(args, &config, &stop)?, false, &stop);
-    let is_drained = queue.peek(Count::AtOnce(1))?.is_empty();
-    let unread = if is_drained { "no unread record" } else { "unread records" };
-    info!("stream {} at {} can be read: it has {unread}", config.stream_id, config.api_url);
-    Ok(())
-}
-
-/// The settings that decide what a run reads, and when it marks.
-fn in_use(config: &Config) -> String {
-    let Config { stream_id, stream_name, acknowledge, page_size, max_pending, .. } = config;
+fn test(args: &Args, config: &Config) -> Result<()> {
+    dead_letters::check(config)?;
+    Splitter::load(config, false)?;
+    // What decides what a run reads, and when it marks.
+    let Config { stream_id, stream_name, acknowledge, page_size, max_pending, api_url, .. } = config;
     let word = acknowledge.to_possible_value();
     let word = word.as_ref().map_or("", |word| word.get_name());
     let size = match acknowledge {
         Acknowledge::Commit => format!("`maxPending` {max_pending}"),
         _ => format!("`pageSize` {page_size}"),
     };
-    format!("in use: `streamId` {stream_id}, `streamName` {stream_name}, `acknowledge` {word}, {size}")
+    info!("in use: `streamId` {stream_id}, `streamName` {stream_name}, `acknowledge` {word}, {size}");
+    let stop = Shutdown::install()?;
+    // Somebody waits for the answer.
+    let retries = Retry { max_retries: config.max_retries.min(1), ..retries(args, config) };
+    let api = Api::new(config, retries, &stop)?;
+    let is_drained =
+        streamduo::pages(config, Tuning::new(retries), api, false, &stop).peek(Count::AtOnce(1))?.is_empty();
+    let unread = if is_drained { "no unread record" } else { "unread records" };
+    info!("stream {stream_id} at {api_url} can be read: it has {unread}");
+    Ok(())
 }
 
 /// Reads the stream and writes it to stdout.
-fn sync(args: &Args) -> Result<()> {
-    let config = Config::load(&args.config)?;
-    check_roles(args, &config)?;
-    let out = stdout::open(config.acknowledge.marks_what_is_written())?;
+fn sync(args: &Args, config: &Config) -> Result<()> {
+    let out = stdout::open(config.acknowledge == Acknowledge::Write)?;
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);
     let write = |stream| Ok((Box::new(Writer::new(out, stream)) as Box<dyn MessageWriter>, None));
     if look.is_some() {
         // Nothing is marked, so what the state of an earlier run proves is kept for the next one.
-        return read(args, &config, State::default(), look, write);
+        return read(args, config, State::default(), look, write);
     }
     if args.follow && config.acknowledge == Acknowledge::Commit {
-        return Err(Invalid::new(
+        bail!(Invalid::new(
             "--follow does not go with `acknowledge` `commit`, unless the tap runs the target: `tap-streamduo -c config.json \
              --follow -- target-x`",
-        )
-        .into());
+        ));
     }
     let state = State::load(args.state.as_deref(), false)?;
-    dead_letters::check(&config)?;
-    read(args, &config, state, None, write)
+    dead_letters::check(config)?;
+    read(args, config, state, None, write)
 }
 
 /// Reads the stream into a target that the tap runs.
-fn load(args: &Args) -> Result<()> {
-    let config = Config::load_for_target(&args.config)?;
-    check_roles(args, &config)?;
-    let state = state_for_target(args, &config)?;
+fn load(args: &Args, config: &Config) -> Result<()> {
+    // Without marks, only a file can keep the position.
+    let marks = config.acknowledge != Acknowledge::Never;
+    if marks && args.state.is_some() {
+        bail!(Invalid::new(
+            "--state does not go with a target, unless `acknowledge` is `never`: the read status at the service is the state",
+        ));
+    }
+    if !marks && args.state.is_none() {
+        info!("no --state: the next run begins at `startTimestamp` again");
+    }
+    let state = State::load(args.state.as_deref(), true)?;
     let command = TargetCommand::find(&args.target)?;
-    dead_letters::check(&config)?;
-    read(args, &config, state, None, |stream| {
+    dead_letters::check(config)?;
+    read(args, config, state, None, |stream| {
         let (writer, target) = target::connect(command, stream);
         Ok((Box::new(writer), Some(Box::new(target))))
     })
-}
-
-/// The state for a run that starts a target. Without marks, only a file can keep the position.
-fn state_for_target(args: &Args, config: &Config) -> Result<State> {
-    if config.acknowledge != Acknowledge::Never && args.state.is_some() {
-        return Err(Invalid::new(
-            "--state does not go with a target, unless `acknowledge` is `never`: the read status at the service is the state",
-        )
-        .into());
-    }
-    if config.acknowledge == Acknowledge::Never && args.state.is_none() {
-        info!("no --state: the next run begins at `startTimestamp` again");
-    }
-    Ok(State::load(args.state.as_deref(), true)?)
 }
 
 /// Reads the stream, or only looks at it. `open` makes the writer for its messages, and the target
@@ -173,7 +163,8 @@ fn read(
     open: impl FnOnce(Stream) -> Result<(Box<dyn MessageWriter>, Option<Box<dyn Target>>)>,
 ) -> Result<()> {
     let stop = Shutdown::install()?;
-    let mut service = connect(args, config, &stop)?;
+    let retries = retries(args, config);
+    let mut service = Api::new(config, retries, &stop)?;
     let Some(selected) = selected_stream(args, config, &mut service, look.is_none())? else {
         info!("the stream is not selected: nothing is read");
         let writes_state = look.is_none() && args.target.is_empty();
@@ -188,7 +179,7 @@ fn read(
         _ => info!("reading the unread records of stream {stream_id} from {api_url}"),
     }
     let writer = DeadLetters::around(writer, config, look.is_none());
-    let tuning = Tuning::new(retries(args, config));
+    let tuning = Tuning::new(retries);
     let endpoints = Endpoints { service, writer, stream, state, target };
     match look {
         Some(look) => poll::look(look, config, tuning, endpoints, pause, stop),
@@ -200,7 +191,7 @@ fn read(
 /// added to `columnsFile`.
 fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) -> Result<Option<Stream>> {
     let splitter = Splitter::load(config, writes)?;
-    let stream = match args.catalog() {
+    let stream = match &args.catalog {
         None => Some(catalog::whole_stream(config)),
         Some(path) => catalog::load(path, config)?,
     };
@@ -226,38 +217,16 @@ fn retries(args: &Args, config: &Config) -> Retry {
     if args.follow { retries.for_following() } else { retries }
 }
 
-fn connect(args: &Args, config: &Config, stop: &Shutdown) -> Result<Api> {
-    Api::new(config, Http::new(config)?, retries(args, config), stop)
-}
-
 /// Looks for columns in what the service has besides unread records. A failure is a warning.
 fn learn(splitter: &mut Splitter, config: &Config, api: &mut Api) -> Result<()> {
     if config.payload_schema == PayloadSchema::Sampled {
-        return sample(splitter, api.last(SAMPLE));
+        api.sample(RecordRequest::last)?.iter().for_each(|page| splitter.sample(page));
+        return Ok(());
     }
-    let problem = match api.active_schema() {
-        Ok(Some(schema)) if schema["schemaType"] == "JSON" => {
-            match splitter.register(schema["schema"].as_str().unwrap_or_default()) {
-                Ok(()) => return Ok(()),
-                Err(error) => format!("it is not JSON ({error})"),
-            }
-        }
-        // Its kind is not quoted: what a gateway puts there may be a secret.
-        Ok(Some(_)) => "it is not a JSON schema".to_owned(),
-        Ok(None) => "the stream has none".to_owned(),
-        Err(error) if error.is::<Stopped>() => return Err(error),
-        Err(error) => format!("{error:#}"),
-    };
-    warn!("no registered schema to use: {problem}");
-    Ok(())
-}
-
-/// Looks for columns in a sample of records.
-fn sample(splitter: &mut Splitter, page: Result<Page>) -> Result<()> {
-    match page {
-        Ok(page) => splitter.sample(&page),
-        Err(error) if error.is::<NoSample>() => warn!("cannot read a sample of records: {error:#}"),
-        Err(error) => return Err(error),
+    let register = |schema: String| splitter.register(&schema).map_err(|error| anyhow!("it is not JSON ({error})"));
+    match api.active_schema().and_then(register) {
+        Err(error) if !error.is::<Stopped>() => warn!("no registered schema to use: {error:#}"),
+        registered => registered?,
     }
     Ok(())
 }

@@ -47,28 +47,26 @@ pub fn init() {
         builder.target(Target::Pipe(Box::new(screen)));
     }
     builder.format(move |out, record| {
-        let message = without_control_characters(&record.args().to_string());
+        let message = record.args().to_string().replace(char::is_control, " ");
         if is_structured {
             return writeln!(out, "{}", structured(record, &message));
         }
         let style = out.default_level_style(record.level());
         writeln!(out, "{:.0} {style}{}{style:#} {message}", Timestamp::now(), level_name(record))
     });
-    let asked = match &chosen {
-        Some((_, value)) => level(value),
-        None => sdk.as_deref().and_then(root_level),
-    };
+    let configured = || sdk.as_deref().and_then(root_level);
+    let asked = chosen.as_ref().map_or_else(configured, |(_, value)| level(value));
     match &chosen {
         // It may name modules, as in `RUST_LOG=tap_streamduo=debug,hyper=info`.
         Some(("RUST_LOG", filters)) => builder.parse_filters(filters),
         _ => builder.filter_module(env!("CARGO_CRATE_NAME"), asked.unwrap_or(LevelFilter::Info)),
     };
     builder.filter_module(FATAL, LevelFilter::Error).init();
-    match chosen {
-        Some((name, value)) if name != "RUST_LOG" && asked.is_none() => {
-            warn!("{name}: {value:?} is not a level, so INFO is used");
-        }
-        _ => {}
+    if let Some((name, value)) = chosen
+        && name != "RUST_LOG"
+        && asked.is_none()
+    {
+        warn!("{name}: {value:?} is not a level, so INFO is used");
     }
 }
 
@@ -117,18 +115,12 @@ fn structured(record: &Record<'_>, message: &str) -> Value {
     line
 }
 
-/// The text with every control character replaced by a space, so that it cannot break out of its
-/// line.
-pub fn without_control_characters(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 /// Writes the line of the error that ends the run. Of a configuration, each thing that is wrong
 /// gets a line of its own.
 pub fn fatal(error: &anyhow::Error) {
     match error.downcast_ref::<Invalid>() {
-        Some(invalid) if invalid.problems().len() > 1 => {
-            invalid.problems().iter().for_each(|problem| log::error!(target: FATAL, "{problem}"));
+        Some(Invalid(problems)) if problems.len() > 1 => {
+            problems.iter().for_each(|problem| log::error!(target: FATAL, "{problem}"))
         }
         _ => log::error!(target: FATAL, "{error:#}"),
     }
@@ -145,10 +137,5 @@ mod tests {
         assert_eq!(level("debug"), Some(LevelFilter::Debug));
         assert_eq!(level("CRITICAL"), Some(LevelFilter::Off));
         assert_eq!(level("loud"), None);
-    }
-
-    #[test]
-    fn a_message_cannot_leave_its_line() {
-        assert_eq!(without_control_characters("a\nCRITICAL b\r\x1b[2Jc"), "a CRITICAL b  [2Jc");
     }
 }

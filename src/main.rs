@@ -4,10 +4,9 @@ use std::process::ExitCode;
 
 use log::warn;
 use tap_streamduo::cli::Args;
-use tap_streamduo::exit::Exit;
 use tap_streamduo::poll::LeftByStop;
 use tap_streamduo::shutdown::Stopped;
-use tap_streamduo::{commands, logging};
+use tap_streamduo::{commands, exit, logging};
 
 fn main() -> ExitCode {
     let args = Args::read();
@@ -18,5 +17,5 @@ fn main() -> ExitCode {
         (Some(stopped), None) => warn!("{stopped}"),
         (None, _) => logging::fatal(&error),
     }
-    ExitCode::from(Exit::of(&error).code())
+    ExitCode::from(exit::code(&error))
 }

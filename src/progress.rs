@@ -12,11 +12,11 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use log::{Level, LevelFilter, log_enabled};
 
 /// The time between two drawings of the line, while the run works.
@@ -29,8 +29,9 @@ const MAX_RATE: u8 = 10;
 /// Whether there is a [`Screen`].
 static IS_WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// The line, while there is one. Log lines have to find it, as they find the logger.
-static LINE: Mutex<Option<ProgressBar>> = Mutex::new(None);
+/// Holds the line, while there is one. Log lines have to find it, as they find the logger.
+static LINES: LazyLock<MultiProgress> =
+    LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(MAX_RATE)));
 
 /// Whether the log goes to a terminal, in lines for a person.
 pub fn is_watched() -> bool {
@@ -62,9 +63,7 @@ impl Screen {
 
 impl Write for Screen {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let line = LINE.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let write = || io::stderr().lock().write_all(text);
-        line.map_or_else(write, |line| line.suspend(write))?;
+        LINES.suspend(|| io::stderr().lock().write_all(text))?;
         Ok(text.len())
     }
 
@@ -85,16 +84,11 @@ impl LiveLine {
     /// A line without a text; `None` if nobody is to see one.
     pub fn start() -> Option<LiveLine> {
         let is_wanted = log_enabled!(Level::Info) && log::max_level() == LevelFilter::Info;
-        if !is_watched() || !is_wanted {
+        // It is hidden at a terminal without a cursor that can be moved.
+        if !is_watched() || !is_wanted || LINES.is_hidden() {
             return None;
         }
-        let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(MAX_RATE));
-        // A terminal without a cursor that can be moved.
-        if line.is_hidden() {
-            return None;
-        }
-        *LINE.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
-        Some(LiveLine { line, is_ticking: false })
+        Some(LiveLine { line: LINES.add(ProgressBar::no_length()), is_ticking: false })
     }
 
     /// Shows what the run has done: its counts in words, and how many records it has written.
@@ -139,6 +133,6 @@ fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
 impl Drop for LiveLine {
     fn drop(&mut self) {
         self.line.finish_and_clear();
-        LINE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        LINES.remove(&self.line);
     }
 }

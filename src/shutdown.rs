@@ -103,39 +103,27 @@ impl Shutdown {
     }
 }
 
-#[cfg(test)]
-impl Shutdown {
-    /// Asks for a stop, as a signal does. A wait that has begun goes on.
-    pub fn request(&self, signal: usize) {
-        self.signal.store(signal, Ordering::SeqCst);
-    }
-}
-
-/// Starts the thread that drops `sender` at the first signal. Call it after the flags are
-/// registered: handlers run in the order of registration, so the number is set before the thread
-/// wakes.
-#[cfg(unix)]
+/// Starts the thread that drops `sender` at the first signal; without Unix's signals there is
+/// nothing to wait on, so it polls. Call it after the flags are registered: handlers run in the
+/// order of registration, so the number is set before the thread wakes.
+#[cfg_attr(not(unix), expect(unused_variables))]
 fn disconnect_on_signal(caught: &[i32], shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
+    #[cfg(unix)]
     let mut signals = signal_hook::iterator::Signals::new(caught).context("catch signals")?;
-    start_thread(move || {
+    let wait = move || {
         // A signal that came before `signals` was made does not reach it.
+        #[cfg(unix)]
         if shutdown.check().is_ok() {
             signals.forever().next();
         }
-        drop(sender);
-    })
-}
-
-/// Starts the thread that drops `sender` soon after the first signal. There is nothing to wait on
-/// here, so it polls.
-#[cfg(not(unix))]
-fn disconnect_on_signal(_caught: &[i32], shutdown: Shutdown, sender: Sender<Infallible>) -> Result<()> {
-    start_thread(move || {
+        #[cfg(not(unix))]
         while shutdown.check().is_ok() {
             thread::sleep(Duration::from_millis(25));
         }
         drop(sender);
-    })
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(wait).context("start a thread")?;
+    Ok(())
 }
 
 /// The signals that this process does not ignore (proc(5)); both, if there is no such file. Call it
@@ -147,14 +135,16 @@ fn caught() -> Vec<i32> {
     [SIGTERM, SIGINT].into_iter().filter(|signal| !is_ignored(*signal)).collect()
 }
 
-fn start_thread(run: impl FnOnce() + Send + 'static) -> Result<()> {
-    thread::Builder::new().name("signals".to_owned()).spawn(run).context("start a thread")?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Shutdown {
+        /// Asks for a stop, as a signal does. A wait that has begun goes on.
+        pub fn request(&self, signal: usize) {
+            self.signal.store(signal, Ordering::SeqCst);
+        }
+    }
 
     #[test]
     fn a_stop_ends_a_sleep() {

@@ -1,11 +1,12 @@
 //! Whether a value fits its setting. What is wrong follows the setting's name in an error.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 use url::Url;
 
 use super::settings::{Kind, Setting};
 use super::timestamp::instant;
-use super::url::is_loopback;
 
 impl Setting {
     /// Checks a value against the setting's kind.
@@ -86,6 +87,12 @@ fn check_url(text: &str) -> Result<(), String> {
         "http" => Err(format!("must begin with https:// unless it leads to this machine itself{found}")),
         _ => Err(format!("must begin with https://{found}")),
     }
+}
+
+/// Whether the URL leads to this machine: 127.0.0.0/8, ::1 or localhost (RFC 6761 section 6.3).
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// A wrong value as an error shows it: of an array or an object only what it is.

@@ -17,17 +17,6 @@ pub enum Acknowledge {
     Never,
 }
 
-impl Acknowledge {
-    /// Whether a run marks what it has written to stdout itself. Then a file has to be synced
-    /// first, and no target can be run, which would have to commit it first.
-    pub fn marks_what_is_written(self) -> bool {
-        match self {
-            Acknowledge::Write => true,
-            Acknowledge::Commit | Acknowledge::Never => false,
-        }
-    }
-}
-
 /// How delivered records are marked as read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

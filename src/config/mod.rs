@@ -2,35 +2,31 @@
 //!
 //! [`Config`] holds the result. [`settings`] is the table of all settings, with their bounds and
 //! defaults; `choices` has the words of those that are one of a few. `source` reads what the user
-//! has set, and `check` compares it with the table. [`timestamp`] reads time stamps, and [`url`]
-//! says where a URL leads.
+//! has set, and `check` compares it with the table. [`timestamp`] reads time stamps.
 
 mod check;
 mod choices;
 pub mod settings;
 pub mod source;
 pub mod timestamp;
-pub mod url;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use ::url::Url;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use url::Url;
 
 use settings::{MAX_RECORDS, SETTINGS};
 use source::UserSettings;
 
+pub use check::is_loopback;
 pub use choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
-
-/// How many failures of one request in a row `--test` forgives: somebody waits for the answer.
-const MAX_TEST_RETRIES: usize = 1;
 
 /// The settings of a run, all of them valid. Bounds and defaults are in [`settings::SETTINGS`].
 /// `Debug` does not show the secret.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
     /// `streamId`: the stream to read.
@@ -93,62 +89,28 @@ pub struct Config {
 /// it: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("; "))]
-pub struct Invalid(Vec<String>);
+pub struct Invalid(pub Vec<String>);
 
 impl Invalid {
     /// An error with this text.
     pub fn new(text: impl Into<String>) -> Invalid {
         Invalid(vec![text.into()])
     }
-
-    /// Everything that is wrong, each with how to fix it.
-    pub fn problems(&self) -> &[String] {
-        &self.0
-    }
 }
 
 impl Config {
     /// Reads the settings from the files, or from the environment if the path is `ENV`; later ones
-    /// win.
+    /// win. `is_test` is to try them: a misspelt one is an error, too. With a target, what it has
+    /// committed is marked, so `acknowledge` is `commit`, or `never` if nothing is to be marked.
     ///
     /// # Errors
     /// [`Invalid`], with all that is wrong at once.
-    pub fn load(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let settings = source::read(sources).map_err(Invalid)?;
-        let mistakes = source::report_unknown(&settings, false);
-        Config::check(&settings, sources, mistakes)
+    pub fn load(sources: &[PathBuf], is_test: bool, has_target: bool) -> Result<Config, Invalid> {
+        Config::check(&source::read(sources)?, sources, is_test, has_target)
     }
 
-    /// Like [`Config::load`], to try the settings: a misspelt one is an error, too.
-    pub fn load_for_test(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let settings = source::read(sources).map_err(Invalid)?;
-        let mistakes = source::report_unknown(&settings, true);
-        let config = Config::check(&settings, sources, mistakes)?;
-        Ok(Config { max_retries: config.max_retries.min(MAX_TEST_RETRIES), ..config })
-    }
-
-    /// Like [`Config::load`], for a run that starts a target: what it has committed is marked, so
-    /// `acknowledge` is `commit`, or `never` if nothing is to be marked.
-    pub fn load_for_target(sources: &[impl AsRef<Path>]) -> Result<Config, Invalid> {
-        let mut settings = source::read(sources).map_err(Invalid)?;
-        let mistakes = source::report_unknown(&settings, false);
-        let commit = || ("`acknowledge`".to_owned(), "commit".into());
-        let (name, acknowledge) = settings.entry("acknowledge".to_owned()).or_insert_with(commit).clone();
-        let is_refused = Acknowledge::deserialize(&acknowledge).is_ok_and(Acknowledge::marks_what_is_written);
-        let refusal = is_refused.then(|| {
-            format!(
-                "{name} `{}` does not go with a target: what the target has committed is marked; remove the \
-                 setting, or set it to `never` to mark nothing",
-                acknowledge.as_str().unwrap_or_default()
-            )
-        });
-        // Each window may be a start of the target.
-        settings.entry("maxPending".to_owned()).or_insert_with(|| (String::new(), MAX_RECORDS.into()));
-        Config::check(&settings, sources, mistakes.into_iter().chain(refusal).collect())
-    }
-
-    /// Checks what the user has set, and adds the defaults. `mistakes` are reported last.
-    fn check(user: &UserSettings, sources: &[impl AsRef<Path>], mistakes: Vec<String>) -> Result<Config, Invalid> {
+    /// Checks what the user has set, and adds the defaults.
+    fn check(user: &UserSettings, sources: &[PathBuf], is_test: bool, has_target: bool) -> Result<Config, Invalid> {
         let mut settings = Map::new();
         let mut problems = Vec::new();
         for setting in &SETTINGS {
@@ -157,6 +119,9 @@ impl Config {
                     problems.extend(setting.check(value).err().map(|problem| format!("{name} {problem}")));
                     value.clone()
                 }
+                None if has_target && setting.name == "acknowledge" => "commit".into(),
+                // Each window may be a start of the target.
+                None if has_target && setting.name == "maxPending" => MAX_RECORDS.into(),
                 None => setting.default.map(|default| setting.value(default)).unwrap_or_default(),
             };
             if setting.is_required && value.is_null() {
@@ -184,7 +149,13 @@ impl Config {
             )),
             _ => {}
         }
-        problems.extend(mistakes);
+        if let Some((name, _)) = set("acknowledge", "write").filter(|_| has_target) {
+            problems.push(format!(
+                "{name} `write` does not go with a target: what the target has committed is marked; remove the \
+                 setting, or set it to `never` to mark nothing"
+            ));
+        }
+        problems.extend(source::report_unknown(user, is_test));
         if !problems.is_empty() {
             return Err(Invalid(problems));
         }
@@ -213,7 +184,7 @@ mod tests {
             settings.entry(name).or_insert_with(|| json!(format!("a-{name}")));
         }
         let settings = settings.into_iter().map(|(name, value)| (name.clone(), (format!("`{name}`"), value)));
-        Config::check(&settings.collect(), &["config.json"], Vec::new()).map_err(|error| error.to_string())
+        Config::check(&settings.collect(), &["config.json".into()], false, false).map_err(|error| error.to_string())
     }
 
     fn problem(settings: Value) -> String {

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use indicatif::HumanCount;
 use serde_json::{Map, Value, json};
 
 use super::choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
@@ -48,7 +49,7 @@ pub struct Setting {
     /// The value if it is not set.
     pub default: Option<&'static str>,
     /// What it means, in Markdown, without its bounds and words.
-    help: &'static str,
+    pub help: &'static str,
 }
 
 const fn required(name: &'static str, kind: Kind, help: &'static str) -> Setting {
@@ -184,26 +185,13 @@ impl Setting {
     /// What it means, in Markdown.
     pub fn meaning(&self) -> String {
         match &self.kind {
-            Kind::Integer(range) => format!("{}, {} to {}", self.help, range.start(), with_commas(*range.end())),
+            Kind::Integer(range) => format!("{}, {} to {}", self.help, range.start(), HumanCount(*range.end())),
             Kind::Choice(words) => {
                 let words: Vec<_> = words().iter().map(|(word, meaning)| format!("`{word}`: {meaning}")).collect();
                 format!("{}: {}", self.help, words.join("; "))
             }
             _ => self.help.to_owned(),
         }
-    }
-
-    /// What it means in lines of plain text. A choice has a line for each of its words.
-    pub fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        match self.kind {
-            Kind::Choice(words) => {
-                lines.push(format!("{}:", self.help));
-                lines.extend(words().into_iter().map(|(word, meaning)| format!("- {word}: {meaning}")));
-            }
-            _ => lines.push(self.meaning()),
-        }
-        lines.into_iter().map(|line| line.replace('`', "")).collect()
     }
 
     /// Its default in plain text, or that it has none.
@@ -266,13 +254,6 @@ pub fn table() -> String {
         table += &format!("| `{}` | {default} | {} |\n", setting.name, setting.meaning());
     }
     table
-}
-
-/// 100000 as 100,000.
-fn with_commas(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }
 
 #[cfg(test)]

@@ -3,20 +3,18 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use anyhow::{Context, Result, bail};
 use log::warn;
 use serde_json::{Map, Value};
 
+use super::Invalid;
 use super::settings::{ENV_PREFIX, SETTINGS, Setting, nearest};
 
 /// The value of `--config` that stands for the environment.
 const ENV: &str = "ENV";
-
-/// Variables with the prefix that are not settings.
-const OTHER_VARIABLES: [&str; 1] = ["LOGLEVEL"];
 
 /// Keys that Singer configurations share and that mean nothing here.
 const SINGER_KEYS: [&str; 4] = ["start_date", "end_date", "disable_collection", "metrics_log_level"];
@@ -25,39 +23,39 @@ const SINGER_KEYS: [&str; 4] = ["start_date", "end_date", "disable_collection", 
 /// backquotes), and the value. Names that are not a setting's are there, too.
 pub(super) type UserSettings = BTreeMap<String, (String, Value)>;
 
+type Entry = (String, (String, Value));
+
 /// Reads what is set in the files, or in the environment if the path is `ENV`; later ones win.
 ///
 /// # Errors
 /// All that is wrong with the files.
-pub(super) fn read(sources: &[impl AsRef<Path>]) -> Result<UserSettings, Vec<String>> {
+pub(super) fn read(sources: &[PathBuf]) -> Result<UserSettings, Invalid> {
     if sources.is_empty() {
         let problem =
             "no configuration: name it with --config config.json, or take it from the environment with --config ENV";
-        return Err(vec![problem.to_owned()]);
+        return Err(Invalid::new(problem));
     }
     let mut settings = UserSettings::new();
     let mut problems = Vec::new();
-    for source in sources.iter().map(AsRef::as_ref) {
+    for source in sources {
         if source == Path::new(ENV) {
             settings.extend(from_environment(env::vars_os()));
             continue;
         }
-        let place = if files(sources) > 1 { format!(" in {}", source.display()) } else { String::new() };
+        let path = source.display();
+        let place = if files(sources) > 1 { format!(" in {path}") } else { String::new() };
         match read_object(source) {
             Ok(object) => settings.extend(from_file(object, &place)),
-            Err(error) => {
-                let path = source.display();
-                problems
-                    .push(format!("config {path}: {error:#}; name a JSON file with the settings, which --about lists"));
-            }
+            Err(error) => problems
+                .push(format!("config {path}: {error:#}; name a JSON file with the settings, which --about lists")),
         }
     }
-    if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    if problems.is_empty() { Ok(settings) } else { Err(Invalid(problems)) }
 }
 
 /// How many of the sources are files.
-fn files(sources: &[impl AsRef<Path>]) -> usize {
-    sources.iter().filter(|source| source.as_ref() != Path::new(ENV)).count()
+fn files(sources: &[PathBuf]) -> usize {
+    sources.iter().filter(|source| source.as_path() != Path::new(ENV)).count()
 }
 
 fn read_object(path: &Path) -> Result<Map<String, Value>> {
@@ -96,7 +94,7 @@ fn decode(bytes: Vec<u8>) -> io::Result<String> {
 
 /// The settings that a file holds. A null stands for a setting that is not set; a number may be a
 /// text, as in the environment.
-fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = (String, (String, Value))> {
+fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = Entry> {
     let settings = object.into_iter().filter(|(_, value)| !value.is_null());
     settings.map(move |(key, value)| {
         let setting = SETTINGS.iter().find(|setting| setting.name == key);
@@ -107,26 +105,22 @@ fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = (S
 
 /// The settings that the environment holds. An empty variable counts as not set; the text of a
 /// number is a number.
-fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> UserSettings {
-    let mut settings = UserSettings::new();
-    for (variable, text) in variables.filter(|(_, text)| !text.is_empty()) {
-        let Some(variable) = variable.to_str() else { continue };
-        let Some(name) = variable.strip_prefix(ENV_PREFIX) else { continue };
-        if OTHER_VARIABLES.contains(&name) {
-            continue;
-        }
+fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = Entry> {
+    variables.filter(|(_, text)| !text.is_empty()).filter_map(|(variable, text)| {
+        let variable = variable.to_str()?;
+        // The log's level is not a setting.
+        let name = variable.strip_prefix(ENV_PREFIX).filter(|name| *name != "LOGLEVEL")?;
         // What is not Unicode becomes U+FFFD; the service refuses such credentials.
         let text = text.to_string_lossy();
         let setting = SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name));
         let key = setting.map_or(variable, |setting| setting.name);
         let value = setting.map(|setting| setting.value(&text)).unwrap_or_default();
-        settings.insert(key.to_owned(), (variable.to_owned(), value));
-    }
-    settings
+        Some((key.to_owned(), (variable.to_owned(), value)))
+    })
 }
 
 /// What to say of a required setting that is not set.
-pub(super) fn missing(setting: &Setting, sources: &[impl AsRef<Path>]) -> String {
+pub(super) fn missing(setting: &Setting, sources: &[PathBuf]) -> String {
     let name = setting.name;
     let variable = setting.variable();
     match files(sources) {
@@ -187,7 +181,7 @@ mod tests {
             ("PATH", "/bin"),
         ];
         let settings = from_environment(variables.iter().map(|(name, text)| (name.into(), text.into())));
-        let values: Map<_, _> = settings.into_iter().map(|(name, (_, value))| (name, value)).collect();
+        let values: Map<_, _> = settings.map(|(name, (_, value))| (name, value)).collect();
         assert_eq!(Value::Object(values), json!({"clientSecret": "s", "pageSize": 7, "maxRetries": "many"}));
     }
 }

@@ -1,6 +1,7 @@
 //! One stream of the StreamDuo API. Each request is sent once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, scope};
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use bytes::Bytes;
 use secrecy::SecretString;
 use url::Url;
 
-use super::auth::TokenSource;
+use super::auth::Token;
 use super::http::{self, Answer, Http};
-use super::http_error::Failure;
-use super::queue::{Count, Queue};
+use super::http_error::{Failure, HttpError};
+use super::queue::{Count, MarkedAndPeeked, Queue};
 use super::request::{RecordRequest, remedy};
 use super::retry::Retry;
 use crate::config::Config;
@@ -25,14 +26,11 @@ const SINGLES_AT_ONCE: usize = 8;
 /// One stream of the service.
 #[derive(Debug)]
 pub struct Api {
+    pub(super) config: Arc<Config>,
     pub(super) http: Http,
-    pub(super) tokens: TokenSource,
-    pub(super) stream_id: String,
-    pub(super) base: Url,
     /// Where record-requests go.
     url: Url,
-    /// Whether `deadLetterFile` takes records without an identity.
-    has_dead_letters: bool,
+    pub(super) token: Mutex<Option<Token>>,
     /// For requests that do not go through the queue: [`super::Retrying`] repeats the others.
     pub(super) policy: Retry,
     pub(super) stop: Shutdown,
@@ -42,18 +40,13 @@ impl Api {
     /// The stream that the settings name.
     ///
     /// # Errors
-    /// When `apiUrl` cannot take a path.
-    pub fn new(config: &Config, http: Http, policy: Retry, stop: &Shutdown) -> Result<Api> {
-        Ok(Api {
-            tokens: TokenSource::new(config, policy, stop.clone()),
-            http,
-            stream_id: config.stream_id.clone(),
-            url: url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?,
-            base: config.api_url.clone(),
-            has_dead_letters: config.dead_letter_file.is_some(),
-            policy,
-            stop: stop.clone(),
-        })
+    /// [`crate::config::Invalid`] when there is no CA certificate to trust, or the proxy's variable
+    /// cannot be used. When `apiUrl` cannot take a path.
+    pub fn new(config: &Config, policy: Retry, stop: &Shutdown) -> Result<Api> {
+        let config = Arc::new(config.clone());
+        let http = Http::new(Arc::clone(&config))?;
+        let url = url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?;
+        Ok(Api { config, http, url, token: Mutex::default(), policy, stop: stop.clone() })
     }
 
     /// Sends a record-request, and reads the answer.
@@ -65,11 +58,11 @@ impl Api {
     /// nothing; the answer to a mark shows what was marked.
     fn exchange(&self, request: RecordRequest<'_>) -> Result<Answer, Failure> {
         let send = |token: &SecretString| {
-            let call = self.http.json(request.name(), &self.url, &request, token);
-            if request.mark_as_read { Ok(call.send()?) } else { call.send_until(&self.stop) }
+            let call = self.http.json(request.name, &self.url, &request, token);
+            if request.mark_as_read { Ok(call()?) } else { self.http.send_until(call, &self.stop) }
         };
-        self.with_token(|| self.tokens.bearer(&self.http), send)
-            .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.stream_id, error)))
+        self.with_token(|| self.bearer(), send)
+            .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.config.stream_id, error)))
     }
 
     /// Sends a request with a token. One that is refused is renewed once: the request was not
@@ -83,8 +76,8 @@ impl Api {
     ) -> Result<Answer, Failure> {
         let first = token()?;
         match send(&first) {
-            Err(failure) if failure.is_unauthorized() => {
-                self.tokens.forget(&first);
+            Err(failure) if matches!(failure.http_error().and_then(HttpError::status), Some(401 | 403)) => {
+                self.forget(&first);
                 send(&token()?)
             }
             answer => answer,
@@ -93,7 +86,7 @@ impl Api {
 
     /// The page that a peek has shown.
     fn peeked(&self, page: Page) -> Result<Peeked, Failure> {
-        if self.has_dead_letters {
+        if self.config.dead_letter_file.is_some() {
             return Ok(Peeked::with_odd_records(page));
         }
         Peeked::new(page).map_err(|error| Failure::Final(error.into()))
@@ -119,12 +112,12 @@ pub(super) fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
 
 impl Queue for Api {
     fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
-        self.peeked(self.page(RecordRequest::unread(count.max(), false))?)
+        self.peeked(self.page(RecordRequest::peek(count.max()))?)
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
         let answer = self
-            .exchange(RecordRequest::unread(delivered.count(), true))
+            .exchange(RecordRequest::mark(delivered.count()))
             .and_then(|answer| read(&answer, |body| delivered.parse_marked(body)));
         match &answer {
             Ok(_) => self.http.keep_alive(true),
@@ -139,17 +132,12 @@ impl Queue for Api {
         self.page(RecordRequest::since(timestamp, count.max()))
     }
 
-    fn mark_and_peek(
-        &mut self,
-        delivered: Delivered,
-        count: Count,
-        head_start: Duration,
-    ) -> (Result<Page, Failure>, Option<Result<Peeked, Failure>>) {
-        let request = RecordRequest::unread(count.max(), false);
-        let pending = self
-            .tokens
-            .bearer(&self.http)
-            .map(|token| self.http.json(request.name(), &self.url, &request, &token).start(head_start));
+    fn mark_and_peek(&mut self, delivered: Delivered, count: Count, head_start: Duration) -> MarkedAndPeeked {
+        let request = RecordRequest::peek(count.max());
+        let pending = self.bearer().map(|token| {
+            let call = self.http.json(request.name, &self.url, &request, &token);
+            self.http.start(call, head_start)
+        });
         let marked = self.mark(delivered);
         let peeked = pending.and_then(|pending| {
             let answer = http::wait(&pending, &self.stop)?;
@@ -160,7 +148,7 @@ impl Queue for Api {
 
     fn mark_singles(&mut self, records: &[(String, Fingerprint)]) -> Vec<(usize, Result<Page, Failure>)> {
         // Before there are threads: each of them would wait for a token that does not come.
-        let ready = self.stop.check().map_err(Failure::from).and_then(|()| self.tokens.bearer(&self.http));
+        let ready = self.stop.check().map_err(Failure::from).and_then(|()| self.bearer());
         if let Err(failure) = ready {
             return vec![(0, Err(failure))];
         }

@@ -1,114 +1,82 @@
 //! Access tokens: fetched with the client's credentials (OAuth 2.0, RFC 6749 section 4.4), kept,
 //! and renewed before they expire.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use log::debug;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
-use url::Url;
 
+use super::api::Api;
 use super::diagnose::oauth_error;
-use super::http::Http;
 use super::http_error::{Failure, HttpError};
-use super::retry::{Retry, retrying};
-use crate::config::Config;
-use crate::shutdown::Shutdown;
+use super::retry::retrying;
 
 /// A token is renewed this long before it expires, or after nine tenths of its life if that is
 /// later.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// A token, and when to renew it; `None` if the server does not say when it ends.
-type Token = (SecretString, Option<Instant>);
+pub type Token = (SecretString, Option<Instant>);
 
 /// Hands out a token that is good for the next request, to several threads if need be.
-#[derive(Debug)]
-pub struct TokenSource {
-    url: Url,
-    client_id: String,
-    client_secret: SecretString,
-    /// `scope`
-    scope: String,
-    policy: Retry,
-    stop: Shutdown,
-    token: Mutex<Option<Token>>,
-}
-
-impl TokenSource {
-    /// A source of tokens for the client and the scope of these settings.
-    pub fn new(config: &Config, policy: Retry, stop: Shutdown) -> TokenSource {
-        TokenSource {
-            url: config.auth_url.clone(),
-            client_id: config.client_id.clone(),
-            client_secret: config.client_secret.clone(),
-            scope: config.scope.clone(),
-            policy,
-            stop,
-            token: Mutex::default(),
-        }
-    }
-
+impl Api {
     /// The token to use now; a new one is fetched if there is none or it is about to end. Other
     /// threads wait for it. A failure is final: it is not that of the request that needs the token.
-    pub fn bearer(&self, http: &Http) -> Result<SecretString, Failure> {
+    pub(super) fn bearer(&self) -> Result<SecretString, Failure> {
         let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((bearer, until)) = &*kept
             && until.is_none_or(|until| Instant::now() < until)
         {
             return Ok(bearer.clone());
         }
-        let token = self.fetch(http, &self.scope)?;
+        let token = self.fetch_token(&self.config.scope)?;
         Ok(kept.insert(token).0.clone())
     }
 
-    /// A token for another scope, which is not kept.
-    pub fn bearer_for(&self, http: &Http, scope: &str) -> Result<SecretString, Failure> {
-        Ok(self.fetch(http, scope)?.0)
-    }
-
     /// Forgets a token that the service does not accept any more, unless there is a newer one.
-    pub fn forget(&self, refused: &SecretString) {
+    pub(super) fn forget(&self, refused: &SecretString) {
         let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         kept.take_if(|(bearer, _)| bearer.expose_secret() == refused.expose_secret());
     }
 
-    fn fetch(&self, http: &Http, scope: &str) -> Result<Token, Failure> {
+    /// A new token for a scope, which is not kept.
+    pub(super) fn fetch_token(&self, scope: &str) -> Result<Token, Failure> {
         let fields = [
             ("grant_type", "client_credentials"),
-            ("client_id", &self.client_id),
-            ("client_secret", self.client_secret.expose_secret()),
+            ("client_id", &*self.config.client_id),
+            ("client_secret", self.config.client_secret.expose_secret()),
             ("scope", scope),
         ];
         let fetched = retrying(self.policy, "token", &self.stop, || {
             let asked = Instant::now();
-            let answer = http.form("token", &self.url, &fields).send_until(&self.stop);
+            let answer = self.http.send_until(self.http.form("token", &self.config.auth_url, &fields), &self.stop);
             let token = answer.and_then(|answer| {
                 read(&answer.body, asked).map_err(|problem| match oauth_error(&answer.body) {
                     Some(code) => answer.refuses(code).into(),
                     None => answer.is_not(problem).into(),
                 })
             });
-            token.map_err(|failure| self.explain(failure, scope))
+            token.map_err(|failure| self.explain_token(failure, scope))
         });
         let token = fetched.map_err(Failure::into_final)?;
         debug!("new access token");
         Ok(token)
     }
 
-    fn explain(&self, failure: Failure, scope: &str) -> Failure {
+    fn explain_token(&self, failure: Failure, scope: &str) -> Failure {
         let is_final = failure.http_error().is_some_and(is_refusal);
         let explained = failure.with_remedy(|error| match error {
             // It says itself what to do.
             HttpError::Rejected(_) => "fetch an access token".to_owned(),
-            error => format!("fetch an access token: {}", self.remedy(error, scope)),
+            error => format!("fetch an access token: {}", self.token_remedy(error, scope)),
         });
         if is_final { explained.into_final() } else { explained }
     }
 
-    fn remedy(&self, error: &HttpError, scope: &str) -> String {
-        let client = &self.client_id;
+    fn token_remedy(&self, error: &HttpError, scope: &str) -> String {
+        let client = &self.config.client_id;
         let remedy = match error {
             error if error.is_web_page() => {
                 "a firewall or a gateway answers in place of the token endpoint: check `authUrl`, or ask its \
@@ -118,7 +86,7 @@ impl TokenSource {
                 "the token endpoint limits requests: run less often, or ask its operator for more"
             }
             HttpError::Status { text, .. } if text.ends_with("invalid_scope") => {
-                let remedy = if scope == self.scope { ": check `scope`" } else { "" };
+                let remedy = if scope == self.config.scope { ": check `scope`" } else { "" };
                 return format!("this client may not have the scope {scope:?}{remedy}");
             }
             HttpError::Status { status, text, .. } if *status == 401 || text.ends_with("invalid_client") => {

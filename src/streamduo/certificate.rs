@@ -8,6 +8,7 @@ use std::env;
 use std::error::Error;
 use std::io;
 
+use anyhow::Chain;
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 /// What rules TLS with the host out, and the remedy. `None` if another try may succeed.
@@ -74,14 +75,9 @@ fn trusted_cas() -> String {
 }
 
 /// The first TLS error among the causes. What an [`io::Error`] wraps is not its source but itself.
-fn tls_error<'a>(mut error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    loop {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
-        }
-        error = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => wrapped,
-            None => error.source()?,
-        };
-    }
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    Chain::new(error).find_map(|cause| match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => tls_error(wrapped),
+        None => cause.downcast_ref(),
+    })
 }

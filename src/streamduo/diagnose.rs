@@ -4,16 +4,16 @@ use std::error::Error;
 use std::io::{self, Read as _};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Chain;
 use reqwest::blocking::Response;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use url::{Url, form_urlencoded};
+use url::{Position, Url, form_urlencoded};
 
 use super::gzip::unpacked;
 use super::http_error::HttpError;
 use super::{certificate, proxy};
-use crate::logging;
 
 /// How much of an answer's text is quoted, in characters.
 const MAX_QUOTED: usize = 300;
@@ -39,8 +39,7 @@ const MEDIA_TYPES: [&str; 5] = ["application/json", "text/html", "text/plain", "
 
 /// The host and port of a URL, to name it in a message.
 pub fn host(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url[Position::BeforeHost..Position::AfterPort].to_owned()
 }
 
 /// The content type of an answer, if it is one that is known: anything else may be a secret.
@@ -78,13 +77,9 @@ pub fn transfer_failure(host: &str, timeout: Duration, error: io::Error) -> Http
 
 /// What the cause at the bottom says: the layers above it only say that something failed.
 pub fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    let text = cause.to_string();
+    let text = Chain::new(error).last().map(ToString::to_string).unwrap_or_default();
     // rustls adds a link to its manual, which is for programmers.
-    logging::without_control_characters(text.split(": https://docs.rs/").next().unwrap_or_default())
+    text.split(": https://docs.rs/").next().unwrap_or_default().replace(char::is_control, " ")
 }
 
 /// The error for an answer other than success. It quotes what the answer says without these
@@ -144,7 +139,7 @@ pub fn redact(secrets: &[SecretString], text: &str) -> String {
             redacted = redacted.replace(written, "[secret]");
         }
     }
-    let redacted = logging::without_control_characters(&redacted);
+    let redacted = redacted.replace(char::is_control, " ");
     match redacted.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{}…", &redacted[..end]),
         None => redacted,

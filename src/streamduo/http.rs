@@ -4,6 +4,7 @@
 //! secret.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,20 +61,24 @@ impl Answer {
     }
 }
 
+/// A request that is ready to be sent, once. It returns with the whole answer, whatever happens
+/// meanwhile.
+pub type Call = Box<dyn FnOnce() -> Result<Answer, HttpError> + Send>;
+
+type Job = Box<dyn FnOnce() + Send>;
+
 /// The HTTP client: keep-alive, gzip, the system's proxy and certificates, no redirects, no retries
 /// of its own.
 #[derive(Debug)]
 pub struct Http {
+    config: Arc<Config>,
     client: Client,
     keeps_alive: bool,
-    urls: [Url; 2],
-    user_agent: String,
-    /// Sends the requests that a stop may abandon.
+    /// The thread for requests that a stop may abandon, which sends one after the other: to start
+    /// one for each takes ten times as long. If a mark needs a new token while the next page is
+    /// under way, the token waits for the page. An abandoned request is the last one, and ends with
+    /// the process.
     background: Sender<Job>,
-    timeout: Duration,
-    max_answer: usize,
-    /// It must not get into a message if a server sends it back.
-    client_secret: SecretString,
 }
 
 impl Http {
@@ -82,23 +87,17 @@ impl Http {
     /// # Errors
     /// [`Invalid`] when there is no CA certificate to trust, or the proxy's variable cannot be
     /// used.
-    pub fn new(config: &Config) -> Result<Http> {
+    pub fn new(config: Arc<Config>) -> Result<Http> {
         // Fails if a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let urls = [config.api_url.clone(), config.auth_url.clone()];
-        if !urls.iter().all(proxy::is_direct) {
+        if ![&config.api_url, &config.auth_url].into_iter().all(proxy::is_direct) {
             proxy::check()?;
         }
-        Ok(Http {
-            client: client(&urls, &config.user_agent, true)?,
-            keeps_alive: true,
-            urls,
-            user_agent: config.user_agent.clone(),
-            background: start_background()?,
-            timeout: config.request_timeout,
-            max_answer: config.max_answer,
-            client_secret: config.client_secret.clone(),
-        })
+        let (background, jobs) = unbounded::<Job>();
+        let serve = move || jobs.into_iter().for_each(|job| job());
+        thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
+        let client = client(&config, true)?;
+        Ok(Http { config, client, keeps_alive: true, background })
     }
 
     /// Keeps connections alive from now on, or closes all that are idle and makes a new one for
@@ -106,11 +105,35 @@ impl Http {
     pub fn keep_alive(&mut self, keeps_alive: bool) {
         // Ignore the error: the old client still works.
         if self.keeps_alive != keeps_alive
-            && let Ok(client) = client(&self.urls, &self.user_agent, keeps_alive)
+            && let Ok(client) = client(&self.config, keeps_alive)
         {
             self.client = client;
             self.keeps_alive = keeps_alive;
         }
+    }
+
+    /// Sends the request and waits for the whole answer, but no longer than until a stop is asked
+    /// for. Only for requests that change nothing: whether an abandoned one was served stays
+    /// unknown.
+    pub fn send_until(&self, call: Call, stop: &Shutdown) -> Result<Answer, Failure> {
+        stop.check()?;
+        if stop.is_deferred() {
+            // Not on the background thread: an abandoned request may still keep it busy.
+            return Ok(call()?);
+        }
+        wait(&self.start(call, Duration::ZERO), stop)
+    }
+
+    /// Sends the request after a pause, on the background thread.
+    pub fn start(&self, call: Call, pause: Duration) -> Receiver<Result<Answer, HttpError>> {
+        let (answered, answer) = bounded(1);
+        // If the thread is gone, `answered` is dropped, and `wait` returns an error.
+        let _ = self.background.send(Box::new(move || {
+            thread::sleep(pause);
+            // Ignore that nobody waits any more: a stop has abandoned the request.
+            let _ = answered.send(call());
+        }));
+        answer
     }
 
     /// A POST of a form (`application/x-www-form-urlencoded`) to the token endpoint.
@@ -131,16 +154,17 @@ impl Http {
     /// Without a token it goes to the token endpoint.
     fn call(&self, endpoint: &'static str, url: &Url, request: RequestBuilder, token: Option<&SecretString>) -> Call {
         let host = host(url);
-        let timeout = self.timeout;
-        let max_answer = self.max_answer;
-        let secrets = token.map(|token| [self.client_secret.clone(), token.clone()]);
+        let timeout = self.config.request_timeout;
+        let max_answer = self.config.max_answer;
+        // Neither must get into a message if a server sends it back.
+        let secrets = token.map(|token| [self.config.client_secret.clone(), token.clone()]);
         let request = match token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,
         };
         // On the request and not on the client: only so it bounds the whole exchange.
         let request = request.timeout(timeout);
-        let send = move || {
+        Box::new(move || {
             let started = Instant::now();
             let answer = request.send().map_err(|error| diagnose(&host, timeout, error));
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
@@ -157,20 +181,20 @@ impl Http {
             });
             metrics::http_request(endpoint, status, started.elapsed());
             answer
-        };
-        Call { send: Box::new(send), background: self.background.clone() }
+        })
     }
 }
 
-fn client(urls: &[Url], user_agent: &str, keeps_alive: bool) -> Result<Client> {
+fn client(config: &Config, keeps_alive: bool) -> Result<Client> {
+    let urls = [&config.api_url, &config.auth_url];
     let mut builder = Client::builder()
-        .user_agent(user_agent)
+        .user_agent(&config.user_agent)
         .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
         .timeout(None)
         .redirect(Policy::none())
         .referer(false)
         .retry(reqwest::retry::never())
-        .proxy(proxy::for_client(urls));
+        .proxy(proxy::for_client(&urls));
     if !keeps_alive {
         builder = builder.pool_max_idle_per_host(0);
     }
@@ -183,43 +207,6 @@ fn client(urls: &[Url], user_agent: &str, keeps_alive: bool) -> Result<Client> {
         Some(problem) => Invalid::new(problem).into(),
         None => Error::new(error).context("set up HTTPS"),
     })
-}
-
-/// A request that is ready to be sent, once.
-pub struct Call {
-    send: Box<dyn FnOnce() -> Result<Answer, HttpError> + Send>,
-    background: Sender<Job>,
-}
-
-impl Call {
-    /// Sends the request and waits for the whole answer, whatever happens meanwhile.
-    pub fn send(self) -> Result<Answer, HttpError> {
-        (self.send)()
-    }
-
-    /// Sends the request and waits for the whole answer, but no longer than until a stop is asked
-    /// for. Only for requests that change nothing: whether an abandoned one was served stays
-    /// unknown.
-    pub fn send_until(self, stop: &Shutdown) -> Result<Answer, Failure> {
-        stop.check()?;
-        if stop.is_deferred() {
-            // Not on the background thread: an abandoned request may still keep it busy.
-            return Ok(self.send()?);
-        }
-        wait(&self.start(Duration::ZERO), stop)
-    }
-
-    /// Sends the request after a pause, on the background thread.
-    pub fn start(self, pause: Duration) -> Receiver<Result<Answer, HttpError>> {
-        let (answered, answer) = bounded(1);
-        // If the thread is gone, `answered` is dropped, and `wait` returns an error.
-        let _ = self.background.send(Box::new(move || {
-            thread::sleep(pause);
-            // Ignore that nobody waits any more: a stop has abandoned the request.
-            let _ = answered.send((self.send)());
-        }));
-        answer
-    }
 }
 
 /// Waits for the answer to a request that was started, but no longer than until a stop is asked
@@ -241,26 +228,12 @@ fn read_body(response: Response, max: usize, host: &str, timeout: Duration) -> R
     let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     // One byte more than the body holds, so that its end is seen without growing the buffer.
     let mut body = Vec::with_capacity(length.min(max) + 1);
-    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     unpacked(response)
-        .and_then(|response| response.take(limit).read_to_end(&mut body))
+        .and_then(|response| response.take(max as u64 + 1).read_to_end(&mut body))
         .map_err(|error| transfer_failure(host, timeout, error))?;
     if body.len() > max {
         return Err(HttpError::TooLarge(host.to_owned(), max));
     }
     let body = Bytes::from(body);
     Ok(if body.starts_with("\u{feff}".as_bytes()) { body.slice(3..) } else { body })
-}
-
-/// A request for the background thread.
-type Job = Box<dyn FnOnce() + Send>;
-
-/// Starts the background thread. It sends one request after the other. If a mark needs a new token
-/// while the next page is under way, the token waits for the page. An abandoned request is the
-/// thread's last one, and ends with the process.
-fn start_background() -> Result<Sender<Job>> {
-    let (jobs, queue) = unbounded::<Job>();
-    let serve = move || queue.into_iter().for_each(|job| job());
-    thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
-    Ok(jobs)
 }

@@ -151,11 +151,6 @@ impl Failure {
         self.http_error().is_some_and(HttpError::may_have_been_applied)
     }
 
-    /// Whether the token is refused, or does not give the right.
-    pub fn is_unauthorized(&self) -> bool {
-        matches!(self.http_error().and_then(HttpError::status), Some(401 | 403))
-    }
-
     /// The same with what to do about it, if an HTTP request has failed.
     pub fn with_remedy(self, remedy: impl FnOnce(&HttpError) -> String) -> Failure {
         match self {

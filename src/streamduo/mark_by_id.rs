@@ -12,6 +12,7 @@
 use std::collections::HashSet;
 
 use anyhow::anyhow;
+use indexmap::IndexSet;
 use log::{debug, warn};
 
 use super::http_error::{Failure, HttpError};
@@ -29,7 +30,7 @@ pub struct MarkById<Q> {
     /// How many records in a row, from that one on, are alike in that.
     alike: usize,
     /// Records whose marks were sent and not answered.
-    lost: Vec<(String, Fingerprint)>,
+    lost: IndexSet<(String, Fingerprint)>,
     /// Records that the last answers have shown as marked.
     marked: Fingerprints,
 }
@@ -42,7 +43,7 @@ impl<Q: Queue> MarkById<Q> {
             are_ids_unique: true,
             has_id: true,
             alike: usize::MAX,
-            lost: Vec::new(),
+            lost: IndexSet::new(),
             marked: Fingerprints::default(),
         }
     }
@@ -59,13 +60,10 @@ impl<Q: Queue> MarkById<Q> {
         let mut failure = None;
         for (index, answer) in self.queue.mark_singles(records) {
             let (record_id, record) = &records[index];
-            let was_lost = self.lost.iter().position(|lost| *lost == records[index]);
             match answer {
                 Err(error) if error.may_have_been_applied() => {
                     debug!("mark recordId {record_id:?}: {error}");
-                    if was_lost.is_none() {
-                        self.lost.push(records[index].clone());
-                    }
+                    self.lost.insert(records[index].clone());
                     failure.get_or_insert_with(|| explain(record_id, error));
                     continue;
                 }
@@ -81,7 +79,7 @@ impl<Q: Queue> MarkById<Q> {
                 }
                 _ => self.go_on_by_position(&format!("the service does not find recordId {record_id:?}")),
             }
-            was_lost.map(|lost| self.lost.remove(lost));
+            self.lost.shift_remove(&records[index]);
         }
         if pages.is_empty() {
             return Err(failure.unwrap_or_else(|| Failure::Changed {
@@ -144,7 +142,7 @@ impl<Q: Queue> Queue for MarkById<Q> {
 
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
         if !self.lost.is_empty() {
-            return self.mark_ids(&self.lost.clone());
+            return self.mark_ids(&Vec::from_iter(self.lost.clone()));
         }
         if !self.marks_by_id() {
             return self.queue.mark(delivered);

@@ -4,7 +4,7 @@
 //! [`Retrying`] on top of them is what the loop talks to:
 //!
 //! ```text
-//! Retrying -> Prefetch (mode `write`) -> PageSize (Growth) -> Api -> Http, TokenSource
+//! Retrying -> Prefetch (mode `write`) -> PageSize (Growth) -> Api -> Http
 //! ```
 //!
 //! With `markBy` `id`, it is `Retrying -> PageSize -> MarkById -> Api`. This file only puts them

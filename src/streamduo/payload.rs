@@ -1,6 +1,7 @@
 //! What the service knows of a stream's payloads: its active schema, and its last records.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use log::warn;
 use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
@@ -16,55 +17,41 @@ use crate::record::Page;
 /// The scope that reading a stream's description needs; reading records does not.
 const MANAGE_STREAMS: &str = "https://api.streamduo.com/manage:streams";
 
-/// Not even one record gets across as a sample.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NoSample(String);
+/// How many records a sample holds.
+const SAMPLE: usize = 100;
 
 impl Api {
-    /// The last records, read or not: `count` of them, or as many as get across at once.
-    ///
-    /// # Errors
-    /// [`NoSample`] when not even the last record gets across.
-    pub fn last(&mut self, count: usize) -> Result<Page> {
-        self.sample(count, RecordRequest::last)
-    }
-
-    /// The oldest unread records, in the same way.
-    ///
-    /// # Errors
-    /// [`NoSample`] when not even the first one gets across.
-    pub fn oldest_unread(&mut self, count: usize) -> Result<Page> {
-        self.sample(count, |count| RecordRequest::unread(count, false))
-    }
-
-    fn sample(&mut self, count: usize, request: fn(usize) -> RecordRequest<'static>) -> Result<Page> {
-        let mut growth = Growth::new(count);
+    /// A sample of records, or as many of them as get across at once: [`RecordRequest::last`], or
+    /// the oldest unread ones ([`RecordRequest::peek`]). `None`, with a warning, if not even one
+    /// gets across.
+    pub fn sample(&self, request: fn(usize) -> RecordRequest<'static>) -> Result<Option<Page>> {
+        let mut growth = Growth::new(SAMPLE);
         Ok(retrying(self.policy, "sample", &self.stop, || {
-            let asked = growth.asked(Count::UpTo(count));
-            self.page(request(asked)).map_err(|failure| match growth.read_failed(asked, failure) {
-                Failure::Http(error, remedy) if error.is_about_size() => {
-                    let failure = Failure::Http(error, remedy);
-                    Failure::Final(NoSample(failure.to_string()).into())
+            let asked = growth.asked(Count::UpTo(SAMPLE));
+            match self.page(request(asked)).map_err(|failure| growth.read_failed(asked, failure)) {
+                Err(failure) if matches!(&failure, Failure::Http(error, _) if error.is_about_size()) => {
+                    warn!("cannot read a sample of records: {failure}");
+                    Ok(None)
                 }
-                failure => failure,
-            })
+                page => page.map(Some),
+            }
         })?)
     }
 
-    /// The stream's active schema as the service describes it, if it has one: `schemaType`, and
-    /// `schema`, a string that holds JSON.
+    /// The stream's active JSON schema, as text.
     ///
     /// # Errors
-    /// When it cannot be read: the client may lack the right to.
-    pub fn active_schema(&mut self) -> Result<Option<Value>> {
-        let token = || self.tokens.bearer_for(&self.http, MANAGE_STREAMS);
-        let url = url_of(&self.base, &["stream", &self.stream_id])?;
+    /// When there is none, or it cannot be read: the client may lack the right to.
+    pub fn active_schema(&self) -> Result<String> {
+        let token = || Ok(self.fetch_token(MANAGE_STREAMS)?.0);
+        let url = url_of(&self.config.api_url, &["stream", &self.config.stream_id])?;
         let stream = self.get("stream", &url, token, &["streamId"])?;
-        let Some(id) = stream["activeSchemaId"].as_str() else { return Ok(None) };
-        let token = || self.tokens.bearer(&self.http);
-        let url = url_of(&self.base, &["streams", &self.stream_id, "schemas", id, ""])?;
-        Ok(Some(self.get("schema", &url, token, &["schemaType", "schema"])?))
+        let id = stream["activeSchemaId"].as_str().context("the stream has none")?;
+        let url = url_of(&self.config.api_url, &["streams", &self.config.stream_id, "schemas", id, ""])?;
+        let schema = self.get("schema", &url, || self.bearer(), &["schemaType", "schema"])?;
+        // Its kind is not quoted: what a gateway puts there may be a secret.
+        ensure!(schema["schemaType"] == "JSON", "it is not a JSON schema");
+        Ok(schema["schema"].as_str().unwrap_or_default().to_owned())
     }
 
     /// A JSON object with these texts. A client that lacks a right will not get it by waiting.
@@ -75,12 +62,12 @@ impl Api {
         token: impl Fn() -> Result<SecretString, Failure>,
         texts: &[&str],
     ) -> Result<Value> {
-        let send = |token: &SecretString| self.http.get(endpoint, url, token).send_until(&self.stop);
+        let send = |token: &SecretString| self.http.send_until(self.http.get(endpoint, url, token), &self.stop);
         Ok(retrying(self.policy, endpoint, &self.stop, || {
             let answer = self.with_token(&token, send).map_err(|failure| {
                 let lacks_right = |error: &HttpError| error.status() == Some(403) && !error.is_web_page();
                 let is_final = failure.http_error().is_some_and(lacks_right);
-                let explained = failure.with_remedy(|error| remedy(0, &self.stream_id, error));
+                let explained = failure.with_remedy(|error| remedy(0, &self.config.stream_id, error));
                 if is_final { explained.into_final() } else { explained }
             })?;
             let object: Value = serde_json::from_slice(&answer.body).unwrap_or_default();

@@ -37,40 +37,29 @@ pub struct Prefetch<Q> {
     ahead: Option<Peeked>,
     /// How long a peek waits after the mark that is sent with it.
     head_start: Duration,
-    /// The times until the first byte of the last answers, newest last.
-    first_bytes: VecDeque<Duration>,
-    /// How long the last answer took from its first byte to its last.
-    transfer: Duration,
+    /// How long the last answers took, newest first.
+    answers: VecDeque<Timing>,
 }
 
 impl<Q> Prefetch<Q> {
     /// Prefetches from this queue.
     pub fn new(queue: Q) -> Prefetch<Q> {
-        Prefetch {
-            queue,
-            count: Count::UpTo(1),
-            ahead: None,
-            head_start: MIN_HEAD_START,
-            first_bytes: VecDeque::with_capacity(MAX_ANSWERS),
-            transfer: Duration::ZERO,
-        }
+        Prefetch { queue, count: Count::UpTo(1), ahead: None, head_start: MIN_HEAD_START, answers: VecDeque::new() }
     }
 
     /// Learns from an answer how far away the service is.
     fn learn(&mut self, timing: Timing) {
-        if self.first_bytes.len() == MAX_ANSWERS {
-            self.first_bytes.pop_front();
-        }
-        self.first_bytes.push_back(timing.first_byte);
-        self.transfer = timing.transfer;
+        self.answers.push_front(timing);
+        self.answers.truncate(MAX_ANSWERS);
     }
 
     /// Whether a peek beside a mark saves time. It does not on a thin link, which both would share,
     /// nor if the head start takes most of the time. The shortest of the last times counts: a busy
     /// machine makes each of them longer.
     fn pays(&self) -> bool {
-        let way = self.first_bytes.iter().min().copied().unwrap_or_default();
-        self.first_bytes.len() >= MIN_ANSWERS && way >= LONG_WAY && self.transfer <= way && self.head_start <= way / 2
+        let way = self.answers.iter().map(|answer| answer.first_byte).min().unwrap_or_default();
+        let is_thin = self.answers.front().is_some_and(|last| last.transfer > way);
+        self.answers.len() >= MIN_ANSWERS && way >= LONG_WAY && !is_thin && self.head_start <= way / 2
     }
 
     /// Keeps the page that was peeked ahead, if the answer to the mark allows it. Learns from it

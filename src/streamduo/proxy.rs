@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::sync::LazyLock;
 
+use anyhow::Chain;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use reqwest::Proxy;
 use url::Url;
@@ -13,8 +14,7 @@ use url::Url;
 use super::certificate;
 use super::diagnose::innermost;
 use super::http_error::HttpError;
-use crate::config::Invalid;
-use crate::config::url::is_loopback;
+use crate::config::{Invalid, is_loopback};
 
 /// The variables that name a proxy for https; of each pair the first that is set counts, and of the
 /// pairs the first that is not empty.
@@ -75,7 +75,7 @@ fn of(url: &Url) -> Option<Intercept> {
 }
 
 /// The proxy that the client is to take for these URLs.
-pub fn for_client(urls: &[Url]) -> Proxy {
+pub fn for_client(urls: &[&Url]) -> Proxy {
     let auth = urls.iter().find_map(|url| of(url)?.basic_auth().cloned());
     let proxy = Proxy::custom(|url| of(url).map(|proxy| proxy.uri().to_string()));
     match auth {
@@ -94,10 +94,7 @@ pub fn name(url: &Url) -> Option<String> {
 /// Why there is no connection to the host, if that is the proxy's fault.
 pub fn diagnose(proxy: &str, host: &str, error: &(dyn Error + 'static)) -> Option<HttpError> {
     // Its type is private.
-    let mut tunnel = error;
-    while !tunnel.to_string().starts_with("tunnel error") {
-        tunnel = tunnel.source()?;
-    }
+    let tunnel = Chain::new(error).find(|cause| cause.to_string().starts_with("tunnel error"))?;
     if let Some(problem) = certificate::problem(proxy, tunnel) {
         return Some(HttpError::Rejected(problem));
     }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::http_error::Failure;
 use crate::record::{Delivered, Fingerprint, Page, Peeked};
 
+/// The answers to a mark and to the peek beside it; `None` if there was none.
+pub type MarkedAndPeeked = (Result<Page, Failure>, Option<Result<Peeked, Failure>>);
+
 /// The records of a stream, oldest first.
 pub trait Queue {
     /// Shows the oldest unread records. Changes nothing.
@@ -20,12 +23,7 @@ pub trait Queue {
 
     /// Marks, and peeks meanwhile on a second connection, if the queue can do that. The mark gets a
     /// head start, but the peek may still overtake it, and show records that the mark then marks.
-    fn mark_and_peek(
-        &mut self,
-        delivered: Delivered,
-        _count: Count,
-        _head_start: Duration,
-    ) -> (Result<Page, Failure>, Option<Result<Peeked, Failure>>) {
+    fn mark_and_peek(&mut self, delivered: Delivered, _count: Count, _head_start: Duration) -> MarkedAndPeeked {
         (self.mark(delivered), None)
     }
 

@@ -8,6 +8,9 @@ use super::http_error::HttpError;
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordRequest<'a> {
+    /// Its name in log lines.
+    #[serde(skip)]
+    pub name: &'static str,
     read_record_request_type: &'static str,
     /// The maximum number of records to return.
     pub record_count: usize,
@@ -19,9 +22,11 @@ pub struct RecordRequest<'a> {
 }
 
 impl<'a> RecordRequest<'a> {
-    fn new(read_record_request_type: &'static str, record_count: usize) -> RecordRequest<'a> {
+    /// The oldest unread records.
+    pub fn peek(record_count: usize) -> RecordRequest<'a> {
         RecordRequest {
-            read_record_request_type,
+            name: "peek",
+            read_record_request_type: "UNREAD",
             record_count,
             record_id: None,
             mark_as_read: false,
@@ -29,35 +34,29 @@ impl<'a> RecordRequest<'a> {
         }
     }
 
-    /// The oldest unread records.
-    pub fn unread(record_count: usize, mark_as_read: bool) -> RecordRequest<'a> {
-        RecordRequest { mark_as_read, ..RecordRequest::new("UNREAD", record_count) }
-    }
-
-    /// The records after a time stamp, read or not.
-    pub fn since(timestamp: &'a str, record_count: usize) -> RecordRequest<'a> {
-        let record_time_stamp_iso = Some(timestamp);
-        RecordRequest { record_time_stamp_iso, ..RecordRequest::new("READ_SINCE_TIMESTAMP", record_count) }
+    /// The oldest unread records, which are marked as read.
+    pub fn mark(record_count: usize) -> RecordRequest<'a> {
+        RecordRequest { name: "mark", mark_as_read: true, ..RecordRequest::peek(record_count) }
     }
 
     /// The latest version of a record, which is marked as read.
     pub fn mark_single(record_id: &'a str) -> RecordRequest<'a> {
-        RecordRequest { record_id: Some(record_id), mark_as_read: true, ..RecordRequest::new("SINGLE", 1) }
+        RecordRequest { read_record_request_type: "SINGLE", record_id: Some(record_id), ..RecordRequest::mark(1) }
+    }
+
+    /// The records after a time stamp, read or not.
+    pub fn since(timestamp: &'a str, record_count: usize) -> RecordRequest<'a> {
+        RecordRequest {
+            name: "read since",
+            read_record_request_type: "READ_SINCE_TIMESTAMP",
+            record_time_stamp_iso: Some(timestamp),
+            ..RecordRequest::peek(record_count)
+        }
     }
 
     /// The last records, read or not.
     pub fn last(record_count: usize) -> RecordRequest<'a> {
-        RecordRequest::new("LAST_N", record_count)
-    }
-
-    /// Its name in log lines.
-    pub fn name(self) -> &'static str {
-        match (self.read_record_request_type, self.mark_as_read) {
-            ("UNREAD" | "SINGLE", true) => "mark",
-            ("UNREAD", false) => "peek",
-            ("LAST_N", _) => "sample",
-            _ => "read since",
-        }
+        RecordRequest { name: "sample", read_record_request_type: "LAST_N", ..RecordRequest::peek(record_count) }
     }
 }
 
@@ -107,7 +106,7 @@ mod tests {
     #[test]
     fn a_record_request_has_all_its_keys() {
         assert_eq!(
-            serde_json::to_string(&RecordRequest::unread(100, true)).unwrap(),
+            serde_json::to_string(&RecordRequest::mark(100)).unwrap(),
             r#"{"readRecordRequestType":"UNREAD","recordCount":100,"recordId":null,"markAsRead":true,"recordTimeStampISO":null}"#
         );
         assert_eq!(

@@ -8,6 +8,7 @@ use log::{info, warn};
 
 use super::http_error::Failure;
 use super::queue::{Count, Marked, Queue};
+use crate::metrics::plural;
 use crate::record::{Delivered, Page, Peeked};
 use crate::shutdown::{Shutdown, Stopped};
 
@@ -80,11 +81,9 @@ impl Retry {
         self.failures += 1;
         let max = self.max_retries;
         if self.failures > max {
-            return Err(Failure::Final(match max {
-                0 => anyhow!("{failure}"),
-                1 => anyhow!("{failure} (still failing after 1 retry: `maxRetries`)"),
-                _ => anyhow!("{failure} (still failing after {max} retries: `maxRetries`)"),
-            }));
+            let retries = plural(max, "retry", "retries");
+            let end = if max == 0 { "" } else { &format!(" (still failing after {max} {retries}: `maxRetries`)") };
+            return Err(anyhow!("{failure}{end}").into());
         }
         let delays = ExponentialBuilder::default().with_min_delay(self.first_delay).with_max_delay(MAX_DELAY);
         let backoff = delays.with_jitter().without_max_times().build().nth(self.failures - 1);
@@ -152,24 +151,21 @@ impl Retrying {
     /// # Errors
     /// When the mark was not applied, and no other try makes sense; [`crate::shutdown::Stopped`].
     pub fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
-        let failure = match self.queue.mark(delivered) {
+        match self.queue.mark(delivered) {
             Ok(answer) => {
                 self.failed_marks.reset();
-                return Ok(Marked::Answered(answer));
+                Ok(Marked::Answered(answer))
             }
-            Err(failure) => failure,
-        };
-        if failure.may_have_been_applied() {
-            return Ok(match self.failed_marks.count("mark", &failure, &self.stop) {
+            Err(failure) if failure.may_have_been_applied() => {
+                let end = self.failed_marks.count("mark", &failure, &self.stop).err().map(anyhow::Error::from);
                 // First the loop has to learn that the mark may have been applied.
-                Ok(()) => Marked::Unknown(None),
-                Err(failure) => {
-                    Marked::Unknown(Some(failure.into()).filter(|error: &anyhow::Error| !error.is::<Stopped>()))
-                }
-            });
+                Ok(Marked::Unknown(end.filter(|error| !error.is::<Stopped>())))
+            }
+            Err(failure) => {
+                self.failed_marks.wait("mark", failure, &self.stop)?;
+                Ok(Marked::Refused)
+            }
         }
-        self.failed_marks.wait("mark", failure, &self.stop)?;
-        Ok(Marked::Refused)
     }
 
     /// The most that may be marked at once.

@@ -152,7 +152,7 @@ fn config(dir: &TempDir) -> (Config, PathBuf) {
     });
     let path = dir.path().join("config.json");
     fs::write(&path, settings.to_string()).unwrap();
-    (Config::load(&[path]).unwrap(), columns)
+    (Config::load(&[path], false, false).unwrap(), columns)
 }
 
 #[test]

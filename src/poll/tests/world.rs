@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::path::Path;
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -290,5 +289,5 @@ pub fn config(mode: &str, page_size: usize) -> Config {
     });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), settings.to_string()).unwrap();
-    Config::load(&[Path::new(file.path())]).unwrap()
+    Config::load(&[file.path().to_owned()], false, false).unwrap()
 }
