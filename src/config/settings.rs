@@ -83,10 +83,15 @@ pub static SETTINGS: [Setting; 24] = [
         "acknowledge",
         Kind::Choice(words::<Acknowledge>),
         "write",
-        "when a record counts as delivered, and may be marked as read",
+        "when a record counts as delivered, and may be marked as read (with a target `commit`, unless it is `never`)",
     ),
     optional("markBy", Kind::Choice(words::<MarkBy>), "position", "which records a mark hits"),
-    optional("pageSize", RECORDS, "1000", "with `write` and `never`: the most records asked for in one request"),
+    optional(
+        "pageSize",
+        RECORDS,
+        "1000",
+        "with `write`, `never`, and a target that commits at once: the most records asked for in one request",
+    ),
     optional(
         "maxPending",
         RECORDS,

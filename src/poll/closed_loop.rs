@@ -2,8 +2,8 @@
 //!
 //! A window begins with the oldest unread records. What is unread behind them is read ahead by time, in
 //! ordinary pages, so a window may be larger than what one peek shows. Only a peek is the ground for a
-//! mark: it shows what has come in late, and what a read by time has not shown. So nothing depends on
-//! the order and the read status that the service shows by time, but how many windows it takes.
+//! mark: it shows what has come in late, and what a read by time has not shown. The order and the read
+//! status that the service shows by time change only how many windows it takes.
 //!
 //! After each page the loop writes a STATE. The target prints it once it has committed everything
 //! before it. If it does not print it by itself, the loop ends its input: every target then commits,
@@ -35,6 +35,17 @@ use crate::streamduo::queue::Count;
 
 use search::Search;
 
+/// What a window takes of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// Nothing: all of its records are out already.
+    Nothing,
+    /// All that are not out yet.
+    All,
+    /// Not all of them: the window is full.
+    Part,
+}
+
 /// Loads windows of unread records, and marks them once they are committed.
 pub struct ClosedLoop {
     /// `maxPending`
@@ -45,7 +56,7 @@ pub struct ClosedLoop {
     /// What is committed and not known to be marked.
     committed: Committed,
     /// What was read by somebody else, or by a mark that came late, while it was in flight.
-    read_in_flight: Fingerprints,
+    marked_elsewhere: Fingerprints,
     /// Whether the last peek has shown that nothing is unread, or the last mark has hit all that was, and
     /// nothing else.
     is_drained: bool,
@@ -70,7 +81,7 @@ impl ClosedLoop {
             page_size: config.page_size.min(config.max_pending),
             session: TargetSession::new(target, config.target_proof),
             committed: Committed::default(),
-            read_in_flight: Fingerprints::default(),
+            marked_elsewhere: Fingerprints::default(),
             is_drained: false,
             has_failed: false,
             marker,
@@ -103,25 +114,28 @@ impl ClosedLoop {
         while !self.session.is_running() || self.session.is_open() {
             let start = cursor.clone();
             let (page, has_more) = self.read(&mut cursor, run)?;
-            let is_new = self.write(&page, run)?;
-            let is_full = is_new.is_none();
+            let taken = self.write(&page, run)?;
             let is_search = self.search.is_on();
-            let is_alone = self.search.max() == 1 && is_new != Some(false);
+            let is_alone = self.search.max() == 1 && taken != Taken::Nothing;
             self.tried = is_alone.then_some(page);
-            if is_alone || is_full && (is_search || !self.session.wait_when_full(&run.stop)?) {
+            if is_alone {
                 return Ok(());
             }
-            if !is_full && !has_more {
+            let is_over = match taken {
+                Taken::Part => is_search || !self.session.wait_when_full(&run.stop)?,
+                Taken::All | Taken::Nothing => !has_more,
+            };
+            if is_over {
                 return Ok(());
             }
-            if is_new == Some(true) && !is_search {
+            if taken == Taken::All && !is_search {
                 self.session.wait_a_moment(&run.stop)?;
             }
-            if is_new != Some(false) && !is_search && self.session.is_open() {
+            if taken != Taken::Nothing && !is_search && self.session.is_open() {
                 self.mark_committed(run)?;
                 if self.session.in_flight().is_empty() {
                     cursor = Cursor::default();
-                } else if is_full {
+                } else if taken == Taken::Part {
                     cursor = start;
                 }
             }
@@ -164,10 +178,9 @@ impl ClosedLoop {
     }
 
     /// Writes the records of a page that are not out yet, the STATE that covers them, and waits until
-    /// the target takes more. Returns whether there are any; `None` if the window is full before the end
-    /// of the page. Only the first page of a window is cut: some targets hold back a STATE that comes
-    /// right after a round number of records.
-    fn write(&mut self, page: &Page, run: &mut Run) -> Result<Option<bool>> {
+    /// the target takes more. Only the first page of a window is cut: some targets hold back a STATE that
+    /// comes right after a round number of records.
+    fn write(&mut self, page: &Page, run: &mut Run) -> Result<Taken> {
         self.search.note_shown(page);
         let room = self.room();
         let unknown = page.unknown(|record| run.out.ledger.contains(record) || !self.search.wants(record));
@@ -175,7 +188,7 @@ impl ClosedLoop {
         let is_whole = records.len() <= room;
         records.truncate(room);
         if records.is_empty() || !is_whole && !self.session.in_flight().is_empty() {
-            return Ok(is_whole.then_some(false));
+            return Ok(if is_whole { Taken::Nothing } else { Taken::Part });
         }
         ids.truncate(MAX_NAMED.min(room));
         let ids = ids.into_iter().map(Cow::into_owned).collect();
@@ -187,7 +200,7 @@ impl ClosedLoop {
                 self.mark_committed(run)?;
             }
         }
-        Ok(is_whole.then_some(true))
+        Ok(if is_whole { Taken::All } else { Taken::Part })
     }
 
     /// Peeks, and compares with what is committed.
@@ -210,7 +223,7 @@ impl ClosedLoop {
     /// Notes what a peek or a mark has shown as read, and covers what it has delivered by a STATE.
     fn take_found(&mut self, run: &mut Run) -> Result<()> {
         let found = self.marker.take_found();
-        self.read_in_flight.extend(found.read.iter().filter(|record| !self.committed.contains(**record)));
+        self.marked_elsewhere.extend(found.read.iter().filter(|record| !self.committed.contains(**record)));
         self.committed.note_marked(found.read);
         if found.delivered.is_empty() {
             return Ok(());
@@ -253,7 +266,7 @@ impl ClosedLoop {
             {
                 log_failure(std::mem::replace(&mut failure, Err(error)));
             }
-            self.read_in_flight.clear();
+            self.marked_elsewhere.clear();
             if let Err(error) = marked {
                 log_failure(failure);
                 return Err(error);
@@ -300,7 +313,7 @@ impl ClosedLoop {
     fn are_unread(&mut self, left: &[&Batch], run: &mut Run) -> bool {
         let is_checked = self.peek(Count::AtOnce(1), run).is_ok() && !self.marker.may_be_applied();
         let mut records = left.iter().flat_map(|batch| &batch.records);
-        is_checked && records.all(|record| !self.read_in_flight.contains(record))
+        is_checked && records.all(|record| !self.marked_elsewhere.contains(record))
     }
 }
 

@@ -33,7 +33,7 @@ const MAX_EQUAL_PAGES: usize = 100;
 
 /// The last mark. Right after a peek no mark was sent: there is only the fence.
 #[derive(Debug, Default)]
-struct Last {
+struct LastMark {
     /// What the next page has to begin with.
     fence: Option<Fingerprint>,
     /// What was to be marked, or, if the answer shows other records, those.
@@ -53,23 +53,23 @@ struct Last {
     read: Fingerprints,
 }
 
-impl Last {
+impl LastMark {
     /// No mark is sent yet, and the next page has to begin with this record.
-    fn not_sent(fence: Option<Fingerprint>) -> Last {
-        Last { fence, is_answered: true, is_exact: true, ..Last::default() }
+    fn not_sent(fence: Option<Fingerprint>) -> LastMark {
+        LastMark { fence, is_answered: true, is_exact: true, ..LastMark::default() }
     }
 
     /// A mark that is sent now.
-    fn sent(delivered: &Delivered, by_id: bool) -> Last {
+    fn sent(delivered: &Delivered, by_id: bool) -> LastMark {
         let page = delivered.page();
         let marked: Fingerprints = delivered.to_mark().collect();
-        Last {
+        LastMark {
             fence: delivered.fence().filter(|fence| !by_id && !marked.contains(fence)),
             marked,
             oldest: delivered.to_mark().next(),
             timestamps: [page.first_timestamp(), page.last_timestamp_of(delivered.count())],
             is_end: page.is_last(),
-            ..Last::default()
+            ..LastMark::default()
         }
     }
 }
@@ -77,7 +77,7 @@ impl Last {
 /// Peeks and marks for a mode, and delivers what a mark has hit unseen.
 #[derive(Debug)]
 pub struct Marker {
-    last: Last,
+    last: LastMark,
     /// A look back begins after this time stamp.
     from: Option<String>,
     /// How many marks may still be applied, because their answers were lost, and how long the last of
@@ -101,7 +101,7 @@ impl Marker {
     /// Nothing is peeked or marked yet.
     pub fn new(config: &Config, tuning: Tuning) -> Marker {
         Marker {
-            last: Last::not_sent(None),
+            last: LastMark::not_sent(None),
             from: None,
             lost: 0,
             lost_until: Instant::now(),
@@ -144,13 +144,13 @@ impl Marker {
         let count = if by_id { max } else { count_before_fence(delivered.page(), max) };
         let is_whole = count == delivered.page().len();
         let delivered = delivered.at_most(count);
-        let last = Last::sent(&delivered, by_id);
+        let last = LastMark::sent(&delivered, by_id);
         let to_mark: Vec<_> = delivered.to_mark().collect();
         self.most_marked = self.most_marked.max(count);
         match run.queue.mark(delivered)? {
             Marked::Answered(answer) => {
                 let is_exact = answer.fingerprints().eq(to_mark);
-                self.last = Last { is_answered: true, is_exact: is_exact || by_id, ..last };
+                self.last = LastMark { is_answered: true, is_exact: is_exact || by_id, ..last };
                 run.out.metrics.count_marked(answer.len());
                 if !is_exact {
                     self.deliver_answer(&answer, run)?;
@@ -256,7 +256,7 @@ impl Marker {
         // The next page has to begin as this one does, until something is marked. A look back takes
         // several requests, and a mark that comes late may hit what it has passed.
         let fence = first.filter(|_| !run.queue.marks_by_id());
-        self.last = Last { is_exact: is_accepted, read, ..Last::not_sent(fence) };
+        self.last = LastMark { is_exact: is_accepted, read, ..LastMark::not_sent(fence) };
         Ok(is_accepted)
     }
 
@@ -348,7 +348,7 @@ fn count_before_fence(page: &Page, max: usize) -> usize {
 }
 
 /// Whether a page would show the oldest record that was to be marked, if that was unread.
-fn reaches(page: &Page, last: &Last) -> bool {
+fn reaches(page: &Page, last: &LastMark) -> bool {
     let end = page.last_timestamp_of(page.len());
     page.is_last() || matches!((&last.timestamps[0], &end), (Some(oldest), Some(end)) if is_before(oldest, end))
 }

@@ -1,20 +1,22 @@
 //! The loop that keeps the promise: a record is marked as read only after it has been delivered.
 //!
 //! `run.rs` has what every mode works with, `marker.rs` the marks and the fence, `output.rs` the
-//! way out. There is a mode, and a file, for each value of `acknowledge`, one for a target that the
-//! tap runs (`closed_loop.rs`, over `session.rs`, `target.rs` and `stdin.rs`), and one that only
-//! shows records (`look.rs`). To add one for `acknowledge`:
+//! way out. There is a mode, and a file, for each value of `acknowledge` (`never` has two more, for
+//! reading by time and for a target), one for a target that the tap runs (`closed_loop.rs`, over
+//! `session.rs`, `target.rs` and `stdin.rs`), and one that only shows records (`look.rs`). To add
+//! one for `acknowledge`:
 //!
 //! 1. Write `src/poll/<mode>.rs` with a type that implements `Mode`. `write.rs` is the shortest one
 //!    that marks.
 //! 2. Add a variant to [`Acknowledge`] in `src/config/choices.rs`. Its word in a config file
 //!    follows from its name, its meaning in the table of settings from its comment.
 //! 3. The compiler names each `match` that needs an arm: whether what is written is marked, what a
-//!    STATE holds, and `fn run` below, with the queue that it needs. `pages` are small, and grow
-//!    only if they come quickly; `windows` show all that is out at once.
-//! 4. `cargo test --workspace` then names the documents to change. By hand: `meltano.yml`, what
-//!    `commands.rs` says of the modes, `docs/guarantees.md`, and a property in
-//!    `src/poll/tests/properties.rs`.
+//!    STATE holds, and `fn run` below, with the queue that it needs. Take `pages`, which are small,
+//!    and grow only if they come quickly; or `windows`, if one peek has to show everything that is
+//!    written and not yet marked.
+//! 4. `cargo test --workspace` then names the documents and the lists of words to change. By hand:
+//!    `meltano.yml`, what `commands.rs` and the descriptions of `markBy` and `pageSize` say of the
+//!    modes, `docs/guarantees.md`, and a property in `src/poll/tests/properties.rs`.
 //!
 //! Only `commit` and `never` read the bookmark of a STATE (`singer::state`).
 

@@ -28,7 +28,7 @@ const MAX_WHEN_FULL: Duration = Duration::from_secs(60);
 
 /// Where the target is.
 #[derive(Debug)]
-enum State {
+enum Phase {
     /// None is running.
     Idle,
     /// Not everything is on its way to it yet.
@@ -45,7 +45,7 @@ enum State {
 pub struct TargetSession<T> {
     target: Box<dyn Target>,
     proof: TargetProof,
-    state: State,
+    phase: Phase,
     in_flight: InFlight<T>,
     /// What is committed, until the mode takes it.
     proven: Vec<Proven<T>>,
@@ -65,7 +65,7 @@ impl<T> TargetSession<T> {
         TargetSession {
             target,
             proof,
-            state: State::Idle,
+            phase: Phase::Idle,
             in_flight: InFlight::default(),
             proven: Vec::new(),
             acknowledges_at_once: by_state,
@@ -76,17 +76,17 @@ impl<T> TargetSession<T> {
 
     /// Whether a target is running, or its end is not judged yet.
     pub fn is_running(&self) -> bool {
-        self.target.is_running() || matches!(self.state, State::Ended { .. })
+        self.target.is_running() || matches!(self.phase, Phase::Ended { .. })
     }
 
     /// Whether the target has yet to take something.
     pub fn is_taking(&self) -> bool {
-        matches!(self.state, State::Taking)
+        matches!(self.phase, Phase::Taking)
     }
 
     /// Whether the target takes what is written to it.
     pub fn is_open(&self) -> bool {
-        matches!(self.state, State::Taking | State::Committing)
+        matches!(self.phase, Phase::Taking | Phase::Committing)
     }
 
     /// Whether targets have acknowledged each window within a moment so far.
@@ -117,8 +117,8 @@ impl<T> TargetSession<T> {
     /// Writes the STATE that covers a batch that was just written.
     pub fn send(&mut self, batch: T, out: &mut Output) -> Result<()> {
         // A target that has ended does not get it, and so does not acknowledge it.
-        if !matches!(self.state, State::Ended { .. }) {
-            self.state = State::Taking;
+        if !matches!(self.phase, Phase::Ended { .. }) {
+            self.phase = Phase::Taking;
         }
         out.set_checkpoint(self.in_flight.add(batch));
         out.write_state()
@@ -176,9 +176,9 @@ impl<T> TargetSession<T> {
 
     /// Says what the tap waits for.
     fn remind(&self, started: Instant) {
-        let to_what = match self.state {
-            State::Closing => "end",
-            State::Taking => "read its input",
+        let to_what = match self.phase {
+            Phase::Closing => "end",
+            Phase::Taking => "read its input",
             _ => "acknowledge what it has read",
         };
         info!("waiting for {} to {to_what}, for {} s now", self.target.name(), started.elapsed().as_secs());
@@ -187,7 +187,7 @@ impl<T> TargetSession<T> {
     /// Notes an event. Returns whether it acknowledges anything.
     fn note(&mut self, event: Event) -> bool {
         match event {
-            Event::Taken if self.is_taking() => self.state = State::Committing,
+            Event::Taken if self.is_taking() => self.phase = Phase::Committing,
             Event::Taken => {}
             Event::Acknowledged(checkpoint) if self.proof == TargetProof::State => {
                 let proven = self.in_flight.acknowledge(&checkpoint);
@@ -196,7 +196,7 @@ impl<T> TargetSession<T> {
                 return is_new;
             }
             Event::Acknowledged(_) => {}
-            Event::Ended { status, has_read_all } => self.state = State::Ended { status, has_read_all },
+            Event::Ended { status, has_read_all } => self.phase = Phase::Ended { status, has_read_all },
         }
         false
     }
@@ -210,13 +210,13 @@ impl<T> TargetSession<T> {
     pub fn close(&mut self, out: &mut Output, stop: &Shutdown) -> Result<Option<(String, Vec<T>)>> {
         out.close();
         if self.is_open() {
-            self.state = State::Closing;
+            self.phase = Phase::Closing;
         }
         while self.target.is_running() {
             self.wait(stop)?;
         }
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Ended { status, has_read_all } => Ok(self.judge(status, has_read_all)),
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Ended { status, has_read_all } => Ok(self.judge(status, has_read_all)),
             _ => Ok(None),
         }
     }

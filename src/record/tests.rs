@@ -1,4 +1,4 @@
-//! What this room promises, on its public face.
+//! What this module promises, tested through its public functions.
 
 use std::io;
 

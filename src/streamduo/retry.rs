@@ -125,25 +125,25 @@ pub fn retrying<T>(
 /// leaves it to the loop to peek again.
 pub struct Retrying {
     queue: Box<dyn Queue>,
-    /// The marks in a row that failed.
-    failed_marks: Retry,
+    /// How often a request is repeated. It counts the marks in a row that failed.
+    policy: Retry,
     stop: Shutdown,
 }
 
 impl Retrying {
     /// Repeats requests to this queue.
     pub fn new(queue: Box<dyn Queue>, retry: Retry, stop: &Shutdown) -> Retrying {
-        Retrying { queue, failed_marks: retry, stop: stop.clone() }
+        Retrying { queue, policy: retry, stop: stop.clone() }
     }
 
     /// Shows the oldest unread records. Changes nothing.
     pub fn peek(&mut self, count: Count) -> Result<Peeked> {
-        Ok(retrying(self.failed_marks, "peek", &self.stop, || self.queue.peek(count))?)
+        Ok(retrying(self.policy, "peek", &self.stop, || self.queue.peek(count))?)
     }
 
     /// Shows the oldest records after a time stamp, read or not. Changes nothing.
     pub fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
-        Ok(retrying(self.failed_marks, "read since", &self.stop, || self.queue.since(timestamp, count))?)
+        Ok(retrying(self.policy, "read since", &self.stop, || self.queue.since(timestamp, count))?)
     }
 
     /// Marks what was delivered, once. After a failure it waits until another peek makes sense.
@@ -153,16 +153,16 @@ impl Retrying {
     pub fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
         match self.queue.mark(delivered) {
             Ok(answer) => {
-                self.failed_marks.reset();
+                self.policy.reset();
                 Ok(Marked::Answered(answer))
             }
             Err(failure) if failure.may_have_been_applied() => {
-                let end = self.failed_marks.count("mark", &failure, &self.stop).err().map(anyhow::Error::from);
+                let end = self.policy.count("mark", &failure, &self.stop).err().map(anyhow::Error::from);
                 // First the loop has to learn that the mark may have been applied.
                 Ok(Marked::Unknown(end.filter(|error| !error.is::<Stopped>())))
             }
             Err(failure) => {
-                self.failed_marks.wait("mark", failure, &self.stop)?;
+                self.policy.wait("mark", failure, &self.stop)?;
                 Ok(Marked::Refused)
             }
         }
@@ -180,7 +180,7 @@ impl Retrying {
 
     /// From now on sends each request once: a run that is ending looks back once.
     pub fn without_retries(&mut self) {
-        self.failed_marks = Retry { max_retries: 0, failures: 0, ..self.failed_marks };
+        self.policy = Retry { max_retries: 0, failures: 0, ..self.policy };
     }
 }
 

@@ -157,7 +157,7 @@ impl ClosedLoop {
     /// Judges a failure: whether to go on with fewer records, or behind one that was put aside.
     pub fn judge(&mut self, problem: String, left: Vec<Batch>, run: &mut Run) -> Result<()> {
         let may_go_on = |batch: &Batch| {
-            !batch.slipped_in && batch.records.iter().all(|record| !self.read_in_flight.contains(record))
+            !batch.slipped_in && batch.records.iter().all(|record| !self.marked_elsewhere.contains(record))
         };
         let is_ending = run.stop.is_deferred() || self.session.is_lost() || left.is_empty();
         if is_ending || !left.iter().all(may_go_on) {
