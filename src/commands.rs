@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<()> {
         Args { man: true, .. } => return stdout::print(&man::page()?),
         Args { about: true, .. } => return stdout::print(&about::text(args.format)),
         Args { discover: true, config, .. } if config.is_empty() => {
-            return print_catalog("records", &schema::record(), Acknowledge::default());
+            return print_catalog("records", schema::record(), Acknowledge::default());
         }
         _ => {}
     }
@@ -59,10 +59,10 @@ fn discover(args: &Args, config: &Config) -> Result<()> {
         }
         splitter.start(&mut schema);
     }
-    print_catalog(&config.stream_name, &schema, config.acknowledge)
+    print_catalog(&config.stream_name, schema, config.acknowledge)
 }
 
-fn print_catalog(stream: &str, schema: &Value, acknowledge: Acknowledge) -> Result<()> {
+fn print_catalog(stream: &str, schema: Value, acknowledge: Acknowledge) -> Result<()> {
     stdout::print(&format!("{:#}", catalog::discover(stream, schema, acknowledge)))
 }
 
@@ -116,7 +116,7 @@ fn sync(args: &Args, config: &Config) -> Result<()> {
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);
-    let write = |stream| Ok((Box::new(Writer::new(out, stream)?) as Box<dyn MessageWriter>, None));
+    let write = |stream| Ok((Box::new(Writer::new(out, stream)) as Box<dyn MessageWriter>, None));
     if look.is_some() {
         // Nothing is marked, so what the state of an earlier run proves is kept for the next one.
         return read(args, config, State::default(), look, write);

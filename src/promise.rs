@@ -159,18 +159,9 @@
 //!
 //! ```
 //! # use std::process::ExitStatus;
-//! # use tap_streamduo::record::{Batch, Committed, GoodExit, InFlight};
+//! # use tap_streamduo::record::{Batch, Committed, InFlight};
 //! fn right(in_flight: &mut InFlight<Batch>, status: ExitStatus, has_read_all: bool, committed: &mut Committed) {
-//!     if let Some(exit) = GoodExit::of(status, has_read_all) {
-//!         in_flight.acknowledge_all(exit).into_iter().for_each(|batch| committed.add(batch));
-//!     }
-//! }
-//! ```
-//!
-//! ```compile_fail,E0423
-//! # use tap_streamduo::record::{Batch, Committed, GoodExit, InFlight};
-//! fn wrong(in_flight: &mut InFlight<Batch>, committed: &mut Committed) {
-//!     in_flight.acknowledge_all(GoodExit(())).into_iter().for_each(|batch| committed.add(batch));
+//!     in_flight.acknowledge_all(status, has_read_all).into_iter().for_each(|batch| committed.add(batch));
 //! }
 //! ```
 //!

@@ -117,7 +117,7 @@ impl ClosedLoop {
             if is_new == Some(true) && !is_search {
                 self.session.wait_a_moment(&run.stop)?;
             }
-            if is_new != Some(false) && !is_search {
+            if is_new != Some(false) && !is_search && self.session.is_open() {
                 self.mark_committed(run)?;
                 if self.session.in_flight().is_empty() {
                     cursor = Cursor::default();

@@ -26,9 +26,9 @@ impl CommitMode {
     /// Marks the records that the bookmark covers, and no others. Returns whether to go on: not
     /// while a mark may still be applied.
     fn mark_committed(&mut self, returned: &ReturnedBookmark, run: &mut Run) -> Result<bool> {
-        let mut page = self.marker.peek(Count::AtOnce(returned.count), run)?;
+        let mut page = self.marker.peek(Count::AtOnce(returned.get().count), run)?;
         let Some(mut committed) = Committed::prove(&page, returned) else {
-            let covered = records(returned.count);
+            let covered = records(returned.get().count);
             info!(
                 "the state covers {covered}, but it does not match what is unread now: marking nothing, \
                  delivering again"

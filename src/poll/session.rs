@@ -11,7 +11,7 @@ use log::{info, warn};
 use super::output::Output;
 use super::target::{Event, Target, TargetFailed};
 use crate::config::TargetProof;
-use crate::record::{GoodExit, InFlight, Proven};
+use crate::record::{InFlight, Proven};
 use crate::shutdown::{Shutdown, Stopped};
 
 /// How often the log says what the tap waits for.
@@ -224,9 +224,9 @@ impl<T> TargetSession<T> {
     /// Judges a target by how it has ended, and forgets what it has not committed.
     fn judge(&mut self, status: io::Result<ExitStatus>, has_read_all: bool) -> Option<(String, Vec<T>)> {
         if self.proof == TargetProof::Exit
-            && let Some(exit) = status.as_ref().ok().and_then(|status| GoodExit::of(*status, has_read_all))
+            && let Ok(status) = status
         {
-            self.proven.extend(self.in_flight.acknowledge_all(exit));
+            self.proven.extend(self.in_flight.acknowledge_all(status, has_read_all));
         }
         let left = self.in_flight.abandon();
         self.is_lost = status.is_err();

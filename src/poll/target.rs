@@ -246,7 +246,7 @@ impl TargetWriter {
         })?;
         // Ignore the error: nobody listens any more, and the run is ending.
         let _ = self.started.send(events);
-        Writer::new(Input(chunks_sender), self.stream.clone()).map_err(io::Error::other)
+        Ok(Writer::new(Input(chunks_sender), self.stream.clone()))
     }
 }
 

@@ -16,12 +16,12 @@ pub type Fingerprints = HashSet<Fingerprint, fast::RandomState>;
 ///
 /// These are two hashes (foldhash) under two keys that each process draws at random. Neither the
 /// keys nor the hashes leave the process, so nobody can choose records that share a fingerprint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
     /// The fingerprint of a record with these
-    /// [`distinctive_texts`](super::parse::distinctive_texts).
+    /// [`distinctive_texts`](super::parse::Record::distinctive_texts).
     pub(super) fn of(texts: [Option<&[u8]>; 3]) -> Fingerprint {
         static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
         let [high, low] = KEYS.each_ref().map(|key| {

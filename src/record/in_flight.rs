@@ -4,7 +4,6 @@
 //! committed everything before it.
 
 use std::collections::VecDeque;
-use std::ops::Deref;
 use std::process::ExitStatus;
 
 use serde::{Deserialize, Serialize};
@@ -27,22 +26,10 @@ pub type ReturnedCheckpoint = Returned<Checkpoint>;
 #[derive(Debug, Deserialize)]
 pub struct Returned<T>(T);
 
-impl<T> Deref for Returned<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
+impl<T> Returned<T> {
+    /// What it holds.
+    pub fn get(&self) -> &T {
         &self.0
-    }
-}
-
-/// A target has read its whole input and ended with exit code 0.
-#[derive(Debug)]
-pub struct GoodExit(());
-
-impl GoodExit {
-    /// The proof, if the target succeeded.
-    pub fn of(status: ExitStatus, has_read_all: bool) -> Option<GoodExit> {
-        (status.success() && has_read_all).then_some(GoodExit(()))
     }
 }
 
@@ -87,18 +74,17 @@ impl<T> InFlight<T> {
     /// Takes the batches before a checkpoint that was returned: they are committed. None if it
     /// proves nothing new.
     pub fn acknowledge(&mut self, returned: &ReturnedCheckpoint) -> Vec<Proven<T>> {
-        let mut proven = Vec::new();
-        if returned.run == self.last.run && returned.number <= self.last.number {
-            while let Some((_, batch)) = self.batches.pop_front_if(|(number, _)| *number <= returned.number) {
-                proven.push(Proven(batch));
-            }
-        }
-        proven
+        let returned = returned.get();
+        let is_own = returned.run == self.last.run && returned.number <= self.last.number;
+        let count = self.batches.partition_point(|(number, _)| is_own && *number <= returned.number);
+        self.batches.drain(..count).map(|(_, batch)| Proven(batch)).collect()
     }
 
-    /// Takes all batches: they are committed.
-    pub fn acknowledge_all(&mut self, _proof: GoodExit) -> Vec<Proven<T>> {
-        self.batches.drain(..).map(|(_, batch)| Proven(batch)).collect()
+    /// Takes all batches of a target that has read its whole input and ended with exit code 0: they
+    /// are committed. None of any other target.
+    pub fn acknowledge_all(&mut self, status: ExitStatus, has_read_all: bool) -> Vec<Proven<T>> {
+        let count = if status.success() && has_read_all { self.batches.len() } else { 0 };
+        self.batches.drain(..count).map(|(_, batch)| Proven(batch)).collect()
     }
 
     /// Takes all batches of a target that has ended: whether they are committed is not known.

@@ -3,11 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use indexmap::IndexMap;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::text::decode_string;
+
+/// The members of an object that names each once, in their order, as they are written.
+pub type Texts = IndexMap<String, Box<RawValue>>;
 
 /// The members in their order: each name, the name as it is written, and the value.
 pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue, &'a RawValue)>);

@@ -14,11 +14,12 @@ mod text;
 use std::io;
 
 pub use identity::{Fingerprint, Fingerprints};
-pub use in_flight::{Checkpoint, GoodExit, InFlight, Proven, Returned, ReturnedCheckpoint};
+pub use in_flight::{Checkpoint, InFlight, Proven, Returned, ReturnedCheckpoint};
 pub use invalid::InvalidBody;
 pub use ledger::Ledger;
-pub use members::Members;
-pub use page::{Page, Record, Timing};
+pub use members::{Members, Texts};
+pub use page::{Page, Timing};
+pub use parse::Record;
 pub use proof::{Batch, Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
 pub use text::on_one_line;
 

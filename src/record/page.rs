@@ -4,54 +4,29 @@
 //! them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 
 use super::MessageWriter;
 use super::identity::{Fingerprint, Fingerprints};
 use super::invalid::{InvalidBody, diagnose};
 use super::ledger::Ledger;
-use super::parse::{Entry, distinctive_texts, entries, text_but_status};
-use super::text::{decode_string, has_line_break, in_utf_8, on_one_line};
+use super::members::Texts;
+use super::parse::{Entry, Record, entries};
+use super::text::{has_line_break, in_utf_8, on_one_line};
 
-/// How long an answer took.
+/// How long an answer took, and when it was complete.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timing {
     /// Until its head arrived.
     pub first_byte: Duration,
     /// From then on, until its last byte.
     pub transfer: Duration,
-}
-
-/// What is read of a record. Without a `recordId` or a `recordTimeStampISO` it has no identity.
-#[derive(Debug)]
-pub struct Record<'a> {
-    /// `recordId`
-    pub record_id: Option<Cow<'a, str>>,
-    /// `recordTimeStampISO`
-    pub timestamp: Option<Cow<'a, str>>,
-    /// `dataPayload`, as it was sent
-    pub payload: Option<&'a [u8]>,
-    /// What tells it from other records.
-    pub fingerprint: Fingerprint,
-    /// Its text before and after its read status
-    text_but_status: [&'a [u8]; 2],
-    /// Whether `readStatus` says that it is read. It is a string, but may be a boolean.
-    pub is_read: bool,
-}
-
-impl Record<'_> {
-    /// What tells it from other records.
-    pub(super) fn distinctive_texts(&self) -> [Option<&[u8]>; 3] {
-        let identity = self.record_id.as_deref().zip(self.timestamp.as_deref());
-        distinctive_texts(identity, self.payload, self.text_but_status)
-    }
+    /// When that arrived.
+    pub arrived: Timestamp,
 }
 
 /// The records of one answer, in the order of the answer: oldest first.
@@ -59,9 +34,8 @@ impl Record<'_> {
 pub struct Page {
     answer: Bytes,
     entries: Vec<Entry>,
-    timing: Timing,
-    /// When the answer arrived.
-    arrived: Timestamp,
+    /// How long the answer took, and when it was complete.
+    pub timing: Timing,
     /// Whether the page holds fewer records than were asked for.
     is_short: bool,
     /// Whether the service may have capped the page.
@@ -78,23 +52,8 @@ impl Page {
         let answer = in_utf_8(answer);
         let entries = entries(str::from_utf8(&answer).unwrap_or_default()).ok_or_else(|| diagnose(&answer))?;
         let is_short = entries.len() < asked;
-        let arrived = Timestamp::now();
-        Ok(Page { answer, entries, timing: Timing::default(), arrived, is_short, may_be_capped: false })
-    }
-
-    /// Notes how long the answer took.
-    pub fn timed(self, timing: Timing) -> Page {
-        Page { timing, ..self }
-    }
-
-    /// Notes when the answer arrived.
-    pub fn arrived_at(self, arrived: Timestamp) -> Page {
-        Page { arrived, ..self }
-    }
-
-    /// How long the answer took.
-    pub fn timing(&self) -> Timing {
-        self.timing
+        let timing = Timing { arrived: Timestamp::now(), ..Timing::default() };
+        Ok(Page { answer, entries, timing, is_short, may_be_capped: false })
     }
 
     /// The size of the answer, in bytes.
@@ -140,15 +99,8 @@ impl Page {
     }
 
     /// The records.
-    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        self.entries.iter().map(|entry| Record {
-            record_id: self.string(entry.record_id.as_ref()),
-            timestamp: self.string(entry.timestamp.as_ref()),
-            payload: entry.payload.clone().map(|payload| &self.answer[payload]),
-            fingerprint: entry.fingerprint,
-            text_but_status: text_but_status(&self.answer, &entry.span, entry.read_status.as_ref()),
-            is_read: self.is_read(entry),
-        })
+    pub fn records(&self) -> impl DoubleEndedIterator<Item = Record<'_>> + ExactSizeIterator {
+        self.entries.iter().map(|entry| entry.record(&self.answer))
     }
 
     /// The first time stamp that a record of the page has.
@@ -158,8 +110,7 @@ impl Page {
 
     /// The last time stamp that one of the oldest `count` records has.
     pub fn last_timestamp_of(&self, count: usize) -> Option<String> {
-        let mut latest = self.entries[..count].iter().rev();
-        latest.find_map(|entry| self.string(entry.timestamp.as_ref())).map(Cow::into_owned)
+        self.records().take(count).rev().find_map(|record| record.timestamp).map(Cow::into_owned)
     }
 
     /// The time stamps of a page that was asked for after `timestamp`: one for each record, as
@@ -176,23 +127,16 @@ impl Page {
 
     /// Counts records whose time stamp is not valid as records without one.
     pub fn drop_invalid_timestamps(&mut self, is_valid: impl Fn(&str) -> bool) {
-        let mut entries = std::mem::take(&mut self.entries);
-        for entry in &mut entries {
-            if !self.string(entry.timestamp.as_ref()).is_some_and(|timestamp| is_valid(&timestamp)) {
+        for entry in &mut self.entries {
+            if !entry.record(&self.answer).timestamp.is_some_and(|timestamp| is_valid(&timestamp)) {
                 entry.timestamp = None;
             }
         }
-        self.entries = entries;
     }
 
     /// The fingerprints of the records.
     pub fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
         self.entries.iter().map(|entry| entry.fingerprint)
-    }
-
-    /// The value of a string in the answer.
-    fn string(&self, range: Option<&Range<usize>>) -> Option<Cow<'_, str>> {
-        decode_string(str::from_utf8(&self.answer[range?.clone()]).ok()?)
     }
 
     /// The entries of the records that are not known, each once.
@@ -204,7 +148,7 @@ impl Page {
     /// The records that are not known, each once, and their ids, or "without an id".
     pub fn unknown(&self, is_known: impl Fn(Fingerprint) -> bool) -> impl Iterator<Item = (Fingerprint, Cow<'_, str>)> {
         self.unknown_entries(is_known).map(|entry| {
-            let id = self.string(entry.record_id.as_ref()).unwrap_or(Cow::Borrowed("without an id"));
+            let id = entry.record(&self.answer).record_id.unwrap_or(Cow::Borrowed("without an id"));
             (entry.fingerprint, id)
         })
     }
@@ -225,7 +169,7 @@ impl Page {
     ) -> io::Result<usize> {
         out.look_ahead(self);
         let mut written = 0;
-        let time_extracted = format!("{:.6}", self.arrived);
+        let time_extracted = format!("{:.6}", self.timing.arrived);
         // One search for the whole page: a record alone is too short for one to pay.
         let has_breaks = has_line_break(&self.answer);
         for entry in self.unknown_entries(is_known) {
@@ -258,23 +202,17 @@ impl Page {
 
     /// Writes a record as one that no target loads, and flushes.
     pub(super) fn write_odd(&self, record: Fingerprint, reason: &str, out: &mut dyn MessageWriter) -> io::Result<()> {
-        let time_extracted = format!("{:.6}", self.arrived);
+        let time_extracted = format!("{:.6}", self.timing.arrived);
         if let Some(entry) = self.entries.iter().find(|entry| entry.fingerprint == record) {
             out.dead_letter(&on_one_line(&self.answer[entry.span.clone()]), reason, &time_extracted)?;
         }
         out.flush()
     }
 
-    /// Whether the service has the record as read.
-    fn is_read(&self, entry: &Entry) -> bool {
-        entry.read_status.clone().is_some_and(|status| matches!(&self.answer[status], b"true" | b"\"true\""))
-    }
-
     /// The records of the page that the service has as read, or has not.
     pub fn that_are_read(mut self, are_read: bool) -> Page {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.retain(|entry| self.is_read(entry) == are_read);
-        Page { entries, ..self }
+        self.entries.retain(|entry| entry.record(&self.answer).is_read == are_read);
+        self
     }
 
     /// The page with its `count` oldest records.
@@ -309,7 +247,7 @@ impl Page {
     /// Why a record has no identity, without quoting it.
     fn why_no_identity(&self, entry: &Entry) -> String {
         let record = &self.answer[entry.span.clone()];
-        let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(record) else {
+        let Ok(fields) = serde_json::from_slice::<Texts>(record) else {
             let is_object = record.starts_with(b"{");
             return if is_object { "a name in it is not Unicode text" } else { "it is not an object" }.to_owned();
         };

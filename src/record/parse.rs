@@ -42,59 +42,78 @@ impl Entry {
     pub(super) fn has_identity(&self) -> bool {
         self.record_id.is_some() && self.timestamp.is_some()
     }
-}
 
-/// What tells a record from others: its id, its time stamp and its payload; without an identity,
-/// its whole text before and after the value of `readStatus`.
-pub(super) fn distinctive_texts<'a>(
-    identity: Option<(&'a str, &'a str)>,
-    payload: Option<&'a [u8]>,
-    text_but_status: [&'a [u8]; 2],
-) -> [Option<&'a [u8]>; 3] {
-    match identity {
-        Some((record_id, timestamp)) => [Some(record_id.as_bytes()), Some(timestamp.as_bytes()), payload],
-        None => [None, Some(text_but_status[0]), Some(text_but_status[1])],
+    /// The record, of the answer that it came in.
+    pub(super) fn record<'a>(&self, answer: &'a [u8]) -> Record<'a> {
+        self.record_of(answer, |range| str::from_utf8(&answer[range]).ok())
+    }
+
+    /// The same, with a way to get a part of the answer as text.
+    fn record_of<'a>(&self, answer: &'a [u8], text: impl Fn(Range<usize>) -> Option<&'a str>) -> Record<'a> {
+        let string = |range: &Option<Range<usize>>| decode_string(text(range.clone()?)?);
+        let Range { start, end } = self.span;
+        let status = self.read_status.clone().unwrap_or(end..end);
+        Record {
+            record_id: string(&self.record_id),
+            timestamp: string(&self.timestamp),
+            payload: self.payload.clone().map(|payload| &answer[payload]),
+            fingerprint: self.fingerprint,
+            text_but_status: [&answer[start..status.start], &answer[status.end..end]],
+            is_read: matches!(&answer[status], b"true" | b"\"true\""),
+        }
     }
 }
 
-/// A record's text before and after the value of its `readStatus`.
-pub(super) fn text_but_status<'a>(
-    answer: &'a [u8],
-    record: &Range<usize>,
-    status: Option<&Range<usize>>,
-) -> [&'a [u8]; 2] {
-    let (end, next) = status.map_or((record.end, record.end), |status| (status.start, status.end));
-    [&answer[record.start..end], &answer[next..record.end]]
+/// What is read of a record. Without a `recordId` or a `recordTimeStampISO` it has no identity.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// `recordId`
+    pub record_id: Option<Cow<'a, str>>,
+    /// `recordTimeStampISO`
+    pub timestamp: Option<Cow<'a, str>>,
+    /// `dataPayload`, as it was sent
+    pub payload: Option<&'a [u8]>,
+    /// What tells it from other records.
+    pub fingerprint: Fingerprint,
+    /// Its text before and after its read status
+    text_but_status: [&'a [u8]; 2],
+    /// Whether `readStatus` says that it is read. It is a string, but may be a boolean.
+    pub is_read: bool,
+}
+
+impl Record<'_> {
+    /// What tells it from others: its id, its time stamp and its payload; without an identity, its
+    /// whole text before and after the value of `readStatus`.
+    pub(super) fn distinctive_texts(&self) -> [Option<&[u8]>; 3] {
+        match (&self.record_id, &self.timestamp) {
+            (Some(id), Some(timestamp)) => [Some(id.as_bytes()), Some(timestamp.as_bytes()), self.payload],
+            _ => [None, Some(self.text_but_status[0]), Some(self.text_but_status[1])],
+        }
+    }
 }
 
 /// The records of an answer; `None` if it is not a JSON array, or holds more values than any
 /// request asks for.
 pub(super) fn entries(answer: &str) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
-    let mut at = expect(b'[', answer, 0)?;
-    let mut end = expect(b']', answer, at);
-    while end.is_none() && entries.len() < MAX_ENTRIES {
-        let (entry, behind) = entry(answer, skip_space(answer, at))?;
-        entries.push(entry);
-        end = expect(b']', answer, behind);
-        if end.is_none() {
-            at = expect(b',', answer, behind)?;
+    let mut rest = skip_space(skip_space(answer).strip_prefix('[')?);
+    while !rest.starts_with(']') && entries.len() < MAX_ENTRIES {
+        if !entries.is_empty() {
+            rest = skip_space(rest.strip_prefix(',')?);
         }
+        let entry = entry(answer, rest)?;
+        rest = skip_space(&answer[entry.span.end..]);
+        entries.push(entry);
     }
-    (skip_space(answer, end?) == answer.len()).then_some(entries)
+    skip_space(rest.strip_prefix(']')?).is_empty().then_some(entries)
 }
 
-/// Reads the record that begins at `start`. Returns it and where it ends.
-fn entry(answer: &str, start: usize) -> Option<(Entry, usize)> {
-    let text = &answer[start..];
+/// Reads the record that a part of the answer begins with.
+fn entry(answer: &str, text: &str) -> Option<Entry> {
     // Only an object: serde would also take the fields of an array, by their places.
     let object = text.starts_with('{').then(|| first::<Fields<'_>>(text)).flatten();
-    let (fields, length) = match object {
-        Some(record) => record,
-        None => odd_value(text)?,
-    };
-    let end = start + length;
-    Some((fields.entry(answer, start..end), end))
+    let (fields, length) = object.or_else(|| odd_value(text))?;
+    Some(fields.entry(answer, range_of(&text[..length], answer)))
 }
 
 /// The first JSON value of a text, and its length, if it is not an object, holds a field twice, or
@@ -115,16 +134,9 @@ fn first<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(T, usize)> {
     Some((value, values.byte_offset()))
 }
 
-/// The place after `byte`, if only white space comes before it.
-fn expect(byte: u8, text: &str, at: usize) -> Option<usize> {
-    let at = skip_space(text, at);
-    (text.as_bytes().get(at) == Some(&byte)).then_some(at + 1)
-}
-
-/// The next place that holds no white space (RFC 8259 section 2).
-fn skip_space(text: &str, at: usize) -> usize {
-    let space = text.as_bytes()[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
-    at + space.count()
+/// The text from its first token on (RFC 8259 section 2).
+fn skip_space(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\n', '\r'])
 }
 
 /// The fields of a record that the tap reads, as they are written. A field that is there twice is
@@ -146,29 +158,21 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// The value of a field that is a string.
-fn string(field: Option<&RawValue>) -> Option<Cow<'_, str>> {
-    decode_string(field?.get())
-}
-
 impl Fields<'_> {
     /// The record at `span` of the answer.
     fn entry(&self, answer: &str, span: Range<usize>) -> Entry {
         let range = |field: Option<&RawValue>| Some(range_of(field?.get(), answer));
-        let record_id = string(self.record_id);
-        let timestamp = string(self.timestamp);
-        let read_status = range(self.read_status);
-        let text_but_status = text_but_status(answer.as_bytes(), &span, read_status.as_ref());
-        let identity = record_id.as_deref().zip(timestamp.as_deref());
-        let payload = self.payload.map(|payload| payload.get().as_bytes());
-        let fingerprint = Fingerprint::of(distinctive_texts(identity, payload, text_but_status));
-        Entry {
+        let string = |field: Option<&RawValue>| range(field.filter(|value| value.get().starts_with('"')));
+        let mut entry = Entry {
             span,
-            record_id: record_id.and_then(|_| range(self.record_id)),
-            timestamp: timestamp.and_then(|_| range(self.timestamp)),
+            record_id: string(self.record_id),
+            timestamp: string(self.timestamp),
             payload: range(self.payload),
-            read_status,
-            fingerprint,
-        }
+            read_status: range(self.read_status),
+            fingerprint: Fingerprint::default(),
+        };
+        entry.fingerprint =
+            Fingerprint::of(entry.record_of(answer.as_bytes(), |range| answer.get(range)).distinctive_texts());
+        entry
     }
 }

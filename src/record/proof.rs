@@ -187,7 +187,7 @@ pub struct Committed {
 impl Committed {
     /// The records of a page, if they are the ones that the bookmark covers.
     pub fn prove(page: &Peeked, returned: &ReturnedBookmark) -> Option<Committed> {
-        let is_proven = Bookmark::of(page) == **returned;
+        let is_proven = Bookmark::of(page) == *returned.get();
         is_proven.then(|| Committed { left: page.fingerprints().collect(), marked: Ledger::default() })
     }
 
@@ -223,8 +223,7 @@ impl Committed {
 
     /// Notes records that are marked.
     pub fn note_marked(&mut self, records: impl IntoIterator<Item = Fingerprint>) {
-        let marked = records.into_iter().filter(|record| self.left.remove(record)).collect::<Vec<_>>();
-        self.marked.add(marked);
+        self.marked.add(records.into_iter().filter(|record| self.left.remove(record)));
         self.marked.forget(4 * self.left.len());
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::source::read_text;
 use crate::config::{Acknowledge, Config, Invalid, PayloadFormat};
-use crate::singer::selection::{self, Metadata, Selection};
+use crate::singer::selection::{self, Metadata, Selection, describe};
 use crate::singer::transform::{PAYLOAD, TIMESTAMP, Transform};
 use crate::singer::{Stream, schema};
 
@@ -19,7 +19,7 @@ const KEY_PROPERTIES: [&str; 2] = ["recordId", TIMESTAMP];
 /// The catalog of the one stream there is, as `--discover` prints it, with metadata for every
 /// field: Meltano takes a field without metadata for one that cannot be deselected. A stream that
 /// is read by time is replicated by its time stamp.
-pub fn discover(stream_name: &str, schema: &Value, acknowledge: Acknowledge) -> Value {
+pub fn discover(stream_name: &str, mut schema: Value, acknowledge: Acknowledge) -> Value {
     let mut root =
         json!({"inclusion": "available", "selected-by-default": true, "table-key-properties": KEY_PROPERTIES});
     let mut stream = json!({"tap_stream_id": stream_name, "stream": stream_name, "key_properties": KEY_PROPERTIES});
@@ -30,26 +30,18 @@ pub fn discover(stream_name: &str, schema: &Value, acknowledge: Acknowledge) -> 
         stream["replication_method"] = json!("INCREMENTAL");
         stream["replication_key"] = json!(TIMESTAMP);
     }
-    let mut metadata = vec![json!({"breadcrumb": [], "metadata": root})];
-    describe(schema, &mut Vec::new(), &mut metadata);
-    stream["schema"] = schema.clone();
+    let mut metadata = Vec::new();
+    describe(&mut schema, &[], &mut metadata);
+    for field in &mut metadata {
+        field.metadata = match field.breadcrumb.as_slice() {
+            [] => root.take(),
+            [_, name] if KEY_PROPERTIES.contains(&name.as_str()) => json!({"inclusion": "automatic"}),
+            _ => json!({"inclusion": "available", "selected-by-default": true}),
+        };
+    }
+    stream["schema"] = schema;
     stream["metadata"] = json!(metadata);
     json!({"streams": [stream]})
-}
-
-/// Appends the metadata of a schema's properties, and of theirs.
-fn describe<'a>(schema: &'a Value, breadcrumb: &mut Vec<&'a str>, metadata: &mut Vec<Value>) {
-    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        breadcrumb.extend(["properties", name]);
-        let about = if breadcrumb.len() == 2 && KEY_PROPERTIES.contains(&name.as_str()) {
-            json!({"inclusion": "automatic"})
-        } else {
-            json!({"inclusion": "available", "selected-by-default": true})
-        };
-        metadata.push(json!({"breadcrumb": breadcrumb, "metadata": about}));
-        describe(property, breadcrumb, metadata);
-        breadcrumb.truncate(breadcrumb.len() - 2);
-    }
 }
 
 /// The stream of the configuration, with all its fields.
@@ -61,10 +53,9 @@ pub fn whole_stream(config: &Config) -> Stream {
         schema,
         key_properties: KEY_PROPERTIES.map(str::to_owned).to_vec(),
         transform: Transform {
-            selection: Selection::default(),
             timestamp: config.timestamp_format,
             payload: config.payload_format,
-            splitter: None,
+            ..Transform::default()
         },
     }
 }
@@ -112,19 +103,17 @@ impl Entry {
     }
 
     /// The key properties that the metadata (as Meltano's `metadata` extra) or else the entry sets,
-    /// if the schema has them all; else the tap's.
-    fn key_properties(&self) -> Vec<String> {
+    /// if they are others than the tap's, and the schema has them all.
+    fn key_properties(&self) -> Option<Vec<String>> {
         let in_root = serde_json::from_value(self.root()["table-key-properties"].clone()).ok();
         let mut said = [in_root, self.key_properties.clone()].into_iter().flatten();
         // A discovered catalog has both, and a user who changes one leaves the other as it was.
-        match said.find(|names| !names.is_empty() && *names != KEY_PROPERTIES) {
-            Some(names) if self.has(&names) => return names,
-            Some(names) => {
-                warn!("the catalog's key properties {names:?} are not all in its schema, so the tap's own are used");
-            }
-            None => {}
+        let names: Vec<String> = said.find(|names: &Vec<_>| !names.is_empty() && *names != KEY_PROPERTIES)?;
+        if !self.has(&names) {
+            warn!("the catalog's key properties {names:?} are not all in its schema, so the tap's own are used");
+            return None;
         }
-        KEY_PROPERTIES.map(str::to_owned).to_vec()
+        Some(names)
     }
 }
 
@@ -135,14 +124,17 @@ impl Entry {
 pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
     let invalid = |problem| Invalid::new(format!("catalog {}: {problem}", path.display()));
     let Some(mut entry) = selected(path).map_err(invalid)? else { return Ok(None) };
-    selection::move_to_metadata(&mut entry.schema, &[], &mut entry.metadata);
-    let key_properties = entry.key_properties();
-    let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(key_properties.iter().map(String::as_str)).collect();
+    describe(&mut entry.schema, &[], &mut entry.metadata);
+    let mut stream = whole_stream(config);
+    stream.name = entry.name().unwrap_or_default().to_owned();
+    if let Some(names) = entry.key_properties() {
+        stream.key_properties = names;
+    }
+    let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(stream.key_properties.iter().map(String::as_str)).collect();
     let mut selection = Selection::new(&entry.metadata, &keys);
     if config.columns_file.is_some() {
-        select_columns(&mut selection, &entry);
+        selection.select_by_name(PAYLOAD, &entry.metadata);
     }
-    let mut stream = whole_stream(config);
     if entry.has(&KEY_PROPERTIES) {
         let own = std::mem::replace(&mut stream.schema, entry.schema.take());
         let payload = &mut stream.schema["properties"][PAYLOAD];
@@ -157,24 +149,8 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
         warn!("catalog {path}: its schema lacks the key properties {missing}, so the tap's own is used");
     }
     selection.cut_schema(&mut stream.schema);
-    if let Some(name) = entry.name() {
-        name.clone_into(&mut stream.name);
-    }
-    stream.key_properties = key_properties;
     stream.transform.selection = selection;
     Ok(Some(stream))
-}
-
-/// Selects by name if the payload has columns.
-fn select_columns(selection: &mut Selection, entry: &Entry) {
-    let mut described = Vec::new();
-    describe(&entry.schema, &mut Vec::new(), &mut described);
-    let described: Vec<Metadata> = serde_json::from_value(json!(described)).unwrap_or_default();
-    let known = described.iter().chain(&entry.metadata).filter_map(|field| match field.breadcrumb.as_slice() {
-        [_, name, rest @ ..] if name == PAYLOAD => Some(rest),
-        _ => None,
-    });
-    selection.select_by_name(PAYLOAD, known);
 }
 
 /// The one entry that is selected, if any is.

@@ -38,12 +38,10 @@ pub struct DeadLetters {
     path: Option<PathBuf>,
     /// How many were put aside or left out.
     put_aside: usize,
-    /// How many the next flush puts aside.
-    waiting: usize,
-    /// Why the first of these is.
+    /// The lines that the next flush appends.
+    waiting: Vec<String>,
+    /// Why the first of these records is put aside.
     reason: String,
-    /// Their lines.
-    lines: Vec<u8>,
 }
 
 impl DeadLetters {
@@ -56,25 +54,24 @@ impl DeadLetters {
             stream_id: config.stream_id.clone(),
             path: delivers.then_some(path),
             put_aside: 0,
-            waiting: 0,
+            waiting: Vec::new(),
             reason: String::new(),
-            lines: vec![],
         })
     }
 
     /// Appends what is waiting to the file, waits until it is on the disk, and warns of it.
     fn append(&mut self) -> io::Result<()> {
-        let count = take(&mut self.waiting);
-        if count == 0 {
+        if self.waiting.is_empty() {
             return Ok(());
         }
-        let lines = take(&mut self.lines);
+        let lines = take(&mut self.waiting);
+        let count = lines.len();
         let reason = take(&mut self.reason);
         let is = plural(count, "is", "are");
         let first = plural(count, "", "the first one: ");
         let records = records(count);
         if let Some(path) = &self.path {
-            append(path, lines)
+            append(path, lines.concat())
                 .map_err(|error| io::Error::other(CannotPutAside { count, path: path.clone(), error }))?;
             let path = path.display();
             warn!("{records} cannot be delivered, and {is} put aside in {path}: {first}{reason}");
@@ -105,15 +102,13 @@ impl MessageWriter for DeadLetters {
         let record: &RawValue = serde_json::from_slice(json)?;
         let stream_id = serde_json::to_string(&self.stream_id)?;
         let why = serde_json::to_string(reason)?;
-        // A time stamp holds nothing that JSON escapes.
-        writeln!(
-            self.lines,
-            r#"{{"time":"{time_extracted}","streamId":{stream_id},"reason":{why},"record":{record}}}"#
-        )?;
-        if self.waiting == 0 {
+        if self.waiting.is_empty() {
             reason.clone_into(&mut self.reason);
         }
-        self.waiting += 1;
+        // A time stamp holds nothing that JSON escapes.
+        self.waiting.push(format!(
+            "{{\"time\":\"{time_extracted}\",\"streamId\":{stream_id},\"reason\":{why},\"record\":{record}}}\n"
+        ));
         Ok(())
     }
 
@@ -158,14 +153,14 @@ pub fn check(config: &Config) -> Result<(), Invalid> {
 
 /// Appends whole lines to a file, and waits until they are on the disk. The file is opened each
 /// time, for it may have been moved or deleted, and locked, for other runs may share it.
-fn append(path: &Path, mut lines: Vec<u8>) -> io::Result<()> {
+fn append(path: &Path, mut lines: String) -> io::Result<()> {
     let mut file = open(path, true)?;
     file.lock()?;
     let end = file.metadata()?.len();
     if is_cut(&mut file, end)? {
-        lines.insert(0, b'\n');
+        lines.insert(0, '\n');
     }
-    file.write_all(&lines)?;
+    file.write_all(lines.as_bytes())?;
     file.sync_all()?;
     sync_name(path)?;
     file.unlock()

@@ -2,17 +2,18 @@
 //! passes byte for byte. Source: singer-python's `metadata.py` and the Singer SDK's
 //! `singer_sdk/_singerlib/catalog.py`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::record::Members;
 
 /// An entry of a catalog's metadata.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Metadata {
     /// The way to the field in the schema, such as `["properties", "dataPayload"]`; empty for the
     /// stream itself.
@@ -37,25 +38,29 @@ pub fn flag(value: &Value) -> Option<bool> {
     value.as_bool().or_else(|| value.as_str()?.to_ascii_lowercase().parse().ok())
 }
 
-/// Moves what a schema says of selection (an old form of the catalog) to the metadata, which wins.
-pub fn move_to_metadata(schema: &mut Value, breadcrumb: &[String], metadata: &mut Vec<Metadata>) {
+/// Gives every field of a schema its metadata, the stream itself first. What the schema says of
+/// selection (an old form of the catalog) moves there; what is there already wins.
+pub fn describe(schema: &mut Value, breadcrumb: &[String], metadata: &mut Vec<Metadata>) {
+    let place = metadata.iter().position(|entry| entry.breadcrumb == breadcrumb).unwrap_or_else(|| {
+        metadata.push(Metadata { breadcrumb: breadcrumb.to_vec(), metadata: json!({}) });
+        metadata.len() - 1
+    });
     let Value::Object(members) = schema else { return };
     for name in ["selected", "inclusion"] {
         let Some(said) = members.shift_remove(name) else { continue };
-        match metadata.iter_mut().find(|entry| entry.breadcrumb == breadcrumb) {
-            Some(entry) if entry.metadata.is_object() && entry.metadata[name].is_null() => entry.metadata[name] = said,
-            Some(_) => {}
-            None => metadata.push(Metadata { breadcrumb: breadcrumb.to_vec(), metadata: json!({ name: said }) }),
+        let about = &mut metadata[place].metadata;
+        if about.is_object() && about[name].is_null() {
+            about[name] = said;
         }
     }
     let step = |name: &str| [breadcrumb, &[name.to_owned()]].concat();
     if let Some(Value::Object(properties)) = members.get_mut("properties") {
         for (name, property) in properties {
-            move_to_metadata(property, &[step("properties"), vec![name.clone()]].concat(), metadata);
+            describe(property, &[step("properties"), vec![name.clone()]].concat(), metadata);
         }
     }
     if let Some(items) = members.get_mut("items") {
-        move_to_metadata(items, &step("items"), metadata);
+        describe(items, &step("items"), metadata);
     }
 }
 
@@ -102,11 +107,14 @@ impl Selection {
     }
 
     /// If a field of an object in this field is not selected, leaves out the fields that the
-    /// catalog does not know, too. `known` are the ways to those that it does.
-    pub fn select_by_name<'a>(&mut self, name: &str, known: impl Iterator<Item = &'a [String]>) {
-        if let Some(field) = self.properties.get_mut(name) {
-            field.mark_by_name();
-            known.for_each(|breadcrumb| field.know(breadcrumb));
+    /// catalog does not know, too: those without metadata.
+    pub fn select_by_name(&mut self, name: &str, metadata: &[Metadata]) {
+        let Some(field) = self.properties.get_mut(name) else { return };
+        field.mark_by_name();
+        for entry in metadata {
+            if entry.breadcrumb.get(1).is_some_and(|first| first == name) {
+                field.know(&entry.breadcrumb[2..]);
+            }
         }
     }
 
@@ -171,8 +179,8 @@ impl Selection {
             && let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(json.get())
         {
             out.push(b'[');
-            for (index, value) in values.into_iter().enumerate() {
-                if index > 0 {
+            for value in values {
+                if !out.ends_with(b"[") {
                     out.push(b',');
                 }
                 items.cut(value, out)?;
@@ -184,6 +192,16 @@ impl Selection {
         }
     }
 
+    /// What is selected of a JSON value.
+    pub fn kept<'a>(&self, json: &'a RawValue) -> io::Result<Cow<'a, str>> {
+        if self.is_all() {
+            return Ok(Cow::Borrowed(json.get()));
+        }
+        let mut kept = Vec::with_capacity(json.get().len());
+        self.cut(json, &mut kept)?;
+        String::from_utf8(kept).map(Cow::Owned).map_err(io::Error::other)
+    }
+
     /// Appends an object's fields, each key as it was written, but for those that are not selected.
     /// `write` is given a field's name, what is selected of it, and its value, and appends the
     /// value.
@@ -193,22 +211,24 @@ impl Selection {
         out: &mut Vec<u8>,
         write: impl Fn(&str, &Selection, &RawValue, &mut Vec<u8>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut before = b'{';
-        for (name, key, value) in fields {
-            if !self.leaves_out(&name) {
-                out.push(before);
-                before = b',';
-                out.extend(key.get().bytes());
-                out.push(b':');
-                write(&name, self.of(&name), value, out)?;
-            }
-        }
-        if before == b'{' {
-            out.push(b'{');
+        out.push(b'{');
+        for (name, key, value) in fields.into_iter().filter(|(name, ..)| !self.leaves_out(name)) {
+            begin_member(key, out)?;
+            write(&name, self.of(&name), value, out)?;
         }
         out.push(b'}');
         Ok(())
     }
+}
+
+/// Appends the name of an object's next member.
+pub fn begin_member(name: &(impl Serialize + ?Sized), out: &mut Vec<u8>) -> io::Result<()> {
+    if !out.ends_with(b"{") {
+        out.push(b',');
+    }
+    serde_json::to_writer(&mut *out, name)?;
+    out.push(b':');
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,8 +13,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::ValueEnum;
-use indexmap::IndexMap;
 use log::warn;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -24,20 +22,17 @@ use crate::config::settings::MAX_RECORDS;
 use crate::config::source::read_text;
 use crate::config::timestamp::instant;
 use crate::config::{Acknowledge, Config, Invalid};
-use crate::record::{Bookmark, Checkpoint, ReturnedBookmark, ReturnedCheckpoint, on_one_line};
+use crate::record::{Bookmark, Checkpoint, ReturnedBookmark, ReturnedCheckpoint, Texts, on_one_line};
 use crate::singer::files::{check_replaceable, replace};
 use crate::singer::transform::TIMESTAMP;
 
 /// Where a bookmark holds its time stamp. The name is that of the Singer SDKs.
 const KEY_VALUE: &str = "replication_key_value";
 
-/// The members of a JSON object, in its order, each as it was written.
-type Members = IndexMap<String, Box<RawValue>>;
-
 /// The state that a run begins with, whichever streams it is of.
 #[derive(Debug, Default)]
 pub struct State {
-    members: Members,
+    members: Texts,
     /// The file that `--state` names.
     file: Option<PathBuf>,
 }
@@ -100,7 +95,7 @@ impl State {
             last = state.map_err(|error| format!("not JSON: {error}"))?.get();
         }
         let last = on_one_line(last.as_bytes());
-        let mut members: Members = serde_json::from_slice(&last).map_err(|_| "not a JSON object")?;
+        let mut members: Texts = serde_json::from_slice(&last).map_err(|_| "not a JSON object")?;
         if members.get("type").is_some_and(|kind| kind.get() == "\"STATE\"") {
             members = object(&members, "value").ok_or("a STATE message without a value")?;
         }
@@ -129,7 +124,7 @@ impl State {
         let read = match config.acknowledge {
             Acknowledge::Write => Ok(()),
             Acknowledge::Commit => state.returned_bookmark().map(|bookmark| {
-                state.set_bookmark(bookmark.as_deref().cloned());
+                state.set_bookmark(bookmark.as_ref().map(|bookmark| bookmark.get().clone()));
                 returned = bookmark;
             }),
             Acknowledge::Never => state.returned_time().map(|bookmark| state.set_time_bookmark(&bookmark)),
@@ -146,7 +141,7 @@ impl State {
 }
 
 /// The members of a member that is an object.
-fn object(members: &Members, name: &str) -> Option<Members> {
+fn object(members: &Texts, name: &str) -> Option<Texts> {
     serde_json::from_str(members.get(name)?.get()).ok()
 }
 
@@ -189,9 +184,8 @@ impl StreamState {
             return Err(format!("is of stream {}", entry.stream_id));
         }
         if entry.acknowledge != self.own.acknowledge {
-            let mode = self.own.acknowledge.to_possible_value();
-            let mode = mode.as_ref().map_or("", |mode| mode.get_name());
-            return Err(format!("was not made with `acknowledge` `{mode}`"));
+            let mode = json!(self.own.acknowledge);
+            return Err(format!("was not made with `acknowledge` `{}`", mode.as_str().unwrap_or_default()));
         }
         Ok(entry.covers)
     }
@@ -202,10 +196,11 @@ impl StreamState {
             return Ok(None);
         }
         let bookmark = ReturnedBookmark::deserialize(covers).map_err(|error| format!("cannot be read ({error})"))?;
-        if bookmark.count > MAX_RECORDS {
-            return Err(format!("covers {} records, which is more than a run can deliver", bookmark.count));
+        let count = bookmark.get().count;
+        if count > MAX_RECORDS {
+            return Err(format!("covers {count} records, which is more than a run can deliver"));
         }
-        Ok(Some(bookmark).filter(|bookmark| bookmark.count > 0))
+        Ok((count > 0).then_some(bookmark))
     }
 
     /// What an earlier run has written.
@@ -282,7 +277,7 @@ impl StreamState {
     }
 
     /// The bookmarks of all streams, as they came; none if there is no object of them.
-    fn bookmarks(&self) -> Members {
+    fn bookmarks(&self) -> Texts {
         object(&self.state.members, "bookmarks").unwrap_or_default()
     }
 }

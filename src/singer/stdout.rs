@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Context, Result};
+use same_file::Handle;
 
 /// Says what a failed write to stdout means, and what to do about it.
 pub fn explain_write(error: io::Error) -> anyhow::Error {
@@ -62,7 +63,7 @@ fn wait_until_writable(file: &File) -> io::Result<()> {
 /// # Errors
 /// When there is no stdout to write to.
 pub fn open(syncs: bool) -> Result<Stdout> {
-    let file = duplicate().context("open stdout")?;
+    let file = Handle::stdout().and_then(|stdout| stdout.as_file().try_clone()).context("open stdout")?;
     #[cfg(unix)]
     anyhow::ensure!(
         !is_stand_in(&file),
@@ -91,30 +92,15 @@ fn ends_within_line(_: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-#[cfg(unix)]
-fn duplicate() -> io::Result<File> {
-    use std::os::fd::AsFd;
-    io::stdout().as_fd().try_clone_to_owned().map(File::from)
-}
-
-#[cfg(windows)]
-fn duplicate() -> io::Result<File> {
-    use std::os::windows::io::AsHandle;
-    io::stdout().as_handle().try_clone_to_owned().map(File::from)
-}
-
 /// Whether this is what Rust's runtime puts in place of a closed descriptor before `main`:
 /// /dev/null, opened to read and write. A shell's `> /dev/null` is open to write only, and is the
 /// user's own wish.
 #[cfg(unix)]
 fn is_stand_in(file: &File) -> bool {
-    use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};
+    use super::files::is_behind;
+    use rustix::fs::{OFlags, fcntl_getfl};
     let both_ways = fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::RDWR));
-    both_ways
-        && match (fstat(file), stat("/dev/null")) {
-            (Ok(this), Ok(null)) => this.st_rdev == null.st_rdev && this.st_mode == null.st_mode,
-            _ => false,
-        }
+    both_ways && is_behind(Handle::stdout(), "/dev/null".as_ref())
 }
 
 /// Writes a line or a text of its own to stdout, such as the catalog.

@@ -85,9 +85,7 @@ impl Transform {
             }
             // A payload that is null stays null, which is what a column can hold.
             PAYLOAD if self.payload == PayloadFormat::String && value.get() != "null" => {
-                let mut kept = Vec::with_capacity(value.get().len());
-                selection.cut(value, &mut kept)?;
-                Ok(serde_json::to_writer(out, &String::from_utf8_lossy(&kept))?)
+                Ok(serde_json::to_writer(out, &selection.kept(value)?)?)
             }
             _ => selection.cut(value, out),
         })?;

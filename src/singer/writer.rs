@@ -3,9 +3,8 @@
 
 use std::io::{self, BufWriter, Write};
 
-use anyhow::Result;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::transform::Transform;
 use crate::record::{MessageWriter, Page};
@@ -31,54 +30,50 @@ pub fn state_message(value: &RawValue) -> String {
     format!(r#"{{"type":"STATE","value":{value}}}"#)
 }
 
+/// The SCHEMA message of a stream, with the columns that it has from now on.
+fn schema_message(stream: &mut Stream) -> String {
+    let Stream { name, schema, key_properties, transform } = stream;
+    if let Some(splitter) = &transform.splitter {
+        splitter.borrow_mut().start(schema);
+    }
+    let message = json!({"type": "SCHEMA", "stream": name, "schema": schema, "key_properties": key_properties});
+    format!("{message}\n")
+}
+
 /// Writes the messages of one stream.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
     out: BufWriter<W>,
     stream: Stream,
-    /// Whether the SCHEMA message is complete, and what of it is still to be written.
-    has_schema: bool,
-    schema: Vec<u8>,
+    /// What is still to be written of the SCHEMA message; `None` until it is made.
+    schema: Option<String>,
     /// A RECORD message up to its record.
-    record_start: Vec<u8>,
+    record_start: String,
 }
 
 impl<W: Write> Writer<W> {
     /// Gets ready to write the stream's messages to `out`.
-    pub fn new(out: W, stream: Stream) -> Result<Writer<W>> {
-        let name = serde_json::to_string(&stream.name)?;
-        Ok(Writer {
-            out: BufWriter::with_capacity(BUFFER, out),
-            stream,
-            has_schema: false,
-            schema: Vec::new(),
-            record_start: format!(r#"{{"type":"RECORD","stream":{name},"record":"#).into_bytes(),
-        })
+    pub fn new(out: W, stream: Stream) -> Writer<W> {
+        let out = BufWriter::with_capacity(BUFFER, out);
+        let record_start = format!(r#"{{"type":"RECORD","stream":{},"record":"#, json!(stream.name));
+        Writer { out, stream, schema: None, record_start }
     }
 
-    /// Completes the SCHEMA, before the first record is transformed: it adds columns.
-    fn make_schema(&mut self) -> io::Result<()> {
-        if !std::mem::replace(&mut self.has_schema, true) {
-            let Stream { name, schema, key_properties, transform } = &mut self.stream;
-            if let Some(splitter) = &transform.splitter {
-                splitter.borrow_mut().start(schema);
-            }
-            let name = serde_json::to_string(name)?;
-            let keys = serde_json::to_string(key_properties)?;
-            writeln!(self.schema, r#"{{"type":"SCHEMA","stream":{name},"schema":{schema},"key_properties":{keys}}}"#)?;
-        }
-        Ok(())
+    /// What is still to be written of the SCHEMA. It is made before the first record is
+    /// transformed: it adds columns.
+    fn schema(&mut self) -> &mut String {
+        self.schema.get_or_insert_with(|| schema_message(&mut self.stream))
     }
 
-    fn begin(&mut self) -> io::Result<()> {
-        self.make_schema()?;
-        self.out.write_all(&std::mem::take(&mut self.schema))
+    fn write_schema(&mut self) -> io::Result<()> {
+        let schema = std::mem::take(self.schema());
+        self.out.write_all(schema.as_bytes())
     }
 }
 
 impl<W: Write> MessageWriter for Writer<W> {
     fn look_ahead(&mut self, page: &Page) {
-        if !self.has_schema {
+        if self.schema.is_none() {
             self.stream.transform.look_ahead(page);
         }
     }
@@ -88,11 +83,11 @@ impl<W: Write> MessageWriter for Writer<W> {
     }
 
     fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
-        self.make_schema()?;
+        self.schema();
         let json = self.stream.transform.apply(json)?;
         // The SCHEMA goes out with the first record that can be written.
-        self.out.write_all(&std::mem::take(&mut self.schema))?;
-        self.out.write_all(&self.record_start)?;
+        self.write_schema()?;
+        self.out.write_all(self.record_start.as_bytes())?;
         self.out.write_all(&json)?;
         self.out.write_all(br#","time_extracted":""#)?;
         // A time stamp holds nothing that JSON escapes.
@@ -105,7 +100,7 @@ impl<W: Write> MessageWriter for Writer<W> {
     }
 
     fn state(&mut self, value: &RawValue) -> io::Result<()> {
-        self.begin()?;
+        self.write_schema()?;
         writeln!(self.out, "{}", state_message(value))?;
         self.out.flush()
     }
@@ -124,7 +119,7 @@ mod tests {
             transform: Transform::default(),
         };
         let mut out = Vec::new();
-        let mut writer = Writer::new(&mut out, stream).unwrap();
+        let mut writer = Writer::new(&mut out, stream);
         write(&mut writer);
         drop(writer);
         String::from_utf8(out).unwrap()

@@ -95,11 +95,12 @@ impl Api {
 
 /// Reads an answer. What is not a page may come from a gateway, and another try may help.
 fn read(answer: &Answer, parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>) -> Result<Page, Failure> {
-    let page = parse(answer.body.clone()).map_err(|error| {
+    let mut page = parse(answer.body.clone()).map_err(|error| {
         let remedy = "check `apiUrl`, or ask the service's operator".to_owned();
         Failure::Http(answer.is_not(&error.to_string()), Some(remedy))
     })?;
-    Ok(page.timed(answer.timing).arrived_at(answer.arrived))
+    page.timing = answer.timing;
+    Ok(page)
 }
 
 /// The URL of a path below the API's base.

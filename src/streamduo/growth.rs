@@ -158,7 +158,7 @@ impl Growth {
 
     /// How long an answer may take after its first byte: half of the time that is left then.
     fn good_time(&self, page: &Page) -> Duration {
-        self.timeout.saturating_sub(page.timing().first_byte) / 2
+        self.timeout.saturating_sub(page.timing.first_byte) / 2
     }
 
     /// How many records like those of the page make an answer within the limits.
@@ -181,7 +181,7 @@ fn is_outage(failure: &Failure) -> bool {
 
 /// How many bytes arrive in this time, as fast as those of the page did.
 fn bytes_in(time: Duration, page: &Page) -> usize {
-    let bytes = (page.bytes() as u128).saturating_mul(time.as_nanos()) / page.timing().transfer.as_nanos().max(1);
+    let bytes = (page.bytes() as u128).saturating_mul(time.as_nanos()) / page.timing.transfer.as_nanos().max(1);
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
@@ -221,7 +221,9 @@ mod tests {
     }
 
     fn slow_page(count: usize, first_byte: Duration, transfer: Duration) -> Page {
-        page(count).timed(Timing { first_byte, transfer })
+        let mut page = page(count);
+        page.timing = Timing { first_byte, transfer, ..Timing::default() };
+        page
     }
 
     /// A full page, and how many are asked for after it.

@@ -38,10 +38,8 @@ pub struct Answer {
     media_type: Option<&'static str>,
     /// What its text must not reveal; `None` at the token endpoint, which is not quoted at all.
     secrets: Option<[SecretString; 2]>,
-    /// How long it took.
+    /// How long it took, and when it was complete.
     pub timing: Timing,
-    /// When its last byte arrived.
-    pub arrived: Timestamp,
 }
 
 impl Answer {
@@ -178,8 +176,8 @@ impl Http {
                 let status = response.status().as_u16();
                 let media_type = media_type(&response);
                 let body = read_body(response, max_answer, &host, timeout)?;
-                let timing = Timing { first_byte, transfer: started.elapsed() - first_byte };
-                Ok(Answer { body, host, status, media_type, secrets, timing, arrived: Timestamp::now() })
+                let timing = Timing { first_byte, transfer: started.elapsed() - first_byte, arrived: Timestamp::now() };
+                Ok(Answer { body, host, status, media_type, secrets, timing })
             });
             metrics::http_request(endpoint, status, started.elapsed());
             answer

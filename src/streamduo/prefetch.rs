@@ -94,7 +94,7 @@ impl<Q: Queue> Queue for Prefetch<Q> {
         }
         self.count = count;
         let page = self.queue.peek(count)?;
-        self.learn(page.timing());
+        self.learn(page.timing);
         Ok(page)
     }
 
@@ -104,14 +104,14 @@ impl<Q: Queue> Queue for Prefetch<Q> {
             // The way may be too short for this head start.
             self.shorten_head_start();
             let answer = self.queue.mark(delivered)?;
-            self.learn(answer.timing());
+            self.learn(answer.timing);
             return Ok(answer);
         }
         let to_mark: Vec<_> = delivered.to_mark().collect();
         let fence = delivered.fence();
         let (answer, ahead) = self.queue.mark_and_peek(delivered, self.count, self.head_start);
         let answer = answer?;
-        self.learn(answer.timing());
+        self.learn(answer.timing);
         // Ignore a failure of the peek: the next one is sent anew, with retries.
         if let Some(Ok(page)) = ahead {
             self.keep(page, &to_mark, fence, &answer);
@@ -186,7 +186,11 @@ mod tests {
     }
 
     fn millis(first_byte: u64, transfer: u64) -> Timing {
-        Timing { first_byte: Duration::from_millis(first_byte), transfer: Duration::from_millis(transfer) }
+        Timing {
+            first_byte: Duration::from_millis(first_byte),
+            transfer: Duration::from_millis(transfer),
+            ..Timing::default()
+        }
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn load(config: &Config, run: &Run, samples: &[String], first: &mut usize, targe
     stream.transform.splitter = Some(Rc::new(RefCell::new(splitter)));
     for start in run {
         let mut out = Vec::new();
-        let mut writer = Writer::new(&mut out, stream.clone()).unwrap();
+        let mut writer = Writer::new(&mut out, stream.clone());
         for page in start {
             answer(page, *first).write_unknown(|_| false, &mut writer).unwrap();
             *first += page.len();

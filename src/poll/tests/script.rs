@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::record::Timing;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,7 +81,9 @@ impl Capacity {
         if transfer >= timeout {
             return Err(HttpError::TimedOut { host: "h".to_owned(), timeout, has_begun: true }.into());
         }
-        Ok(Page::parse(answer, asked).unwrap().timed(Timing { first_byte: Duration::ZERO, transfer }))
+        let mut page = Page::parse(answer, asked).unwrap();
+        page.timing.transfer = transfer;
+        Ok(page)
     }
 }
 

@@ -9,18 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use indexmap::IndexMap;
 use same_file::Handle;
-use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::kind::Kind;
+use super::column::{Column, Columns};
 use super::names::MAX_COLUMNS;
 use super::schema;
-use super::tree::{Column, Columns};
 use crate::config::source::read_text;
-use crate::record::Members;
+use crate::record::{Members, Texts};
 use crate::singer::files::{check_replaceable, is_behind, replace};
 
 /// How long to wait for another tap, which holds the file for a moment only.
@@ -61,7 +58,7 @@ pub fn add(path: &Path, wanted: &Columns) -> Result<Columns> {
     let columns = parse(&text)?;
     let all = columns.with(wanted);
     let old = if text.trim().is_empty() { EMPTY } else { &text };
-    let new = serde_json::to_string_pretty(&added_to(old, &all.without(&columns))?)? + "\n";
+    let new = format!("{}\n", added_to(old, &all.without(&columns), 0)?);
     ensure!(parse(&new)? == all, "it is written in a way that the tap cannot add to");
     replace(path, new.as_bytes())?;
     Ok(all)
@@ -107,40 +104,31 @@ fn twice(json: &str) -> Option<&str> {
     })
 }
 
-/// A JSON value. What is not changed stays as it was written.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Node {
-    Text(Box<RawValue>),
-    Object(IndexMap<String, Node>),
-}
-
-/// The schema of an object, with these columns more.
-fn added_to(schema: &str, columns: &Columns) -> serde_json::Result<Node> {
-    let mut members = members(schema)?;
-    let mut properties = match members.get("properties") {
-        Some(Node::Text(properties)) => self::members(properties.get())?,
-        _ => IndexMap::new(),
-    };
+/// The schema of an object, with these columns more. It is nested `level` deep in the file.
+fn added_to(schema: &str, columns: &Columns, level: usize) -> serde_json::Result<Box<RawValue>> {
+    let mut members: Texts = serde_json::from_str(schema)?;
+    let mut properties: Texts = serde_json::from_str(members.get("properties").map_or("{}", |text| text.get()))?;
     for (name, column) in &columns.0 {
-        let schema = match (properties.get(name), column) {
-            (Some(Node::Text(schema)), Column::Object(columns)) => added_to(schema.get(), columns)?,
-            (_, Column::Object(columns)) => added_to(EMPTY, columns)?,
-            (_, Column::Leaf(kind)) => {
-                let media_type = if *kind == Kind::Json { r#", "contentMediaType": "application/json""# } else { "" };
-                let schema = format!(r#"{{"type": ["null", "{}"]{media_type}}}"#, kind.name());
-                Node::Text(RawValue::from_string(schema)?)
+        let schema = match column {
+            Column::Object(columns) => {
+                added_to(properties.get(name).map_or(EMPTY, |text| text.get()), columns, level + 2)?
+            }
+            leaf => {
+                let media_type = if *leaf == Column::Json { r#", "contentMediaType": "application/json""# } else { "" };
+                RawValue::from_string(format!(r#"{{"type": ["null", "{}"]{media_type}}}"#, leaf.name()))?
             }
         };
         properties.insert(name.clone(), schema);
     }
-    members.insert("properties".to_owned(), Node::Object(properties));
-    Ok(Node::Object(members))
+    members.insert("properties".to_owned(), pretty(&properties, level + 1)?);
+    pretty(&members, level)
 }
 
-fn members(object: &str) -> serde_json::Result<IndexMap<String, Node>> {
-    let members: IndexMap<String, Box<RawValue>> = serde_json::from_str(object)?;
-    Ok(members.into_iter().map(|(name, value)| (name, Node::Text(value))).collect())
+/// An object with a line for each member.
+fn pretty(members: &Texts, level: usize) -> serde_json::Result<Box<RawValue>> {
+    let indent = "  ".repeat(level);
+    let lines = members.iter().map(|(name, value)| format!("{indent}  {}: {value}", json!(name)));
+    RawValue::from_string(format!("{{\n{}\n{indent}}}", lines.collect::<Vec<_>>().join(",\n")))
 }
 
 /// Opens the file, or makes an empty one, and waits until no other tap holds it.
@@ -165,7 +153,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use serde_json::json;
     use tempfile::TempDir;
 
     fn wanted(schema: Value) -> Columns {

@@ -7,12 +7,12 @@
 //! A column never changes and never goes: `columnsFile` remembers it. New ones are added each time
 //! that a target starts, before its SCHEMA goes out.
 //!
-//! `kind` says what fits a column, `names` what it may be called, `tree` how columns nest. `seen`
+//! `column` says what fits one, `names` what it may be called, `tree` how columns nest. `seen`
 //! finds them in payloads, `schema` in a JSON schema. `file` keeps them, and `split` takes a
 //! payload apart.
 
+mod column;
 mod file;
-mod kind;
 mod names;
 mod schema;
 mod seen;
@@ -27,14 +27,14 @@ use log::info;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::selection::Selection;
+use super::selection::{Selection, begin_member};
 use super::transform::{PAYLOAD, REST};
 use crate::config::{Config, Invalid, PayloadSchema};
 use crate::record::{Members, Page};
 
+use column::Columns;
 use seen::Seen;
-use split::{Split, begin, kept};
-use tree::Columns;
+use split::Split;
 
 /// Takes payloads apart into columns and the rest.
 #[derive(Debug, Default)]
@@ -153,7 +153,7 @@ impl Splitter {
         let is_object = text.starts_with('{');
         let members = if is_object { serde_json::from_str(text)? } else { Members(Vec::new()) };
         let before = out.len();
-        begin(PAYLOAD, out)?;
+        begin_member(PAYLOAD, out)?;
         let mut rest = self.split.payload(&self.selected, &self.selection, members, out)?.map(Cow::Borrowed);
         if self.selected.0.is_empty() {
             out.truncate(before);
@@ -163,9 +163,9 @@ impl Splitter {
         }
         if let Some(payload) = payload.filter(|_| !is_object && text != "null") {
             self.split.tell(format!("`{PAYLOAD}` is not always an object: see `{REST}`"));
-            rest = Some(kept(&self.selection, payload)?);
+            rest = Some(self.selection.kept(payload)?);
         }
-        begin(REST, out)?;
+        begin_member(REST, out)?;
         serde_json::to_writer(out, &rest)?;
         if let Some(rest) = rest {
             self.with_rest += 1;

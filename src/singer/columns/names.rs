@@ -11,21 +11,15 @@ const MAX_NAME: usize = 62;
 /// Stands between the names of a path in a target that flattens.
 const SEPARATOR: &str = "__";
 
-/// The names that are taken.
-#[derive(Debug, Default)]
-pub struct Names(HashSet<String>);
-
-impl Names {
-    /// Takes a name, with its path as a target flattens it. Returns false if it may not be one.
-    pub fn take(&mut self, name: &str, flattened: &str) -> bool {
-        let spellings = spellings(flattened);
-        let is_free = !spellings.iter().any(|spelling| self.0.contains(spelling));
-        let is_taken = is_free && is_good(name) && flattened.len() <= MAX_NAME;
-        if is_taken {
-            self.0.extend(spellings);
-        }
-        is_taken
+/// Takes a name, with its path as a target flattens it. Returns false if it may not be one.
+pub fn take(taken: &mut HashSet<String>, name: &str, flattened: &str) -> bool {
+    let spellings = spellings(flattened);
+    let is_new = !spellings.iter().any(|spelling| taken.contains(spelling));
+    let is_free = is_new && is_good(name) && flattened.len() <= MAX_NAME;
+    if is_free {
+        taken.extend(spellings);
     }
+    is_free
 }
 
 /// The name of a field with its path, as a target flattens it.
@@ -51,8 +45,8 @@ mod tests {
     use super::*;
 
     fn taken(names: &[&str]) -> Vec<bool> {
-        let mut taken = Names::default();
-        names.iter().map(|name| taken.take(name, &flattened("dataPayload", name))).collect()
+        let mut taken = HashSet::new();
+        names.iter().map(|name| take(&mut taken, name, &flattened("dataPayload", name))).collect()
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::slice;
 
 use serde_json::{Map, Value};
 
-use super::kind::Kind;
+use super::column::{Column, Columns};
 use super::seen::Seen;
-use super::tree::{Columns, MAX_LEVELS};
+use super::tree::MAX_LEVELS;
 
 /// How many schemas are looked at. References can make a small schema grow without end.
 const MAX_SCHEMAS: usize = 10_000;
@@ -76,30 +76,31 @@ impl<'a> Reader<'a> {
     /// Notes the types that a schema itself names or implies.
     fn read_types(&mut self, schema: &Map<String, Value>, seen: &mut Seen) {
         let level = self.path.len();
+        let object = Column::Object(Columns::default());
         let types = match schema.get("type") {
             Some(Value::Array(types)) => types.as_slice(),
             Some(word) => slice::from_ref(word),
-            None if schema.contains_key("properties") => return seen.note_kind(None, level),
-            None if schema.contains_key("items") => return seen.note_kind(Some(Kind::Json), level),
+            None if schema.contains_key("properties") => return seen.note_column(&object, level),
+            None if schema.contains_key("items") => return seen.note_column(&Column::Json, level),
             None => {
                 let values = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
                 for value in values.chain(schema.get("const")).filter(|value| !value.is_null()) {
-                    seen.note_kind((!value.is_object()).then(|| Kind::of(&value.to_string())), level);
+                    seen.note_column(&Column::of(&value.to_string()), level);
                 }
                 return;
             }
         };
         let is_json = schema.get("contentMediaType").is_some_and(|kind| kind == "application/json");
         for word in types {
-            let kind = match word.as_str().unwrap_or_default() {
+            let column = match word.as_str().unwrap_or_default() {
                 "null" => continue,
-                "object" => None,
-                "array" => Some(Kind::Json),
-                "boolean" => Some(Kind::Boolean),
-                "integer" => Some(Kind::Integer),
-                "number" => Some(Kind::Number),
-                "string" if is_json => Some(Kind::Json),
-                "string" => Some(Kind::String),
+                "object" => object.clone(),
+                "array" => Column::Json,
+                "boolean" => Column::Boolean,
+                "integer" => Column::Integer,
+                "number" => Column::Number,
+                "string" if is_json => Column::Json,
+                "string" => Column::String,
                 _ => {
                     let path = self.path.join(".");
                     self.problems
@@ -107,7 +108,7 @@ impl<'a> Reader<'a> {
                     continue;
                 }
             };
-            seen.note_kind(kind, level);
+            seen.note_column(&column, level);
         }
     }
 }

@@ -2,18 +2,21 @@
 
 use indexmap::IndexMap;
 
-use super::kind::Kind;
+use super::column::{Column, Columns};
 use super::names::MAX_COLUMNS;
-use super::tree::{Column, Columns, MAX_LEVELS};
+use super::tree::MAX_LEVELS;
 use crate::record::Members;
 
 /// The most fields that are looked at.
 const MAX_FIELDS: usize = 10_000;
 
+/// The types of what is not an object. Of those that are seen equally often, the last one counts.
+static LEAVES: [Column; 5] = [Column::Boolean, Column::Integer, Column::Number, Column::Json, Column::String];
+
 /// The types of a field, each with how often it was seen. Null is not a type.
 #[derive(Debug, Default)]
 pub struct Seen {
-    leaves: [usize; 5],
+    leaves: [usize; LEAVES.len()],
     objects: usize,
     /// The fields of the objects.
     pub fields: IndexMap<String, Seen>,
@@ -26,11 +29,9 @@ impl Seen {
         if json == "null" {
             return;
         }
-        self.note_kind((!json.starts_with('{')).then(|| Kind::of(json)), level);
-        if !json.starts_with('{') || level > MAX_LEVELS {
-            return;
-        }
-        let Members(members) = serde_json::from_str(json).unwrap_or(Members(Vec::new()));
+        self.note_column(&Column::of(json), level);
+        let members = Some(json).filter(|json| level <= MAX_LEVELS && json.starts_with('{'));
+        let Some(Ok(Members(members))) = members.map(serde_json::from_str) else { return };
         for (name, _, value) in members {
             let is_new = !self.fields.contains_key(&*name);
             if !is_new || *fields < MAX_FIELDS {
@@ -40,17 +41,18 @@ impl Seen {
         }
     }
 
-    /// Notes the type of a value; `None` is an object.
-    pub fn note_kind(&mut self, kind: Option<Kind>, level: usize) {
-        match kind {
-            None if level <= MAX_LEVELS => self.objects += 1,
-            kind => self.leaves[kind.unwrap_or(Kind::Json) as usize] += 1,
+    /// Notes the column that a value would have. An object that is too deep is JSON text.
+    pub fn note_column(&mut self, column: &Column, level: usize) {
+        match column {
+            Column::Object(_) if level <= MAX_LEVELS => self.objects += 1,
+            Column::Object(_) => self.note_column(&Column::Json, level),
+            leaf => self.leaves.iter_mut().zip(&LEAVES).for_each(|(count, other)| *count += usize::from(leaf == other)),
         }
     }
 
     /// Whether an object was seen, or nothing.
     pub fn may_be_object(&self) -> bool {
-        self.leaves == [0; 5]
+        self.leaves == [0; LEAVES.len()]
     }
 
     /// The columns of the fields. `column` decides on each.
@@ -62,11 +64,11 @@ impl Seen {
     pub fn most(&self) -> Option<Column> {
         let (leaf, count) = self.leaf();
         if self.objects <= count {
-            return (count > 0).then_some(Column::Leaf(leaf));
+            return (count > 0).then_some(leaf);
         }
         if self.fields.len() > MAX_COLUMNS {
             // Its names are data.
-            return Some(Column::Leaf(Kind::Json));
+            return Some(Column::Json);
         }
         let columns = self.columns(Seen::most);
         (!columns.0.is_empty()).then_some(Column::Object(columns))
@@ -78,19 +80,21 @@ impl Seen {
         let (leaf, count) = self.leaf();
         let others = self.objects + self.leaves.iter().sum::<usize>() - count;
         Some(match (count, self.objects) {
-            (1.., _) if others == 0 => Column::Leaf(leaf),
+            (1.., _) if others == 0 => leaf,
             (0, 1..) if !columns.0.is_empty() => Column::Object(columns),
-            _ => Column::Leaf(Kind::Json),
+            _ => Column::Json,
         })
     }
 
     /// The type of most leaves, and their number. Whole numbers and decimals together are numbers.
-    fn leaf(&self) -> (Kind, usize) {
-        let [booleans, integers, numbers, strings, json] = self.leaves;
-        let number = if numbers > 0 { Kind::Number } else { Kind::Integer };
-        let counts =
-            [(Kind::Boolean, booleans), (number, integers + numbers), (Kind::Json, json), (Kind::String, strings)];
-        counts.into_iter().max_by_key(|(_, count)| *count).unwrap_or(counts[0])
+    fn leaf(&self) -> (Column, usize) {
+        let mut counts = self.leaves;
+        let [_, integers, numbers, ..] = &mut counts;
+        if *numbers > 0 {
+            *numbers += std::mem::take(integers);
+        }
+        let (place, count) = counts.into_iter().enumerate().max_by_key(|(_, count)| *count).unwrap_or_default();
+        (LEAVES[place].clone(), count)
     }
 }
 

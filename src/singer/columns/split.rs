@@ -1,16 +1,14 @@
 //! One payload: its columns, and the rest.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{Error, Result};
 
 use log::warn;
 use serde_json::value::RawValue;
 
-use super::kind::Kind;
-use super::tree::{Column, Columns};
+use super::column::{Column, Columns};
 use crate::record::Members;
-use crate::singer::selection::Selection;
+use crate::singer::selection::{Selection, begin_member};
 use crate::singer::transform::{PAYLOAD, shortened};
 
 /// The most lines of the log that name fields.
@@ -20,7 +18,7 @@ const MAX_TOLD: usize = 100;
 #[derive(Debug, Default)]
 pub struct Split {
     /// The members of a JSON object, from its brace on, that have no column or do not fit it.
-    rest: String,
+    rest: Vec<u8>,
     /// The way to the object at hand.
     path: String,
     /// What the log has said.
@@ -41,10 +39,12 @@ impl Split {
         out: &mut Vec<u8>,
     ) -> Result<Option<&str>> {
         PAYLOAD.clone_into(&mut self.path);
-        "{".clone_into(&mut self.rest);
+        self.rest.clear();
+        self.rest.push(b'{');
         self.write(columns, selection, members, out)?;
-        self.rest.push('}');
-        Ok((self.rest != "{}").then_some(&*self.rest))
+        self.rest.push(b'}');
+        let rest = str::from_utf8(&self.rest).map_err(Error::other)?;
+        Ok((rest != "{}").then_some(rest))
     }
 
     /// Writes the columns of an object, and gathers the rest.
@@ -64,23 +64,23 @@ impl Split {
         }
         out.push(b'{');
         for ((name, column), member) in columns.0.iter().zip(of_columns) {
-            begin(name, out)?;
+            begin_member(name, out)?;
             let selected = selection.of(name);
             match (column, member.flatten()) {
-                (Column::Leaf(Kind::Json), Some((_, value))) => {
-                    serde_json::to_writer(&mut *out, &kept(selected, value)?)?;
+                (Column::Json, Some((_, value))) => {
+                    serde_json::to_writer(&mut *out, &selected.kept(value)?)?;
                 }
-                (Column::Leaf(kind), Some((_, value))) if kind.fits(value.get()) => out.extend(value.get().bytes()),
-                (Column::Object(columns), Some(member)) if member.1.get().starts_with('{') => {
+                (Column::Object(columns), Some(member)) if column.fits(member.1.get()) => {
                     self.write_object(columns, selected, name, member, out)?;
                 }
+                (leaf, Some((_, value))) if leaf.fits(value.get()) => out.extend(value.get().bytes()),
                 (column, misfit) => {
                     if let Some(member) = misfit {
                         self.put_aside(selection, name, member, "has values that do not fit its column")?;
                     }
                     match column {
-                        Column::Leaf(_) => out.extend(b"null"),
                         Column::Object(columns) => self.write(columns, selected, Members(Vec::new()), out)?,
+                        _ => out.extend(b"null"),
                     }
                 }
             }
@@ -100,8 +100,8 @@ impl Split {
     ) -> Result<()> {
         let rest = self.rest.len();
         let path = self.path.len();
-        self.begin_rest(key);
-        self.rest.push('{');
+        begin_member(key, &mut self.rest)?;
+        self.rest.push(b'{');
         let begun = self.rest.len();
         self.path.extend([".", name]);
         let object: Members = serde_json::from_str(value.get())?;
@@ -110,7 +110,7 @@ impl Split {
         self.write(columns, selection, object, out)?;
         self.path.truncate(path);
         if self.rest.len() > begun || is_empty {
-            self.rest.push('}');
+            self.rest.push(b'}');
         } else {
             self.rest.truncate(rest);
         }
@@ -128,18 +128,10 @@ impl Split {
             self.write_object(&Columns::default(), selected, name, member, &mut Vec::new())?;
         } else {
             self.tell_field(name, why, ": see `dataPayloadRest`");
-            self.begin_rest(member.0);
-            self.rest.push_str(&kept(selected, member.1)?);
+            begin_member(member.0, &mut self.rest)?;
+            selected.cut(member.1, &mut self.rest)?;
         }
         Ok(())
-    }
-
-    fn begin_rest(&mut self, key: &RawValue) {
-        if !self.rest.ends_with('{') {
-            self.rest.push(',');
-        }
-        self.rest.push_str(key.get());
-        self.rest.push(':');
     }
 
     fn tell_field(&mut self, name: &str, what: &str, see: &str) {
@@ -157,24 +149,4 @@ impl Split {
             self.told.insert(line);
         }
     }
-}
-
-/// Appends the name of an object's next member.
-pub fn begin(name: &str, out: &mut Vec<u8>) -> Result<()> {
-    if out.last() != Some(&b'{') {
-        out.push(b',');
-    }
-    serde_json::to_writer(&mut *out, name)?;
-    out.push(b':');
-    Ok(())
-}
-
-/// What is selected of a value.
-pub fn kept<'a>(selection: &Selection, value: &'a RawValue) -> Result<Cow<'a, str>> {
-    if selection.is_all() {
-        return Ok(Cow::Borrowed(value.get()));
-    }
-    let mut kept = Vec::with_capacity(value.get().len());
-    selection.cut(value, &mut kept)?;
-    String::from_utf8(kept).map(Cow::Owned).map_err(Error::other)
 }

@@ -1,34 +1,22 @@
 //! The columns of a payload, nested as its fields are.
 
-use indexmap::IndexMap;
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
-use super::kind::Kind;
-use super::names::{MAX_COLUMNS, Names, flattened};
+use super::column::{Column, Columns};
+use super::names::{MAX_COLUMNS, flattened, take};
 use crate::singer::selection::Selection;
 use crate::singer::transform::PAYLOAD;
 
 /// How deep objects nest below the payload. A deeper one is JSON text.
 pub const MAX_LEVELS: usize = 3;
 
-/// What a field is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Column {
-    /// A column, or null.
-    Leaf(Kind),
-    /// An object with columns of its own.
-    Object(Columns),
-}
-
-/// The fields of an object that have columns, in their order.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Columns(pub IndexMap<String, Column, foldhash::fast::RandomState>);
-
 impl Columns {
     /// These columns, and behind them those wanted that are not here yet and may have a column.
     /// What is here never changes.
     pub fn with(&self, wanted: &Columns) -> Columns {
-        let mut names = Names::default();
+        let mut names = HashSet::new();
         let mut room = MAX_COLUMNS;
         let mut columns = Columns::default();
         // In this order: names that are here come first.
@@ -38,23 +26,23 @@ impl Columns {
         columns
     }
 
-    fn add(&mut self, more: &Columns, path: &str, names: &mut Names, room: &mut usize) {
+    fn add(&mut self, more: &Columns, path: &str, names: &mut HashSet<String>, room: &mut usize) {
         for (name, column) in &more.0 {
             let path = flattened(path, name);
             match (self.0.get_mut(name), column) {
                 (Some(Column::Object(own)), Column::Object(more)) => own.add(more, &path, names, room),
                 (Some(_), _) => {}
-                (None, _) if *room == 0 || !names.take(name, &path) => {}
-                (None, Column::Leaf(kind)) => {
-                    *room -= 1;
-                    self.0.insert(name.clone(), Column::Leaf(*kind));
-                }
+                (None, _) if *room == 0 || !take(names, name, &path) => {}
                 (None, Column::Object(more)) => {
                     let mut own = Columns::default();
                     own.add(more, &path, names, room);
                     if !own.0.is_empty() {
                         self.0.insert(name.clone(), Column::Object(own));
                     }
+                }
+                (None, leaf) => {
+                    *room -= 1;
+                    self.0.insert(name.clone(), leaf.clone());
                 }
             }
         }
@@ -73,8 +61,8 @@ impl Columns {
     pub fn selected(&self, selection: &Selection) -> Columns {
         self.filtered(|name, column| match column {
             _ if selection.leaves_out(name) => None,
-            Column::Leaf(kind) => Some(Column::Leaf(*kind)),
             Column::Object(own) => Some(Column::Object(own.selected(selection.of(name)))),
+            leaf => Some(leaf.clone()),
         })
     }
 
@@ -90,8 +78,8 @@ impl Columns {
     /// The path of each column, with points between the names.
     pub fn paths(&self) -> Vec<String> {
         let paths = |(name, column): (&String, &Column)| match column {
-            Column::Leaf(_) => vec![name.clone()],
             Column::Object(own) => own.paths().into_iter().map(|path| format!("{name}.{path}")).collect(),
+            _ => vec![name.clone()],
         };
         self.0.iter().flat_map(paths).collect()
     }
@@ -99,8 +87,8 @@ impl Columns {
     /// The JSON schema of the columns, as it goes to a target: types alone.
     pub fn schema(&self) -> Value {
         let schema = |(name, column): (&String, &Column)| match column {
-            Column::Leaf(kind) => (name.clone(), json!({"type": ["null", kind.name()]})),
             Column::Object(own) => (name.clone(), own.schema()),
+            leaf => (name.clone(), json!({"type": ["null", leaf.name()]})),
         };
         let properties: Map<_, _> = self.0.iter().map(schema).collect();
         json!({"type": ["null", "object"], "properties": properties})

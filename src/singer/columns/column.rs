@@ -1,11 +1,17 @@
 //! What a column holds, and which JSON values fit it.
 
+use indexmap::IndexMap;
+
 /// The most digits of a number that a double holds exactly.
 const MAX_DIGITS: usize = 15;
 
-/// The type of a column, besides null.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+/// The fields of an object that have columns, in their order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Columns(pub IndexMap<String, Column, foldhash::fast::RandomState>);
+
+/// What a field is, besides null.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Column {
     /// `true` or `false`
     Boolean,
     /// What 64 bits with a sign hold, written without a point or an exponent
@@ -16,37 +22,44 @@ pub enum Kind {
     String,
     /// The JSON text of any value
     Json,
+    /// An object with columns of its own
+    Object(Columns),
 }
 
-impl Kind {
-    /// The type of column for a value other than null, given as JSON text. For an object it is
-    /// [`Kind::Json`].
-    pub fn of(json: &str) -> Kind {
-        let scalars = [Kind::Boolean, Kind::Integer, Kind::Number];
-        let is_string = json.starts_with('"');
-        let other = if is_string { Kind::String } else { Kind::Json };
-        scalars.into_iter().find(|kind| kind.fits(json)).unwrap_or(other)
+impl Column {
+    /// The column for a value other than null, given as JSON text; without those of an object's
+    /// fields.
+    pub fn of(json: &str) -> Column {
+        let scalars = [Column::Boolean, Column::Integer, Column::Number];
+        let found = scalars.into_iter().find(|column| column.fits(json));
+        found.unwrap_or(match json.bytes().next() {
+            Some(b'"') => Column::String,
+            Some(b'{') => Column::Object(Columns::default()),
+            _ => Column::Json,
+        })
     }
 
     /// Whether every target can store a value in such a column, and give it back as it was.
-    pub fn fits(self, json: &str) -> bool {
+    pub fn fits(&self, json: &str) -> bool {
         match self {
-            Kind::Boolean => matches!(json, "true" | "false"),
+            Column::Boolean => matches!(json, "true" | "false"),
             // A negative zero would lose its sign.
-            Kind::Integer => json != "-0" && json.parse::<i64>().is_ok(),
-            Kind::Number => is_number(json),
-            Kind::String => is_text(json),
-            Kind::Json => true,
+            Column::Integer => json != "-0" && json.parse::<i64>().is_ok(),
+            Column::Number => is_number(json),
+            Column::String => is_text(json),
+            Column::Json => true,
+            Column::Object(_) => json.starts_with('{'),
         }
     }
 
     /// Its name in the schema of a record.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
-            Kind::Boolean => "boolean",
-            Kind::Integer => "integer",
-            Kind::Number => "number",
-            Kind::String | Kind::Json => "string",
+            Column::Boolean => "boolean",
+            Column::Integer => "integer",
+            Column::Number => "number",
+            Column::String | Column::Json => "string",
+            Column::Object(_) => "object",
         }
     }
 }
@@ -79,46 +92,46 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(1200), "]".repeat(1200));
         let long = "7".repeat(5000);
         let cases = [
-            (Kind::Boolean, &["true", "false"][..], &["null", "\"true\"", "0"][..]),
+            (Column::Boolean, &["true", "false"][..], &["null", "\"true\"", "0"][..]),
             (
-                Kind::Integer,
+                Column::Integer,
                 &["0", "-1", "9007199254740993", "9223372036854775807", "-9223372036854775808"],
                 &["-0", "10.0", "1e2", "9223372036854775808", "\"1\"", "true", &long],
             ),
             (
-                Kind::Number,
+                Column::Number,
                 &["0", "0.0", "0e9", "-1.50", "123456789012345", "0.000000000000000123456789012345", "1e300"],
                 &["-0", "-0.0", "1e400", "-1e-400", "1234567890123456", "1.0000000000000000", "\"1\"", &long],
             ),
             (
-                Kind::String,
+                Column::String,
                 &["\"\"", "\"é\"", "\"\\u00e9\\n\"", "\"\\ud83d\\ude00\"", "\"\\\\u0000\""],
                 &["\"\\u0000\"", "\"\\ud800\"", "1", "[]", "{}"],
             ),
-            (Kind::Json, &["[]", "{}", "1e400", "\"\\u0000\"", &deep], &[]),
+            (Column::Json, &["[]", "{}", "1e400", "\"\\u0000\"", &deep], &[]),
         ];
-        for (kind, good, bad) in cases {
+        for (column, good, bad) in cases {
             for json in good {
-                assert!(kind.fits(json), "{kind:?} {json}");
+                assert!(column.fits(json), "{column:?} {json}");
             }
             for json in bad {
-                assert!(!kind.fits(json), "{kind:?} {json}");
+                assert!(!column.fits(json), "{column:?} {json}");
             }
         }
     }
 
     #[test]
     fn a_value_that_no_typed_column_holds_is_json_text() {
-        for (json, kind) in [
-            ("true", Kind::Boolean),
-            ("1", Kind::Integer),
-            ("1.0", Kind::Number),
-            ("\"\\u0000\"", Kind::String),
-            ("18446744073709551616", Kind::Json),
-            ("1e400", Kind::Json),
-            ("[1]", Kind::Json),
+        for (json, column) in [
+            ("true", Column::Boolean),
+            ("1", Column::Integer),
+            ("1.0", Column::Number),
+            ("\"\\u0000\"", Column::String),
+            ("18446744073709551616", Column::Json),
+            ("1e400", Column::Json),
+            ("[1]", Column::Json),
         ] {
-            assert_eq!(Kind::of(json), kind, "{json}");
+            assert_eq!(Column::of(json), column, "{json}");
         }
     }
 }
