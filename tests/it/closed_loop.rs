@@ -191,13 +191,14 @@ fn what_a_target_has_acknowledged_before_it_fails_is_marked() {
 
 #[test]
 fn a_target_that_fails_after_a_signal_is_a_failure() {
-    let tap = with_waiting_target(Tap::with_records(3), "2", &["--crash-at", "3"]);
+    // It fails at the end of its input, which the signal brings.
+    let tap = with_script(Tap::with_records(250).env("PATH", "/usr/bin:/bin"), "cat > /dev/null; exit 1");
+    tap.sandbox.script(Rule::on(Endpoint::Since).call(1).hold());
     let running = tap.start();
-    let held = hold_target(&tap);
+    tap.sandbox.wait_held(Endpoint::Since, 1);
     running.signal(Signal::TERM);
-    drop(held);
-    let fatal = "CRITICAL streamduo-sandbox has failed (exit status: 1): look at its own error; 3 records that it has not \
-                 committed stay unread";
+    let fatal = "CRITICAL sh has failed (exit status: 1): look at its own error; 100 records that it has not committed \
+                 stay unread";
     assert_failed(&running.wait(&tap), 3, fatal);
     assert_eq!(tap.read(), []);
 }
