@@ -35,6 +35,9 @@ use crate::streamduo::queue::Count;
 
 use search::Search;
 
+/// A peek before a mark shows at least so many records: each mark then hits many that are equal.
+const MIN_PEEKED: usize = 100;
+
 /// What a window takes of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
@@ -57,6 +60,8 @@ pub struct ClosedLoop {
     committed: Committed,
     /// What was read by somebody else, or by a mark that came late, while it was in flight.
     marked_elsewhere: Fingerprints,
+    /// Whether the service can be read by time, so that a window may be larger than a page.
+    reads_ahead: bool,
     /// Whether the last peek has shown that nothing is unread, or the last mark has hit all that was, and
     /// nothing else.
     is_drained: bool,
@@ -82,6 +87,7 @@ impl ClosedLoop {
             session: TargetSession::new(target, config.target_proof),
             committed: Committed::default(),
             marked_elsewhere: Fingerprints::default(),
+            reads_ahead: true,
             is_drained: false,
             has_failed: false,
             marker,
@@ -152,16 +158,22 @@ impl ClosedLoop {
             run.stop.check()?;
             // One record alone would leave no fence.
             let count = cursor.count(max.max(2));
-            if !cursor.is_at_start() {
-                let page = run.queue.since(cursor.after(), count)?;
-                let has_more = cursor.advance(&page);
-                let page = page.that_are_read(false);
-                let is_odd = !self.has_dead_letters && page.missing_identity().is_some();
-                // A peek refuses such a record, once all before it is loaded.
-                return Ok(if is_odd { (page.oldest(0), false) } else { (page, has_more) });
+            if self.reads_ahead && !cursor.is_at_start() {
+                match run.queue.since(cursor.after(), count) {
+                    Ok(page) => {
+                        let has_more = cursor.advance(&page);
+                        let page = page.that_are_read(false);
+                        let is_odd = !self.has_dead_letters && page.missing_identity().is_some();
+                        // A peek refuses such a record, once all before it is loaded.
+                        return Ok(if is_odd { (page.oldest(0), false) } else { (page, has_more) });
+                    }
+                    Err(error) if error.is::<Stopped>() => return Err(error),
+                    Err(error) => warn!("{error:#}; so a target gets no more than one page from now on"),
+                }
+                self.reads_ahead = false;
             }
             let page = self.peek_and_note(count, run)?;
-            let has_more = cursor.advance(&page);
+            let has_more = self.reads_ahead && cursor.advance(&page);
             // If all share a time stamp, there is none to go on behind.
             if !has_more || !cursor.is_at_start() {
                 return Ok((page.into_page(), has_more));
@@ -240,8 +252,8 @@ impl ClosedLoop {
             self.committed.add(batch);
         }
         while !self.committed.is_empty() {
-            // One more, which is the fence.
-            let page = self.peek(Count::UpTo(self.committed.len() + 1), run)?;
+            // One more is the fence.
+            let page = self.peek(Count::UpTo(self.committed.len().max(MIN_PEEKED.min(self.max_pending)) + 1), run)?;
             let is_in_flight = self.has_failed || !self.session.in_flight().is_empty();
             if self.marker.may_be_applied() && is_in_flight {
                 return Ok(());
@@ -283,7 +295,7 @@ impl ClosedLoop {
         // The run ends with this failure, whatever else is asked for.
         run.stop.defer();
         let (slipped_in, others): (Vec<_>, Vec<_>) = left.iter().partition(|batch| batch.slipped_in);
-        let marked: Vec<_> = slipped_in.iter().flat_map(|batch| &batch.ids).collect();
+        let marked: Vec<_> = slipped_in.iter().flat_map(|batch| &batch.ids).map(String::as_str).collect();
         let first: Vec<_> = others.iter().flat_map(|batch| &batch.ids).collect();
         let unread: usize = others.iter().map(|batch| batch.records.len()).sum();
         let mut text = String::new();
@@ -303,7 +315,7 @@ impl ClosedLoop {
             text += &format!(
                 "; {} that slipped in before a mark {are} marked as read and not committed: recordId {}",
                 records(marked.len()),
-                named(&marked, marked.len())
+                marked.join(", ")
             );
         }
         text

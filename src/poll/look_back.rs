@@ -14,6 +14,9 @@ use crate::record::{Fingerprint, Fingerprints};
 /// the mark has hit.
 const MAX_LATE: usize = 100;
 
+/// What has marked a record that a look back finds.
+const LATE_OR_FOREIGN: &str = "a late mark or somebody else has marked as read";
+
 /// What a look back has found.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -56,7 +59,7 @@ pub fn look_back(from: &str, page_size: usize, most_marked: usize, found: &mut F
             page.records().filter(|record| !record.is_read).map(|record| record.fingerprint).collect();
         let is_one_stamp = count == page.len();
         let read = page.that_are_read(true);
-        let (delivered, ids) = run.out.deliver_marked(&read)?;
+        let (delivered, ids) = run.out.deliver_marked(&read, LATE_OR_FOREIGN)?;
         // Of records that are equal in everything, some may be read and others not.
         let read = read.fingerprints().filter(|record| !not_read.contains(record)).collect();
         found.add(Found { read, delivered, ids });

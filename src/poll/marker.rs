@@ -11,13 +11,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use log::{info, warn};
+use log::warn;
 
 use super::look_back::{Found, look_back};
 use super::run::Run;
 use crate::config::Config;
 use crate::config::timestamp::instant;
-use crate::metrics::{plural, records};
 use crate::record::{Delivered, Fingerprint, Fingerprints, Page, Peeked};
 use crate::streamduo::Tuning;
 use crate::streamduo::queue::{Count, Marked};
@@ -215,12 +214,10 @@ impl Marker {
     /// Writes at once what the answer to a mark shows and nobody has seen.
     fn deliver_answer(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
         self.last.marked = answer.fingerprints().collect();
-        let (delivered, ids) = run.out.deliver_marked(answer)?;
+        let (delivered, ids) = run.out.deliver_marked(answer, "slipped in between peek and mark")?;
         if !ids.is_empty() {
             // It has had an effect, although the next page may begin as this one did.
             self.last.oldest = None;
-            let were = plural(ids.len(), "was", "were");
-            info!("{} slipped in between peek and mark, and {were} written at once", records(ids.len()));
         }
         self.found.add(Found { read: answer.fingerprints().collect(), delivered, ids });
         Ok(())
@@ -302,13 +299,6 @@ impl Marker {
         };
         let mut found = Found::default();
         let looked_back = look_back(from, self.most_asked, self.most_marked, &mut found, run);
-        if !found.delivered.is_empty() {
-            let records = records(found.delivered.len());
-            info!(
-                "{records} that this run had not seen were read by a mark that came late or by somebody else, and \
-                 are written now"
-            );
-        }
         if looked_back.is_err() {
             self.found.add(std::mem::take(&mut found));
         }

@@ -14,9 +14,14 @@ fn directory(path: &Path) -> &Path {
 
 /// The file that a path leads to, be it by way of links, and even if it is still to be made.
 fn resolved(path: &Path) -> PathBuf {
-    let absolute = |path: &Path| Some(fs::canonicalize(directory(path)).ok()?.join(path.file_name()?));
-    let linked = || fs::read_link(path).ok().and_then(|link| absolute(&path.with_file_name(link)));
-    fs::canonicalize(path).ok().or_else(linked).or_else(|| absolute(path)).unwrap_or_else(|| path.to_owned())
+    let mut path = path.to_owned();
+    // No system follows more than 40.
+    for _ in 0..40 {
+        let Ok(link) = fs::read_link(&path) else { break };
+        path = path.with_file_name(link);
+    }
+    let absolute = || Some(fs::canonicalize(directory(&path)).ok()?.join(path.file_name()?));
+    fs::canonicalize(&path).ok().or_else(absolute).unwrap_or(path)
 }
 
 /// Whether two paths lead to one file, even if it is still to be made.

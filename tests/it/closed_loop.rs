@@ -557,9 +557,28 @@ fn a_stop_after_a_lost_answer_looks_back_for_what_slipped_in() {
 }
 
 #[test]
+fn a_service_that_cannot_be_read_by_time_costs_starts_and_no_record() {
+    let tap = with_target(Tap::with_records(300).set("maxRetries", 0), &["--every", "0"]);
+    tap.sandbox.script(Rule::on(Endpoint::Since).every().status(400).body("no"));
+    let run = tap.run();
+    assert_eq!((run.code, tap.unread(), committed(&tap)), (0, vec![], identities(&tap.records())), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("so a target gets no more than one page from now on").count(), 1, "{}", run.stderr);
+}
+
+#[test]
+fn hundreds_of_equal_records_are_loaded_once_and_all_are_marked() {
+    let tap = with_target(Tap::with_records(0), &[]);
+    for _ in 0..300 {
+        tap.sandbox.write_as(&tap.stream, "twin", EARLY, "1");
+    }
+    let run = tap.run();
+    assert_eq!((run.code, tap.unread(), committed(&tap).len()), (0, vec![], 1), "{}", run.stderr);
+}
+
+#[test]
 fn a_record_that_slipped_in_and_is_not_committed_is_named() {
     // The first target commits; the second one, which gets the record that slipped in, fails.
-    let tap = Tap::with_records(2);
+    let tap = Tap::with_records(12);
     let (program, rows, once) = (target_program(), tap.path("rows"), tap.path("once"));
     let script = format!(
         "mkdir {} || exit 1; exec {} target --out {} --every 0",
@@ -568,14 +587,19 @@ fn a_record_that_slipped_in_and_is_not_committed_is_named() {
         rows.display()
     );
     let tap = with_script(tap.env("PATH", "/usr/bin:/bin"), &script);
-    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).before(tap.write_late(EARLY, "1")));
+    let stream = tap.stream.clone();
+    tap.sandbox.script(Rule::on(Endpoint::Mark).call(1).before(move |service| {
+        for late in 1..=12 {
+            service.write_as(&stream, &format!("late-{late}"), EARLY, "1");
+        }
+    }));
     let run = tap.run();
-    assert_failed(
-        &run,
-        3,
-        "CRITICAL sh has failed (exit status: 1): look at its own error; 1 record that slipped in before a mark is marked as \
-         read and not committed: recordId late",
+    let ids = (1..=12).map(|late| format!("late-{late}")).collect::<Vec<_>>().join(", ");
+    let fatal = format!(
+        "CRITICAL sh has failed (exit status: 1): look at its own error; 12 records that slipped in before a mark are marked as \
+         read and not committed: recordId {ids}",
     );
+    assert_failed(&run, 3, &fatal);
 }
 
 #[test]

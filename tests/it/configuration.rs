@@ -82,7 +82,8 @@ fn a_file_that_is_named_for_two_things_is_refused() {
     // By way of links.
     let both = tap();
     let file = named(&both, "state.json");
-    std::os::unix::fs::symlink("state.json", both.path("link.json")).unwrap();
+    std::os::unix::fs::symlink("state.json", both.path("first.json")).unwrap();
+    std::os::unix::fs::symlink("first.json", both.path("link.json")).unwrap();
     let link = named(&both, "link.json");
     refused(with_columns(both, link).args(&["--state", &file]), "--state and `columnsFile`", "DIR/link.json");
     let both = tap();

@@ -173,7 +173,7 @@ fn what_slips_in_is_put_aside_at_once() {
     }));
     let run = tap.run();
     assert_all_delivered(&run, &tap, &[("7", "it is not an object")]);
-    run.assert_logged("INFO 1 record slipped in between peek and mark, and was written at once");
+    run.assert_logged("INFO 1 record that slipped in between peek and mark is written now: recordId without an id");
 }
 
 #[test]

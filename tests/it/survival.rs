@@ -201,7 +201,7 @@ fn a_record_that_slipped_in_and_cannot_be_written_is_named() {
     let running = running.close_stdout();
     tap.sandbox.release();
     let run = running.wait(&tap);
-    let fatal = "CRITICAL 1 record is marked as read and could not be written to stdout (Broken pipe (os error 32)): \
+    let fatal = "CRITICAL 1 record is marked as read and could not be written (Broken pipe (os error 32)): \
                  recordId late; a replay (`acknowledge` `never`) reads what is lost";
     assert_eq!((run.code, run.last_log_line()), (1, fatal));
 }

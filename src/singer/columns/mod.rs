@@ -119,7 +119,7 @@ impl Splitter {
             Some(Ok(all)) => {
                 let new = all.without(&self.columns).paths();
                 if !new.is_empty() {
-                    info!("{} new columns in `columnsFile` {path}: {}", new.len(), new.join(", "));
+                    info!("new in `columnsFile` {path}: {}", new.join(", "));
                 }
                 let kept = self.columns.with(&all);
                 if kept != all {
