@@ -128,7 +128,8 @@ def test_target_duckdb_holds_back_a_state_that_comes_right_after_a_batch(new_duc
     """The tap takes that for a failure, and tries again with less, until all is loaded. With the target's exit as the proof it need not."""
     sandbox = Sandbox(1000)
     loader = new_duckdb_loader(batch_size_rows=50)
-    ended = run(tap_with(sandbox, tmp_path, loader.command), cwd=tmp_path)
+    # One window, so that all records are right before the last STATE.
+    ended = run(tap_with(sandbox, tmp_path, loader.command, maxPending=1000), cwd=tmp_path)
     assert "has ended well, and has not printed its last STATE" in ended.stderr
     assert sandbox.unread() == 0
     assert_loaded(loader.rows(), sandbox.records())
