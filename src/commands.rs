@@ -66,7 +66,8 @@ fn print_catalog(stream: &str, schema: Value, acknowledge: Acknowledge) -> Resul
     stdout::print(&format!("{:#}", catalog::discover(stream, schema, acknowledge)))
 }
 
-/// Checks that no file is named for two things: one of them would be overwritten, or read as another.
+/// Checks that no file is named for two things: one of them would be overwritten, or read as
+/// another.
 fn check_roles(args: &Args, config: &Config) -> Result<()> {
     let others = [
         ("--state", args.state.as_ref()),

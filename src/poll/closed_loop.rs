@@ -1,18 +1,18 @@
 //! The tap runs the target: what the target proves to have committed is marked in the same run.
 //!
-//! A window begins with the oldest unread records. What is unread behind them is read ahead by time, in
-//! ordinary pages, so a window may be larger than what one peek shows. Only a peek is the ground for a
-//! mark: it shows what has come in late, and what a read by time has not shown. The order and the read
-//! status that the service shows by time change only how many windows it takes.
+//! A window begins with the oldest unread records. What is unread behind them is read ahead by
+//! time, in ordinary pages, so a window may be larger than what one peek shows. Only a peek is the
+//! ground for a mark: it shows what has come in late, and what a read by time has not shown. The
+//! order and the read status that the service shows by time change only how many windows it takes.
 //!
 //! After each page the loop writes a STATE. The target prints it once it has committed everything
-//! before it. If it does not print it by itself, the loop ends its input: every target then commits,
-//! prints its last STATE and ends. If there is more, the target is started again. If it fails, it gets
-//! less, until the record is found that makes it fail: see `search`.
+//! before it. If it does not print it by itself, the loop ends its input: every target then
+//! commits, prints its last STATE and ends. If there is more, the target is started again. If it
+//! fails, it gets less, until the record is found that makes it fail: see `search`.
 //!
-//! While a mark whose answer was lost may still be applied, the loop marks nothing until the target has
-//! ended. If the service applies both marks then, they hit committed records, or records that nobody
-//! has seen: a look back delivers those.
+//! While a mark whose answer was lost may still be applied, the loop marks nothing until the target
+//! has ended. If the service applies both marks then, they hit committed records, or records that
+//! nobody has seen: a look back delivers those.
 
 mod search;
 
@@ -53,7 +53,8 @@ enum Taken {
 pub struct ClosedLoop {
     /// `maxPending`
     max_pending: usize,
-    /// `pageSize`, if that is less: how many records a target gets at a time that acknowledges at once.
+    /// `pageSize`, if that is less: how many records a target gets at a time that acknowledges at
+    /// once.
     page_size: usize,
     session: TargetSession<Batch>,
     /// What is committed and not known to be marked.
@@ -62,8 +63,8 @@ pub struct ClosedLoop {
     marked_elsewhere: Fingerprints,
     /// Whether the service can be read by time, so that a window may be larger than a page.
     reads_ahead: bool,
-    /// Whether the last peek has shown that nothing is unread, or the last mark has hit all that was, and
-    /// nothing else.
+    /// Whether the last peek has shown that nothing is unread, or the last mark has hit all that
+    /// was, and nothing else.
     is_drained: bool,
     /// Whether a target has failed, so that not all that was in flight is committed.
     has_failed: bool,
@@ -112,8 +113,8 @@ impl ClosedLoop {
         }
     }
 
-    /// Gives the target what is unread, until all of it is out, the window is full or the target takes
-    /// no more.
+    /// Gives the target what is unread, until all of it is out, the window is full or the target
+    /// takes no more.
     fn fill(&mut self, run: &mut Run) -> Result<()> {
         let mut cursor = Cursor::default();
         // It may end at each wait.
@@ -149,9 +150,9 @@ impl ClosedLoop {
         Ok(())
     }
 
-    /// Reads the next page of a window: the oldest unread records, or, by time, what is unread behind
-    /// those that are out. What this does not show is seen by the next peek. Returns also whether there
-    /// may be more.
+    /// Reads the next page of a window: the oldest unread records, or, by time, what is unread
+    /// behind those that are out. What this does not show is seen by the next peek. Returns also
+    /// whether there may be more.
     fn read(&mut self, cursor: &mut Cursor, run: &mut Run) -> Result<(Page, bool)> {
         let max = if self.session.acknowledges_at_once() { self.page_size } else { self.max_pending };
         loop {
@@ -181,17 +182,17 @@ impl ClosedLoop {
         }
     }
 
-    /// How many more records may be out: in flight, or committed and not marked. If none is in flight,
-    /// what is committed waits for what comes before it.
+    /// How many more records may be out: in flight, or committed and not marked. If none is in
+    /// flight, what is committed waits for what comes before it.
     fn room(&mut self) -> usize {
         let in_flight: usize = self.session.in_flight().batches().map(|batch| batch.records.len()).sum();
         let out = if in_flight == 0 { 0 } else { in_flight + self.committed.len() };
         self.search.max().min(self.max_pending).saturating_sub(out)
     }
 
-    /// Writes the records of a page that are not out yet, the STATE that covers them, and waits until
-    /// the target takes more. Only the first page of a window is cut: some targets hold back a STATE that
-    /// comes right after a round number of records.
+    /// Writes the records of a page that are not out yet, the STATE that covers them, and waits
+    /// until the target takes more. Only the first page of a window is cut: some targets hold back
+    /// a STATE that comes right after a round number of records.
     fn write(&mut self, page: &Page, run: &mut Run) -> Result<Taken> {
         self.search.note_shown(page);
         let room = self.room();

@@ -1,5 +1,5 @@
-//! Where a read by time is. A page begins strictly after a time stamp, so the next page does not show
-//! what this one leaves out of its last time stamp.
+//! Where a read by time is. A page begins strictly after a time stamp, so the next page does not
+//! show what this one leaves out of its last time stamp.
 
 use anyhow::Result;
 
@@ -9,9 +9,9 @@ use crate::config::timestamp::instant;
 use crate::record::Page;
 use crate::streamduo::queue::Count;
 
-/// How often a page of a single time stamp is asked for again although the last try showed no more. If
-/// an outage or two have left the size small, it grows meanwhile; a size that the service refuses does
-/// not.
+/// How often a page of a single time stamp is asked for again although the last try showed no more.
+/// If an outage or two have left the size small, it grows meanwhile; a size that the service
+/// refuses does not.
 const MAX_TRIES: usize = 10;
 
 /// Reads on after a time stamp, or from the beginning.
@@ -46,7 +46,8 @@ impl Cursor {
         run.queue.since(self.after(), self.count(page_size))
     }
 
-    /// How many records to ask for: twice what the last page has shown, if that was a single time stamp.
+    /// How many records to ask for: twice what the last page has shown, if that was a single time
+    /// stamp.
     pub fn count(&self, page_size: usize) -> Count {
         match self.shown {
             0 => Count::UpTo(page_size),
@@ -66,9 +67,9 @@ impl Cursor {
         is_later
     }
 
-    /// How many records of a page come before its last time stamp, and the time stamp up to there: the
-    /// next page begins with the last one again, because more records may have it. All records, if
-    /// they share one time stamp. `None` if the stream ends with the page.
+    /// How many records of a page come before its last time stamp, and the time stamp up to there:
+    /// the next page begins with the last one again, because more records may have it. All records,
+    /// if they share one time stamp. `None` if the stream ends with the page.
     pub fn next(&self, page: &Page) -> Option<(usize, String)> {
         let timestamps = page.timestamps_after(self.after());
         let last = timestamps.last().filter(|_| !page.is_last())?;
@@ -77,8 +78,8 @@ impl Cursor {
         Some((count, timestamps[count - 1].clone().into_owned()))
     }
 
-    /// Asks for more records, because all `shown` ones of a page share a time stamp. Returns whether
-    /// that makes sense.
+    /// Asks for more records, because all `shown` ones of a page share a time stamp. Returns
+    /// whether that makes sense.
     pub fn ask_for_more(&mut self, shown: usize) -> bool {
         self.tries = if shown > self.shown { 0 } else { self.tries + 1 };
         self.shown = self.shown.max(shown);

@@ -1,7 +1,7 @@
 //! The look back: reads by time what a mark may have hit that nobody has seen yet, and delivers it.
 //!
-//! It does not find a record at or before the time stamp that it begins after, nor one at a time stamp
-//! that more records share than the service shows at once; a line says so.
+//! It does not find a record at or before the time stamp that it begins after, nor one at a time
+//! stamp that more records share than the service shows at once; a line says so.
 
 use anyhow::{Context, Result};
 use log::warn;
@@ -10,8 +10,8 @@ use super::cursor::Cursor;
 use super::run::Run;
 use crate::record::{Fingerprint, Fingerprints};
 
-/// How many records may come late while a mark is under way. They are unread, and lie in front of what
-/// the mark has hit.
+/// How many records may come late while a mark is under way. They are unread, and lie in front of
+/// what the mark has hit.
 const MAX_LATE: usize = 100;
 
 /// What has marked a record that a look back finds.
@@ -37,12 +37,12 @@ impl Found {
     }
 }
 
-/// Reads what comes after a time stamp, and delivers what the service shows as read and this run has
-/// not written. Ends with the stream, or behind more unread records in a row than a mark hits
+/// Reads what comes after a time stamp, and delivers what the service shows as read and this run
+/// has not written. Ends with the stream, or behind more unread records in a row than a mark hits
 /// (`most_marked`) and may have come late: no mark of this run reaches further.
 ///
-/// A page of a single time stamp is asked for again, with more records, until it shows what comes after
-/// that stamp: the next page begins strictly after a stamp.
+/// A page of a single time stamp is asked for again, with more records, until it shows what comes
+/// after that stamp: the next page begins strictly after a stamp.
 ///
 /// # Errors
 /// When the service keeps failing, or a record cannot be written.
@@ -65,7 +65,8 @@ pub fn look_back(from: &str, page_size: usize, most_marked: usize, found: &mut F
         found.add(Found { read, delivered, ids });
         let Some((_, timestamp)) = next else { break };
         if is_one_stamp {
-            // A service that has not shown more at one time stamp is not asked ten times at each of them.
+            // A service that has not shown more at one time stamp is not asked ten times at each of
+            // them.
             if incomplete.is_none() && cursor.ask_for_more(count) {
                 continue;
             }

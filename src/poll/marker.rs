@@ -4,9 +4,9 @@
 //! another attempt. So the last record of a full page is not marked together with the others. It is
 //! the fence: the next page has to begin with it.
 //!
-//! If the mark's answer is exactly what was to be marked, and the next page begins with the fence, the
-//! page is done. After anything else, something may be marked that this run has not seen: the marker
-//! looks back, and delivers what the service shows as read and this run has not written.
+//! If the mark's answer is exactly what was to be marked, and the next page begins with the fence,
+//! the page is done. After anything else, something may be marked that this run has not seen: the
+//! marker looks back, and delivers what the service shows as read and this run has not written.
 
 use std::time::{Duration, Instant};
 
@@ -22,12 +22,13 @@ use crate::streamduo::Tuning;
 use crate::streamduo::queue::{Count, Marked};
 use crate::streamduo::retry::Retry;
 
-/// While a lost mark may still be applied, the marker looks back at each page that is smaller. In front
-/// of the fence of a larger one, exactly as many records would have to slip in as the mark hits.
+/// While a lost mark may still be applied, the marker looks back at each page that is smaller. In
+/// front of the fence of a larger one, exactly as many records would have to slip in as the mark
+/// hits.
 const SMALL_PAGE: usize = 1_000;
 
-/// How often in a row a page of records that are equal in everything may be shown again after it was
-/// marked: there may be that many more of them.
+/// How often in a row a page of records that are equal in everything may be shown again after it
+/// was marked: there may be that many more of them.
 const MAX_EQUAL_PAGES: usize = 100;
 
 /// The last mark. Right after a peek no mark was sent: there is only the fence.
@@ -37,7 +38,8 @@ struct LastMark {
     fence: Option<Fingerprint>,
     /// What was to be marked, or, if the answer shows other records, those.
     marked: Fingerprints,
-    /// The oldest record that was to be marked, unless the answer shows that the mark has hit others.
+    /// The oldest record that was to be marked, unless the answer shows that the mark has hit
+    /// others.
     oldest: Option<Fingerprint>,
     /// The first and the last time stamp of what was to be marked.
     timestamps: [Option<String>; 2],
@@ -79,8 +81,8 @@ pub struct Marker {
     last: LastMark,
     /// A look back begins after this time stamp.
     from: Option<String>,
-    /// How many marks may still be applied, because their answers were lost, and how long the last of
-    /// them may be.
+    /// How many marks may still be applied, because their answers were lost, and how long the last
+    /// of them may be.
     lost: usize,
     lost_until: Instant,
     /// How long a mark may be under way: twice `requestTimeoutSeconds`.
@@ -115,8 +117,8 @@ impl Marker {
         }
     }
 
-    /// Remembers at least so many of the records that were written last: they may be out, and no peek
-    /// shows them all.
+    /// Remembers at least so many of the records that were written last: they may be out, and no
+    /// peek shows them all.
     pub fn remember(&mut self, records: usize) {
         self.most_out = records;
     }
@@ -134,8 +136,8 @@ impl Marker {
         }
     }
 
-    /// Marks the oldest records of a page that were delivered, but for the fence. What the answer shows
-    /// besides them is delivered at once. Returns whether the whole page is marked.
+    /// Marks the oldest records of a page that were delivered, but for the fence. What the answer
+    /// shows besides them is delivered at once. Returns whether the whole page is marked.
     pub fn mark(&mut self, delivered: Delivered, run: &mut Run) -> Result<bool> {
         self.found = Found::default();
         let by_id = run.queue.marks_by_id();
@@ -154,7 +156,8 @@ impl Marker {
                 if !is_exact {
                     self.deliver_answer(&answer, run)?;
                 }
-                // An id does not reach a record that is equal to a later one: the next page shows it.
+                // An id does not reach a record that is equal to a later one: the next page shows
+                // it.
                 Ok(is_whole && is_exact && !by_id && !self.may_be_applied())
             }
             Marked::Unknown(error) => {
@@ -223,9 +226,9 @@ impl Marker {
         Ok(())
     }
 
-    /// Compares a page with what the last mark should have left. If something may be marked that this
-    /// run has not seen, looks back and delivers that. Returns whether the page may be delivered and
-    /// marked; if not, another one is to be peeked.
+    /// Compares a page with what the last mark should have left. If something may be marked that
+    /// this run has not seen, looks back and delivers that. Returns whether the page may be
+    /// delivered and marked; if not, another one is to be peeked.
     fn accept(&mut self, page: &Page, run: &mut Run) -> Result<bool> {
         self.most_shown = self.most_shown.max(page.len());
         let first = page.fingerprints().next();
@@ -267,7 +270,8 @@ impl Marker {
         let last = &self.last;
         let first = page.fingerprints().next();
         let has_found = !found.delivered.is_empty();
-        // If it was so before the page was peeked, the unread ones are others that are equal to them.
+        // If it was so before the page was peeked, the unread ones are others that are equal to
+        // them.
         let is_read_now = |record: Fingerprint| found.read.contains(&record) && !last.read.contains(&record);
         let is_stale = page.fingerprints().any(is_read_now);
         let is_ineffective = last.is_answered && first.is_some() && first == last.oldest;
@@ -280,7 +284,8 @@ impl Marker {
         Ok((!has_found && !is_stale, read))
     }
 
-    /// Counts what a mark has hit whose answer was lost, and the mark as applied if the page proves it.
+    /// Counts what a mark has hit whose answer was lost, and the mark as applied if the page proves
+    /// it.
     fn count_lost(&mut self, page: &Page, fits: bool, run: &mut Run) {
         let last = &self.last;
         let shown: Fingerprints = page.fingerprints().collect();
@@ -305,8 +310,8 @@ impl Marker {
         looked_back.map(|()| found)
     }
 
-    /// Whether a page shows none of the records that were marked, unless they may be others that are
-    /// equal to them in everything.
+    /// Whether a page shows none of the records that were marked, unless they may be others that
+    /// are equal to them in everything.
     fn shows_nothing_marked(&mut self, page: &Page) -> bool {
         if page.fingerprints().all(|record| !self.last.marked.contains(&record)) {
             self.equal_pages = 0;
@@ -316,8 +321,8 @@ impl Marker {
         self.last.marked.len() == 1 && !self.last.is_end && self.equal_pages <= MAX_EQUAL_PAGES
     }
 
-    /// A look back after the next mark begins before what was marked last, so that it finds what has
-    /// slipped in right before this page.
+    /// A look back after the next mark begins before what was marked last, so that it finds what
+    /// has slipped in right before this page.
     fn advance(&mut self, page: &Page) {
         let Some(start) = page.first_timestamp() else { return };
         let [first, tail] = &self.last.timestamps;
@@ -326,8 +331,8 @@ impl Marker {
     }
 }
 
-/// How many of the oldest records to mark, up to `max`, so that the one behind them is equal to none of
-/// them: the fence. All of them, if the stream ends there.
+/// How many of the oldest records to mark, up to `max`, so that the one behind them is equal to
+/// none of them: the fence. All of them, if the stream ends there.
 fn count_before_fence(page: &Page, max: usize) -> usize {
     if max == page.len() && page.is_last() {
         return max;

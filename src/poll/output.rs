@@ -86,8 +86,8 @@ impl Output {
     }
 
     /// Writes the records of a page that are marked already, and not in the ledger: they exist
-    /// nowhere else. So a log line names each of them first, with what has marked them. Returns them
-    /// and their ids.
+    /// nowhere else. So a log line names each of them first, with what has marked them. Returns
+    /// them and their ids.
     ///
     /// # Errors
     /// When they cannot be written. The error names the records that are lost.

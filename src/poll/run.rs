@@ -58,8 +58,8 @@ impl Run {
     /// Drains the stream once, or again and again with a pause, and logs the summary.
     pub fn finish(mut self, mode: &mut dyn Mode, pause: Option<Duration>) -> Result<()> {
         let mut is_drained = false;
-        // With `--follow` the SCHEMA waits for the first records, whose fields become columns, and so does
-        // the STATE.
+        // With `--follow` the SCHEMA waits for the first records, whose fields become columns, and
+        // so does the STATE.
         self.out.state_is_written = pause.is_some();
         let mut end = self.poll(mode, pause, &mut is_drained);
         if end.as_ref().is_err_and(|error| error.is::<Stopped>()) {

@@ -29,9 +29,9 @@ pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(line)
 }
 
-/// The text as it came, or, if it is JSON otherwise, with an escape in the place of each byte that is
-/// not UTF-8: 0xE9 becomes `\udce9`, a lone surrogate, as Python's `surrogateescape` has it. So a JSON
-/// string keeps every byte.
+/// The text as it came, or, if it is JSON otherwise, with an escape in the place of each byte that
+/// is not UTF-8: 0xE9 becomes `\udce9`, a lone surrogate, as Python's `surrogateescape` has it. So
+/// a JSON string keeps every byte.
 pub(super) fn in_utf_8(json: Bytes) -> Bytes {
     if str::from_utf8(&json).is_ok() || serde_json::from_slice::<IgnoredAny>(&json).is_err() {
         return json;

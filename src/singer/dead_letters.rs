@@ -45,8 +45,8 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// The writer itself, or, if `deadLetterFile` names a file, with this around it. Unless it `delivers`,
-    /// it touches no file.
+    /// The writer itself, or, if `deadLetterFile` names a file, with this around it. Unless it
+    /// `delivers`, it touches no file.
     pub fn around(writer: Box<dyn MessageWriter>, config: &Config, delivers: bool) -> Box<dyn MessageWriter> {
         let Some(path) = config.dead_letter_file.clone() else { return writer };
         Box::new(DeadLetters {

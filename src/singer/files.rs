@@ -55,8 +55,8 @@ pub fn check_replaceable(path: &Path) -> io::Result<()> {
 }
 
 /// Puts a new text in the place of a file, or makes one, at once and on the disk. Links, owner and
-/// permissions stay. A crash or a full disk leaves the old file or the new one, and perhaps a hidden one
-/// beside it, which the next run takes away.
+/// permissions stay. A crash or a full disk leaves the old file or the new one, and perhaps a
+/// hidden one beside it, which the next run takes away.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = resolved(path);
     let mut name = OsString::from(".");

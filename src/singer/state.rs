@@ -59,8 +59,8 @@ pub struct TimeBookmark {
 
 impl State {
     /// Reads the file that `--state` names. A file that is missing or empty is a warning and no
-    /// state: without one nothing is lost, it is only read again. With `saves`, the run has to be able
-    /// to replace it.
+    /// state: without one nothing is lost, it is only read again. With `saves`, the run has to be
+    /// able to replace it.
     pub fn load(path: Option<&Path>, saves: bool) -> Result<State, Invalid> {
         let Some(path) = path else { return Ok(State::default()) };
         let invalid = |problem: String| Invalid::new(format!("state {}: {problem}", path.display()));

@@ -1,9 +1,10 @@
 //! The search for a record that makes the target fail.
 //!
-//! After a failure the next target gets one record alone, which shows whether it loads any. The ones
-//! after it get half of what has failed, down to one record. A record that fails alone is held back.
-//! Once a target has loaded another one, it is tried again alone. If it fails twice, it is the one.
-//! So a target that crashes at random, or whose database is away, is not taken for a bad record.
+//! After a failure the next target gets one record alone, which shows whether it loads any. The
+//! ones after it get half of what has failed, down to one record. A record that fails alone is held
+//! back. Once a target has loaded another one, it is tried again alone. If it fails twice, it is
+//! the one. So a target that crashes at random, or whose database is away, is not taken for a bad
+//! record.
 
 use anyhow::Result;
 use log::warn;
@@ -14,8 +15,8 @@ use crate::poll::run::Run;
 use crate::poll::target::TargetFailed;
 use crate::record::{Batch, Fingerprint, Fingerprints, Page};
 
-/// How many records a run may put aside, or hold back without seeing that another one loads. If there
-/// are more, the target or its schema is the problem.
+/// How many records a run may put aside, or hold back without seeing that another one loads. If
+/// there are more, the target or its schema is the problem.
 const MAX_BAD: usize = 10;
 
 /// What is known of the records that a target has failed with.
@@ -37,8 +38,8 @@ pub struct Search {
     tries_again: bool,
     /// Whether it has failed so once.
     has_failed_again: bool,
-    /// Whether another one has to load after one has failed alone, before that is tried again: what is
-    /// found is put aside. If not, it ends the run, and what has loaded before is enough.
+    /// Whether another one has to load after one has failed alone, before that is tried again: what
+    /// is found is put aside. If not, it ends the run, and what has loaded before is enough.
     is_strict: bool,
 }
 
@@ -202,8 +203,8 @@ impl ClosedLoop {
         self.mark_committed(run)
     }
 
-    /// The failure that the run ends with: the first one, if nothing has loaded since. What slipped in
-    /// later is marked, and so named with it.
+    /// The failure that the run ends with: the first one, if nothing has loaded since. What slipped
+    /// in later is marked, and so named with it.
     fn failure(&mut self, mut problem: String, mut left: Vec<Batch>, run: &mut Run) -> anyhow::Error {
         self.has_failed = true;
         if let Some((first, batches)) = self.search.first.take_if(|_| !self.search.has_loaded) {
