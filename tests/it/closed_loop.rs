@@ -409,10 +409,11 @@ fn a_stream_that_is_not_selected_starts_no_target() {
 fn a_service_that_fails_ends_the_run_and_what_the_target_has_is_committed_and_marked() {
     let tap = with_target(Tap::with_records(250), &["--every", "0"]);
     tap.sandbox.script(Rule::on(Endpoint::Since).every().status(500).body("no"));
+    tap.sandbox.script(Rule::on(Endpoint::Peek).call(2).status(500).body("no"));
     let run = tap.run();
     assert_failed(&run, 1, "CRITICAL read stream STREAM: HOST answers 500: no");
     let first = identities(&tap.records()[..100]);
-    assert_eq!((tap.read(), committed(&tap)), (first.clone(), first));
+    assert_eq!((tap.read(), committed(&tap)), (first.clone(), first), "{}", run.stderr);
 }
 
 /// The name of a fault, and the rule that causes it.

@@ -178,7 +178,9 @@ impl World {
         lines: &[String],
     ) -> Result<(), TestCaseError> {
         let Capacity { records, bytes, pace, .. } = script.capacity;
-        let is_limited = script.cap.min(records).min(bytes) < usize::MAX || pace > Duration::ZERO;
+        // Or it has refused a size once.
+        let is_refused = script.calls.iter().any(|call| call.fate.answer == Answer::Status(413));
+        let is_limited = script.cap.min(records).min(bytes) < usize::MAX || pace > Duration::ZERO || is_refused;
         let service = self.service.borrow();
         let has_odd = service.rows.iter().any(|row| !row.record.shown.stamp());
         let has_crowd = service
