@@ -308,7 +308,7 @@ impl ClosedLoop {
                 "; {} that it has not committed may be marked as read, by a mark that came late or twice, and can \
                  then be read with `acknowledge` `never`: recordId {}",
                 records(unread),
-                named(&first, unread)
+                named(&first, MAX_NAMED, unread)
             );
         }
         if !marked.is_empty() {

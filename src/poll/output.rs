@@ -19,6 +19,9 @@ use crate::singer::stdout;
 /// How many ids of lost records an error names.
 pub const MAX_NAMED: usize = 10;
 
+/// How many ids a log line names of records of a page that a mark has hit unseen.
+const MAX_LOGGED: usize = 100;
+
 /// Where a mode delivers records.
 pub struct Output {
     writer: Box<dyn MessageWriter>,
@@ -86,7 +89,7 @@ impl Output {
     }
 
     /// Writes the records of a page that are marked already, and not in the ledger: they exist
-    /// nowhere else. So a log line names each of them first, with what has marked them. Returns
+    /// nowhere else. So a log line names them first, with what has marked them. Returns
     /// them and their ids.
     ///
     /// # Errors
@@ -96,7 +99,11 @@ impl Output {
         let (records, ids): (Vec<_>, Vec<_>) = unknown.map(|(record, id)| (record, id.into_owned())).unzip();
         if !ids.is_empty() {
             let are = plural(ids.len(), "is", "are");
-            info!("{} that {what_marked} {are} written now: recordId {}", counted(ids.len()), ids.join(", "));
+            info!(
+                "{} that {what_marked} {are} written now: recordId {}",
+                counted(ids.len()),
+                named(&ids, MAX_LOGGED, ids.len())
+            );
             let written = page.write(&mut self.ledger, &mut *self.writer);
             let written = written.map_err(|error| self.failure_of_marked(error, &ids));
             self.count_taken(written?);
@@ -214,9 +221,9 @@ impl Output {
     }
 }
 
-/// The first ids of `count` records, for an error.
-pub fn named(ids: &[impl AsRef<str>], count: usize) -> String {
-    let first: Vec<_> = ids.iter().take(MAX_NAMED).map(AsRef::as_ref).collect();
+/// The first ids of `count` records, up to `max`.
+pub fn named(ids: &[impl AsRef<str>], max: usize, count: usize) -> String {
+    let first: Vec<_> = ids.iter().take(max).map(AsRef::as_ref).collect();
     first.join(", ") + if count > first.len() { ", …" } else { "" }
 }
 
