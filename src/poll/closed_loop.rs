@@ -23,7 +23,7 @@ use log::warn;
 
 use super::cursor::Cursor;
 use super::marker::Marker;
-use super::output::{MAX_NAMED, named};
+use super::output::{MAX_LOST, MAX_NAMED, named};
 use super::run::{Mode, Run};
 use super::session::{TargetSession, final_error, log_failure};
 use super::target::Target;
@@ -316,7 +316,7 @@ impl ClosedLoop {
             text += &format!(
                 "; {} that slipped in before a mark {are} marked as read and not committed: recordId {}",
                 records(marked.len()),
-                marked.join(", ")
+                named(&marked, MAX_LOST, marked.len())
             );
         }
         text

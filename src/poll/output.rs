@@ -16,11 +16,11 @@ use crate::singer::dead_letters::CannotPutAside;
 use crate::singer::state::{StreamState, TimeBookmark};
 use crate::singer::stdout;
 
-/// How many ids of lost records an error names.
+/// How many ids a log line or an error names.
 pub const MAX_NAMED: usize = 10;
 
-/// How many ids a log line names of records of a page that a mark has hit unseen.
-const MAX_LOGGED: usize = 100;
+/// How many an error names of records that are marked and lost.
+pub const MAX_LOST: usize = 100;
 
 /// Where a mode delivers records.
 pub struct Output {
@@ -102,7 +102,7 @@ impl Output {
             info!(
                 "{} that {what_marked} {are} written now: recordId {}",
                 counted(ids.len()),
-                named(&ids, MAX_LOGGED, ids.len())
+                named(&ids, MAX_NAMED, ids.len())
             );
             let written = page.write(&mut self.ledger, &mut *self.writer);
             let written = written.map_err(|error| self.failure_of_marked(error, &ids));
@@ -212,7 +212,7 @@ impl Output {
             Ok(error) => (error.count, format!(": {error}")),
             Err(error) => {
                 self.count_dead_letters();
-                (ids.len(), format!(" ({error}): recordId {}", ids.join(", ")))
+                (ids.len(), format!(" ({error}): recordId {}", named(ids, MAX_LOST, ids.len())))
             }
         };
         let are = plural(count, "is", "are");
