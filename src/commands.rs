@@ -113,7 +113,7 @@ fn test(args: &Args, config: &Config) -> Result<()> {
 
 /// Reads the stream and writes it to stdout.
 fn sync(args: &Args, config: &Config) -> Result<()> {
-    let out = stdout::open(config.acknowledge == Acknowledge::Write)?;
+    let out = stdout::open(config.acknowledge.marks_what_is_written())?;
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);

@@ -32,6 +32,9 @@ const LEVEL_VARIABLES: [&str; 3] = ["TAP_STREAMDUO_LOGLEVEL", "LOGLEVEL", "RUST_
 /// the level are read from the file: the rest is Python's.
 const STRUCTURED: &str = "singer_sdk.logging.StructuredFormatter";
 
+/// How much of a text is quoted, in characters.
+pub const MAX_QUOTED: usize = 300;
+
 /// Starts logging at the level that the environment asks for, or the Singer SDK's log
 /// configuration; INFO by default.
 pub fn init() {
@@ -113,6 +116,15 @@ fn structured(record: &Record<'_>, message: &str) -> Value {
         line["metric_info"] = metric;
     }
     line
+}
+
+/// The beginning of a text that may hold a whole record or answer, to quote it.
+pub fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_QUOTED) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Writes the line of the error that ends the run. Of a configuration, each thing that is wrong

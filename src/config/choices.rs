@@ -17,6 +17,17 @@ pub enum Acknowledge {
     Never,
 }
 
+impl Acknowledge {
+    /// Whether a run marks what it has written to stdout. If so, a file is synced before each mark,
+    /// and a target is refused: what it has not committed would be marked.
+    pub fn marks_what_is_written(self) -> bool {
+        match self {
+            Acknowledge::Write => true,
+            Acknowledge::Commit | Acknowledge::Never => false,
+        }
+    }
+}
+
 /// How delivered records are marked as read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

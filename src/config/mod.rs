@@ -149,9 +149,13 @@ impl Config {
             )),
             _ => {}
         }
-        if let Some((name, _)) = set("acknowledge", "write").filter(|_| has_target) {
+        if has_target
+            && let Some((name, value)) = user.get("acknowledge")
+            && Acknowledge::deserialize(value).is_ok_and(Acknowledge::marks_what_is_written)
+        {
+            let word = value.as_str().unwrap_or_default();
             problems.push(format!(
-                "{name} `write` does not go with a target: what the target has committed is marked; remove the \
+                "{name} `{word}` does not go with a target: what the target has committed is marked; remove the \
                  setting, or set it to `never` to mark nothing"
             ));
         }

@@ -7,7 +7,7 @@ use log::info;
 
 use super::target::TargetFailed;
 use crate::config::Invalid;
-use crate::metrics::{RunMetrics, plural, records as counted};
+use crate::metrics::{RunMetrics, plural, records};
 use crate::record::{
     Batch, Bookmark, Checkpoint, Committed, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked,
 };
@@ -89,26 +89,26 @@ impl Output {
     }
 
     /// Writes the records of a page that are marked already, and not in the ledger: they exist
-    /// nowhere else. So a log line names them first, with what has marked them. Returns
-    /// them and their ids.
+    /// nowhere else. So a log line names the first of them before, with what has marked them.
+    /// Returns them and their ids.
     ///
     /// # Errors
     /// When they cannot be written. The error names the records that are lost.
     pub fn deliver_marked(&mut self, page: &Page, what_marked: &str) -> Result<(Vec<Fingerprint>, Vec<String>)> {
         let unknown = page.unknown(|record| self.ledger.contains(record));
-        let (records, ids): (Vec<_>, Vec<_>) = unknown.map(|(record, id)| (record, id.into_owned())).unzip();
+        let (unseen, ids): (Vec<_>, Vec<_>) = unknown.map(|(record, id)| (record, id.into_owned())).unzip();
         if !ids.is_empty() {
             let are = plural(ids.len(), "is", "are");
             info!(
                 "{} that {what_marked} {are} written now: recordId {}",
-                counted(ids.len()),
+                records(ids.len()),
                 named(&ids, MAX_NAMED, ids.len())
             );
             let written = page.write(&mut self.ledger, &mut *self.writer);
             let written = written.map_err(|error| self.failure_of_marked(error, &ids));
             self.count_taken(written?);
         }
-        Ok((records, ids))
+        Ok((unseen, ids))
     }
 
     /// Whether this run has written anything, even a part of a page.
@@ -217,7 +217,7 @@ impl Output {
         };
         let are = plural(count, "is", "are");
         let remedy = "; a replay (`acknowledge` `never`) reads what is lost";
-        anyhow!("{} {are} marked as read and could not be written{problem}{remedy}", counted(count))
+        anyhow!("{} {are} marked as read and could not be written{problem}{remedy}", records(count))
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::config::timestamp::in_utc;
 use crate::config::{PayloadFormat, TimestampFormat};
+use crate::logging::shortened;
 use crate::record::{Members, Page};
 use crate::singer::columns::Splitter;
 use crate::singer::selection::Selection;
@@ -22,9 +23,6 @@ pub const PAYLOAD: &str = "dataPayload";
 
 /// The field with what has no column, as JSON text, if the payload is written as columns.
 pub const REST: &str = "dataPayloadRest";
-
-/// The most characters that the reason holds why a record cannot be written.
-const MAX_REASON: usize = 300;
 
 /// A record cannot be written as the settings ask.
 #[derive(Debug, thiserror::Error)]
@@ -109,18 +107,10 @@ fn rfc3339(timestamp: &RawValue) -> io::Result<String> {
     in_utc(&text).map_err(unreadable)
 }
 
-/// The beginning of a text that may hold a whole record.
-pub fn shortened(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(MAX_REASON) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logging::MAX_QUOTED;
     use crate::singer::selection::Metadata;
     use serde_json::json;
 
@@ -172,7 +162,7 @@ mod tests {
         let transform = Transform { timestamp: TimestampFormat::Rfc3339, ..Transform::default() };
         let record = json!({"recordTimeStampISO": "é".repeat(1000)}).to_string();
         let error = transform.apply(record.as_bytes()).unwrap_err().to_string();
-        let beginning = format!("recordTimeStampISO \"{}…; set ", "é".repeat(MAX_REASON - 20));
+        let beginning = format!("recordTimeStampISO \"{}…; set ", "é".repeat(MAX_QUOTED - 20));
         assert!(error.starts_with(&beginning), "{error}");
     }
 

@@ -14,9 +14,7 @@ use url::{Position, Url, form_urlencoded};
 use super::gzip::unpacked;
 use super::http_error::HttpError;
 use super::{certificate, proxy};
-
-/// How much of an answer's text is quoted, in characters.
-const MAX_QUOTED: usize = 300;
+use crate::logging::shortened;
 
 /// How much of a refusal's text is read, in bytes.
 const MAX_REFUSAL: u64 = 16 * 1024;
@@ -139,11 +137,7 @@ pub fn redact(secrets: &[SecretString], text: &str) -> String {
             redacted = redacted.replace(written, "[secret]");
         }
     }
-    let redacted = redacted.replace(char::is_control, " ");
-    match redacted.char_indices().nth(MAX_QUOTED) {
-        Some((end, _)) => format!("{}…", &redacted[..end]),
-        None => redacted,
-    }
+    shortened(redacted.replace(char::is_control, " "))
 }
 
 /// How long `Retry-After` asks to wait: seconds, or a date (RFC 9110 section 10.2.3). A date in the

@@ -10,8 +10,13 @@ fn look(world: &World, script: &Script, max: usize) -> (Result<()>, Vec<Record>)
     let stop = Shutdown::default();
     let target = FakeTarget::new(&output, script.stdout_breaks, &[], &world.is_killed);
     let service = FakeService::new(world, script, &stop);
-    let (stream, state) = ("records".to_owned(), State::default());
-    let endpoints = Endpoints { service, writer: Box::new(target), stream, state, target: None };
+    let endpoints = Endpoints {
+        service,
+        writer: Box::new(target),
+        stream: "records".to_owned(),
+        state: State::default(),
+        target: None,
+    };
     let pause = script.follows.then_some(Duration::ZERO);
     let end =
         crate::poll::look(crate::poll::Look::peek(max), &world.config, tuning(&world.config), endpoints, pause, stop);

@@ -205,7 +205,8 @@ impl Replay {
     /// the end. Those count for one of the time stamps beside them, and so with them a crowd, as
     /// many records at the last time stamp as fill the first page.
     fn check_duplicates(&self) -> Result<(), TestCaseError> {
-        let (output, stream) = (self.output.borrow(), self.stream.borrow());
+        let output = self.output.borrow();
+        let stream = self.stream.borrow();
         let duplicates = output.flushed.len() - output.flushed.iter().collect::<BTreeSet<_>>().len();
         let unplaced = stream.records.iter().filter(|(_, stored)| !stored.record.shown.stamp()).count();
         let crowds = stream.records.chunk_by(|(one, _), (other, _)| one == other).map(<[_]>::len);

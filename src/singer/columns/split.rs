@@ -7,9 +7,10 @@ use log::warn;
 use serde_json::value::RawValue;
 
 use super::column::{Column, Columns};
+use crate::logging::shortened;
 use crate::record::Members;
 use crate::singer::selection::{Selection, begin_member};
-use crate::singer::transform::{PAYLOAD, shortened};
+use crate::singer::transform::PAYLOAD;
 
 /// The most lines of the log that name fields.
 const MAX_TOLD: usize = 100;
