@@ -244,6 +244,7 @@ impl Marker {
         } else {
             // If this fails, what was hit stays unknown: see `end_early`.
             self.last.is_exact = false;
+            self.begin_no_later_than(page);
             (is_accepted, read) = self.check(page, fits, run)?;
         }
         if !is_accepted {
@@ -319,6 +320,15 @@ impl Marker {
         }
         self.equal_pages += 1;
         self.last.marked.len() == 1 && !self.last.is_end && self.equal_pages <= MAX_EQUAL_PAGES
+    }
+
+    /// A look back begins where this page does, if that is earlier: also the next one, if this one
+    /// fails.
+    fn begin_no_later_than(&mut self, page: &Page) {
+        let (Some(start), Some(from)) = (page.first_timestamp(), &mut self.from) else { return };
+        if is_before(&start, from) {
+            *from = start;
+        }
     }
 
     /// A look back after the next mark begins before what was marked last, so that it finds what

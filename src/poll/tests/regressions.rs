@@ -275,3 +275,26 @@ fn a_record_that_is_equal_to_a_marked_one_does_not_fill_the_window() {
     closed.run(&Script { cap: 3, ..Script::of_calls(calls) }, &Targets::good()).unwrap();
     closed.finish().unwrap();
 }
+
+#[test]
+fn a_page_that_was_not_checked_before_a_stop_is_where_the_next_look_back_begins() {
+    let calls = vec![
+        good(&[at(83)]),
+        (vec![in_front(NEW)], fate(Applied::Once, Answer::Status(429))),
+        good(&[in_front(NEW), at(16)]),
+        good(&[at(611)]),
+        good(&[]),
+        good(&[]),
+        (vec![], fate(Applied::Once, Answer::Lost)),
+        good(&[Event::ForeignMark(3)]),
+        good(&[]),
+        (vec![slip_in()], fate(Applied::Late(1), Answer::Comes)),
+        good(&[in_front(NEW)]),
+    ];
+    let mut records = vec![NEW; 8];
+    records[1] = Kind::Twin;
+    let script = Script { stops_at: Some(6), ..Script::of_calls(calls) };
+    let mut closed = Closed::new(&records, vec![0], 10, TargetProof::Exit).by_id();
+    closed.run(&script, &Targets::good()).unwrap();
+    closed.finish().unwrap();
+}
