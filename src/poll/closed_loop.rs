@@ -338,18 +338,24 @@ impl Mode for ClosedLoop {
         if self.session.is_running() && !error.is::<Stopped>() {
             warn!("{error:#}; the target still commits what it has");
         }
-        let settled = self.settle(run);
-        self.marker.end_early(run);
-        // What that has delivered is loaded as well.
-        let found = self.take_found(run).and_then(|()| self.settle(run));
-        let settled = match (settled, found) {
-            (Err(failure), found) => {
-                log_failure(found);
-                Err(failure)
+        let mut end = Ok(());
+        loop {
+            let settled = self.settle(run);
+            self.marker.end_early(run);
+            // What that has delivered is loaded and marked as well, and that mark is looked at, too.
+            let found = self.take_found(run);
+            let is_over = found.is_err() || !self.session.is_running();
+            for result in [settled, found] {
+                if end.is_ok() {
+                    end = result;
+                } else {
+                    log_failure(result);
+                }
             }
-            (Ok(()), found) => found,
-        };
-        Err(final_error(error, settled))
+            if is_over {
+                return Err(final_error(error, end));
+            }
+        }
     }
 
     fn finish(&mut self, _run: &mut Run) -> Result<()> {

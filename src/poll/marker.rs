@@ -191,14 +191,16 @@ impl Marker {
 
     /// Looks once for what a mark may have hit unseen, before a run ends that would have gone on.
     pub fn end_early(&mut self, run: &mut Run) {
-        let fence = self.last.fence;
         let is_sure = self.last.is_exact && !self.may_be_applied();
-        if is_sure && (fence.is_none() || self.last.marked.is_empty()) {
+        if is_sure && (self.last.fence.is_none() || self.last.marked.is_empty()) {
             return;
         }
         run.stop.defer();
         run.queue.without_retries();
-        if is_sure && run.queue.peek(Count::AtOnce(1)).is_ok_and(|page| page.fingerprints().next() == fence) {
+        if is_sure
+            && let Ok(page) = run.queue.peek(Count::AtOnce(1))
+            && self.accept(&page, run).is_ok()
+        {
             return;
         }
         self.look_once(run);
@@ -206,6 +208,8 @@ impl Marker {
 
     /// Looks back, and says so if something may be lost all the same.
     pub fn look_once(&mut self, run: &mut Run) {
+        // The next page is checked all the same.
+        self.last.is_exact = false;
         let looked_back = self.look_back(run).map(|found| self.found.add(found));
         if looked_back.is_err() || self.may_be_applied() {
             let since = self.from.as_ref().map_or_else(String::new, |from| format!(" after {from}"));

@@ -75,6 +75,17 @@ proptest! {
         Closed::new(&records, payloads, max_pending, proof).run_all(&runs)?;
     }
 
+    /// What a stop leaves to do: load what was found, and look at each mark once more.
+    #[test]
+    fn nothing_that_is_marked_around_a_stop_is_lost(
+        calls in prop::collection::vec(call(fate(), Just(Kind::New)), 4..18), stops_at in 1..10usize,
+        records in 1..16usize, max_pending in 2..12usize, proof in proof()
+    ) {
+        let script = Script { calls, stops_at: Some(stops_at), ..Script::of(Capacity::UNLIMITED) };
+        let mut closed = Closed::new(&vec![Kind::New; records], vec![0], max_pending, proof);
+        closed.run_all(&[(script, Targets::good())])?;
+    }
+
     #[test]
     fn nothing_that_is_marked_by_id_is_lost_if_ids_are_unique(
         records in 0..30usize, payloads in payloads(), max_pending in 1..20usize, proof in proof(),

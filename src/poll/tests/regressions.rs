@@ -298,3 +298,32 @@ fn a_page_that_was_not_checked_before_a_stop_is_where_the_next_look_back_begins(
     closed.run(&script, &Targets::good()).unwrap();
     closed.finish().unwrap();
 }
+
+#[test]
+fn a_mark_of_what_was_found_after_a_stop_is_looked_at_too() {
+    let twice = vec![
+        good(&[at(0)]),
+        good(&[]),
+        (vec![], fate(Applied::Twice(3), Answer::Comes)),
+        good(&[Event::ForeignMark(1)]),
+        good(&[]),
+        good(&[]),
+        good(&[]),
+        (vec![], fate(Applied::Once, Answer::Lost)),
+    ];
+    let late = vec![
+        good(&[at(0)]),
+        good(&[]),
+        (vec![], fate(Applied::Late(4), Answer::Comes)),
+        good(&[slip_in(), Event::ForeignMark(3)]),
+        good(&[]),
+        good(&[at(37)]),
+        good(&[at(58), at(630)]),
+    ];
+    for calls in [twice, late] {
+        let script = Script { stops_at: Some(1), ..Script::of_calls(calls) };
+        let mut closed = Closed::new(&[NEW; 5], vec![0], 4, TargetProof::State);
+        closed.run(&script, &Targets::good()).unwrap();
+        closed.finish().unwrap();
+    }
+}

@@ -307,6 +307,9 @@ impl Service {
         let (due, late) = std::mem::take(&mut self.late).into_iter().partition(|(requests, _)| *requests == 0);
         self.late = late;
         let due: Vec<(usize, Mark)> = due;
+        if !due.is_empty() {
+            self.late.iter_mut().for_each(|(_, mark)| mark.is_known = true);
+        }
         due.iter().for_each(|(_, mark)| self.apply(mark, &[]));
     }
 }
