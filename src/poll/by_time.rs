@@ -212,12 +212,17 @@ impl ByTime {
     }
 }
 
-/// Whether the service shows records after a time stamp that a page up to it does not show. A
-/// record without a time stamp at the end of the page may be shown again.
+/// Whether the service shows records after a time stamp that a page up to it does not show. It may
+/// show some of that page again: those at its end without a time stamp, or all at the last one.
 fn shows_more(page: &Page, timestamp: &str, run: &mut Run) -> Result<bool> {
-    let records: Vec<_> = page.records().collect();
-    let unplaced = records.iter().rev().take_while(|record| record.timestamp.is_none()).count();
-    let more = run.queue.since(timestamp, Count::AtOnce(1 + unplaced))?;
+    let unplaced = page.records().rev().take_while(|record| record.timestamp.is_none()).count();
     let known: Fingerprints = page.fingerprints().collect();
-    Ok(more.fingerprints().any(|record| !known.contains(&record)))
+    for count in [1 + unplaced, page.len() + 1] {
+        let more = run.queue.since(timestamp, Count::AtOnce(count))?;
+        let is_more = more.fingerprints().any(|record| !known.contains(&record));
+        if is_more || more.is_short() {
+            return Ok(is_more);
+        }
+    }
+    Ok(false)
 }

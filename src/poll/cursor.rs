@@ -69,11 +69,13 @@ impl Cursor {
 
     /// How many records of a page come before its last time stamp, and the time stamp up to there:
     /// the next page begins with the last one again, because more records may have it. All records,
-    /// if they share one time stamp. `None` if the stream ends with the page.
+    /// if they share one time stamp, but for those that the service shows again although they come
+    /// at the one that was asked for. `None` if the stream ends with the page.
     pub fn next(&self, page: &Page) -> Option<(usize, String)> {
         let timestamps = page.timestamps_after(self.after());
         let last = timestamps.last().filter(|_| !page.is_last())?;
         let other = timestamps.iter().rposition(|timestamp| !is_same_instant(timestamp, last));
+        let other = other.filter(|index| !is_same_instant(&timestamps[*index], self.after()));
         let count = other.map_or(timestamps.len(), |index| index + 1);
         Some((count, timestamps[count - 1].clone().into_owned()))
     }
@@ -108,6 +110,12 @@ mod tests {
         assert_eq!(next(&["1", "2", "2"]), Some((1, "1".to_owned())));
         assert_eq!(next(&["2", "2"]), Some((2, "2".to_owned())));
         assert_eq!(next(&[]), None);
+    }
+
+    #[test]
+    fn records_at_the_time_stamp_that_was_asked_for_are_no_way_on() {
+        assert_eq!(next(&["0", "0", "1"]), Some((3, "1".to_owned())));
+        assert_eq!(next(&["0", "1", "2"]), Some((2, "1".to_owned())));
     }
 
     #[test]

@@ -119,6 +119,20 @@ fn a_state_covers_all_records_at_its_time_stamp() {
 }
 
 #[test]
+fn a_service_that_shows_a_record_after_its_own_time_stamp_is_read_to_its_end() {
+    for (page_size, ties) in [(1, 1), (1, 3), (2, 3), (3, 3), (50, 3)] {
+        let tap = replay_of_ties(20, ties, Stamps::Cut).set("pageSize", page_size);
+        let run = tap.run();
+        assert_eq!(
+            (run.code, run.record_lines()),
+            (0, record_lines(&tap.records())),
+            "{page_size} {ties} {}",
+            run.stderr
+        );
+    }
+}
+
+#[test]
 fn time_stamps_of_every_form_are_compared_as_instants() {
     let tap = replay(0).set("pageSize", 2);
     let stamps = [

@@ -224,7 +224,7 @@ impl Soak {
             .set("pageSize", random.usize(1..150))
             .set("maxRetries", random.usize(0..4))
             .set("requestTimeoutSeconds", 2);
-        let stamps = if random.bool() { Stamps::Mixed } else { Stamps::Example };
+        let stamps = *random.choice(&[Stamps::Example, Stamps::Mixed, Stamps::Cut]).unwrap();
         let samples = Samples { bytes: random.usize(..3_000), ties: random.usize(1..8), stamps };
         let tap = if random.bool() { tap } else { with_odd_records(tap, random) };
         tap.sandbox.fill_with(&tap.stream, random.usize(1..400), samples);

@@ -37,6 +37,9 @@ pub enum Stamps {
     /// In turn with 0, 3, 6 and 9 digits of a second, and with an offset and a zone, with `Z[UTC]`
     /// and with an offset alone.
     Mixed,
+    /// As in the example, cut from what the service keeps: it shows a record also after the time
+    /// stamp that the record has.
+    Cut,
 }
 
 /// Formats and parses time stamps. It holds the zone, so that the zone is looked up once.
@@ -63,7 +66,9 @@ impl Clock {
 
     /// The time stamp of the sample record number `index` at about `at`, and when exactly it is.
     pub(crate) fn sample(&self, at: Timestamp, stamps: Stamps, index: usize) -> (Timestamp, String) {
-        if stamps == Stamps::Example {
+        if stamps != Stamps::Mixed {
+            let micros = Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at);
+            let at = if stamps == Stamps::Cut { micros + SignedDuration::from_nanos(7) } else { micros };
             return (at, self.format(at));
         }
         let digits = DIGITS[index % DIGITS.len()];
