@@ -45,21 +45,17 @@ impl Entry {
 
     /// The record, of the answer that it came in.
     pub(super) fn record<'a>(&self, answer: &'a [u8]) -> Record<'a> {
-        self.record_of(answer, |range| str::from_utf8(&answer[range]).ok())
-    }
-
-    /// The same, with a way to get a part of the answer as text.
-    fn record_of<'a>(&self, answer: &'a [u8], text: impl Fn(Range<usize>) -> Option<&'a str>) -> Record<'a> {
-        let string = |range: &Option<Range<usize>>| decode_string(text(range.clone()?)?);
+        let string = |range: &Option<Range<usize>>| decode_string(str::from_utf8(&answer[range.clone()?]).ok()?);
         let Range { start, end } = self.span;
         let status = self.read_status.clone().unwrap_or(end..end);
+        let status_text = str::from_utf8(&answer[status.clone()]).unwrap_or_default();
         Record {
             record_id: string(&self.record_id),
             timestamp: string(&self.timestamp),
             payload: self.payload.clone().map(|payload| &answer[payload]),
             fingerprint: self.fingerprint,
             text_but_status: [&answer[start..status.start], &answer[status.end..end]],
-            is_read: matches!(&answer[status], b"true" | b"\"true\""),
+            is_read: status_text.trim_matches('"').eq_ignore_ascii_case("true"),
         }
     }
 }
@@ -77,7 +73,8 @@ pub struct Record<'a> {
     pub fingerprint: Fingerprint,
     /// Its text before and after its read status
     text_but_status: [&'a [u8]; 2],
-    /// Whether `readStatus` says that it is read. It is a string, but may be a boolean.
+    /// Whether `readStatus` says that it is read. It is a string, but may be a boolean; some write
+    /// `True`.
     pub is_read: bool,
 }
 
@@ -171,8 +168,7 @@ impl Fields<'_> {
             read_status: range(self.read_status),
             fingerprint: Fingerprint::default(),
         };
-        entry.fingerprint =
-            Fingerprint::of(entry.record_of(answer.as_bytes(), |range| answer.get(range)).distinctive_texts());
+        entry.fingerprint = Fingerprint::of(entry.record(answer.as_bytes()).distinctive_texts());
         entry
     }
 }

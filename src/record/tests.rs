@@ -410,7 +410,8 @@ fn read_records_are_told_by_their_status() {
         {"recordId":"c","recordTimeStampISO":"t","readStatus":"false"},
         {"recordId":"d","recordTimeStampISO":"t","readStatus":null},
         {"recordId":"e","recordTimeStampISO":"t"},
+        {"recordId":"f","recordTimeStampISO":"t","readStatus":"True"},
         ["true"]]"#;
     let read = parse(answer).that_are_read(true);
-    assert_eq!(identities(&read), [identity("a", "t"), identity("b", "t")]);
+    assert_eq!(identities(&read), [identity("a", "t"), identity("b", "t"), identity("f", "t")]);
 }
