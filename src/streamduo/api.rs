@@ -120,9 +120,10 @@ impl Queue for Api {
             .exchange(RecordRequest::mark(delivered.count()))
             .and_then(|answer| read(&answer, |body| delivered.parse_marked(body)));
         match &answer {
-            Ok(_) => self.http.keep_alive(true),
-            // The server may close idle connections: the next mark must not be sent on one of them.
-            Err(failure) if failure.may_have_been_applied() => self.http.keep_alive(false),
+            Ok(_) => self.http.keeps_alive = true,
+            // The server may close idle connections. The peek before the next mark takes the other
+            // one, if there is one.
+            Err(failure) if failure.may_have_been_applied() => self.http.keeps_alive = false,
             Err(_) => {}
         }
         answer

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use jiff::Timestamp;
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, CONNECTION, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -36,8 +36,8 @@ pub struct Answer {
     host: String,
     status: u16,
     media_type: Option<&'static str>,
-    /// What its text must not reveal; `None` at the token endpoint, which is not quoted at all.
-    secrets: Option<[SecretString; 2]>,
+    /// What its text must not reveal; none at the token endpoint, which is not quoted at all.
+    secrets: Vec<SecretString>,
     /// How long it took, and when it was complete.
     pub timing: Timing,
 }
@@ -47,9 +47,9 @@ impl Answer {
     /// quotes the message.
     pub fn is_not(&self, problem: &str) -> HttpError {
         let problem = if self.body.trim_ascii().is_empty() { "the answer is empty" } else { problem };
-        let said = self.secrets.as_ref().and_then(|_| message(&self.body)).map(|said| format!(": {said}"));
-        let problem = format!("{problem}{}", said.unwrap_or_default());
-        let problem = redact(self.secrets.as_ref().map_or(&[], |secrets| &secrets[..]), &problem);
+        let said = message(&self.body).filter(|_| !self.secrets.is_empty());
+        let said = said.map_or_else(String::new, |said| format!(": {said}"));
+        let problem = redact(&self.secrets, &format!("{problem}{said}"));
         let media_type = self.media_type.map_or_else(String::new, |media_type| format!(" ({media_type})"));
         HttpError::InvalidBody(format!("{} answers {}{media_type}: {problem}", self.host, self.status))
     }
@@ -73,7 +73,8 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct Http {
     config: Arc<Config>,
     client: Client,
-    keeps_alive: bool,
+    /// Whether a connection is used again. If not, each request has one of its own.
+    pub keeps_alive: bool,
     /// The thread for requests that a stop may abandon, which sends one after the other: to start
     /// one for each takes ten times as long. If a mark needs a new token while the next page is
     /// under way, the token waits for the page. An abandoned request is the last one, and ends with
@@ -96,20 +97,8 @@ impl Http {
         let (background, jobs) = unbounded::<Job>();
         let serve = move || jobs.into_iter().for_each(|job| job());
         thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
-        let client = client(&config, true)?;
+        let client = client(&config)?;
         Ok(Http { config, client, keeps_alive: true, background })
-    }
-
-    /// Keeps connections alive from now on, or closes all that are idle and makes a new one for
-    /// each request.
-    pub fn keep_alive(&mut self, keeps_alive: bool) {
-        // Ignore the error: the old client still works.
-        if self.keeps_alive != keeps_alive
-            && let Ok(client) = client(&self.config, keeps_alive)
-        {
-            self.client = client;
-            self.keeps_alive = keeps_alive;
-        }
     }
 
     /// Sends the request and waits for the whole answer, but no longer than until a stop is asked
@@ -157,11 +146,12 @@ impl Http {
         let timeout = self.config.request_timeout;
         let max_answer = self.config.max_answer;
         // Neither must get into a message if a server sends it back.
-        let secrets = token.map(|token| [self.config.client_secret.clone(), token.clone()]);
+        let secrets = token.map_or_else(Vec::new, |token| vec![self.config.client_secret.clone(), token.clone()]);
         let request = match token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,
         };
+        let request = if self.keeps_alive { request } else { request.header(CONNECTION, "close") };
         // On the request and not on the client: only so it bounds the whole exchange.
         let request = request.timeout(timeout);
         Box::new(move || {
@@ -170,7 +160,7 @@ impl Http {
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
             let answer = answer.and_then(|response| {
                 if !response.status().is_success() {
-                    return Err(refusal(&host, response, secrets.as_ref().map(|secrets| &secrets[..])));
+                    return Err(refusal(&host, response, &secrets));
                 }
                 let first_byte = started.elapsed();
                 let status = response.status().as_u16();
@@ -185,7 +175,7 @@ impl Http {
     }
 }
 
-fn client(config: &Config, keeps_alive: bool) -> Result<Client> {
+fn client(config: &Config) -> Result<Client> {
     let urls = [&config.api_url, &config.auth_url];
     let mut builder = Client::builder()
         .user_agent(&config.user_agent)
@@ -195,9 +185,6 @@ fn client(config: &Config, keeps_alive: bool) -> Result<Client> {
         .referer(false)
         .retry(reqwest::retry::never())
         .proxy(proxy::for_client(&urls));
-    if !keeps_alive {
-        builder = builder.pool_max_idle_per_host(0);
-    }
     // To load the system's certificates takes longer than all else, and plain HTTP has no use for
     // them.
     if urls.iter().all(|url| url.scheme() == "http") {
