@@ -104,8 +104,7 @@ fn test(args: &Args, config: &Config) -> Result<()> {
     // Somebody waits for the answer.
     let retries = Retry { max_retries: config.max_retries.min(1), ..retries(args, config) };
     let api = Api::new(config, retries, &stop)?;
-    let is_drained =
-        streamduo::pages(config, Tuning::new(retries), api, false, &stop).peek(Count::AtOnce(1))?.is_empty();
+    let is_drained = streamduo::pages(config, Tuning::new(retries), api, &stop).peek(Count::AtOnce(1))?.is_empty();
     let unread = if is_drained { "no unread record" } else { "unread records" };
     info!("stream {stream_id} at {api_url} can be read: it has {unread}");
     Ok(())

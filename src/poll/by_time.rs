@@ -168,7 +168,7 @@ impl ByTime {
         if self.has_dead_letter_file {
             page.drop_invalid_timestamps(|timestamp| instant(timestamp).is_ok());
         } else if let Some(error) = page.missing_identity() {
-            return Err(error.into());
+            return Err(error);
         }
         let read = |text: &str| {
             instant(text).map_err(|problem| {

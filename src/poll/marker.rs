@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use log::warn;
 
 use super::look_back::{Found, look_back};
@@ -240,7 +240,7 @@ impl Marker {
         let mut is_accepted = self.last.is_exact && fits && !is_late;
         let mut read = Fingerprints::default();
         if is_accepted {
-            self.ineffective.reset();
+            self.ineffective.failures = 0;
         } else {
             // If this fails, what was hit stays unknown: see `end_early`.
             self.last.is_exact = false;
@@ -277,7 +277,7 @@ impl Marker {
         let is_ineffective = last.is_answered && first.is_some() && first == last.oldest;
         if is_ineffective || !has_found && first.is_some_and(is_read_now) {
             let problem = "the service shows records as unread although it has answered that they are marked";
-            self.ineffective.wait_after("mark", problem, &run.stop)?;
+            self.ineffective.count("mark", &anyhow!(problem).into(), &run.stop)?;
         }
         let read = found.read.clone();
         self.found.add(found);

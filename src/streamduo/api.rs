@@ -13,11 +13,11 @@ use url::Url;
 use super::auth::Token;
 use super::http::{self, Answer, Http};
 use super::http_error::{Failure, HttpError};
-use super::queue::{Count, MarkedAndPeeked, Queue};
 use super::request::{RecordRequest, remedy};
 use super::retry::Retry;
+use super::service::{MarkedAndPeeked, Service};
 use crate::config::Config;
-use crate::record::{Delivered, Fingerprint, InvalidBody, Page, Peeked};
+use crate::record::{Delivered, Fingerprint, Page};
 use crate::shutdown::Shutdown;
 
 /// How many marks by id are sent at once.
@@ -76,25 +76,17 @@ impl Api {
     ) -> Result<Answer, Failure> {
         let first = token()?;
         match send(&first) {
-            Err(failure) if matches!(failure.http_error().and_then(HttpError::status), Some(401 | 403)) => {
+            Err(failure) if matches!(failure.http_error(), Some(HttpError::Status { status: 401 | 403, .. })) => {
                 self.forget(&first);
                 send(&token()?)
             }
             answer => answer,
         }
     }
-
-    /// The page that a peek has shown.
-    fn peeked(&self, page: Page) -> Result<Peeked, Failure> {
-        if self.config.dead_letter_file.is_some() {
-            return Ok(Peeked::with_odd_records(page));
-        }
-        Peeked::new(page).map_err(|error| Failure::Final(error.into()))
-    }
 }
 
 /// Reads an answer. What is not a page may come from a gateway, and another try may help.
-fn read(answer: &Answer, parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>) -> Result<Page, Failure> {
+fn read(answer: &Answer, parse: impl FnOnce(Bytes) -> Result<Page>) -> Result<Page, Failure> {
     let mut page = parse(answer.body.clone()).map_err(|error| {
         let remedy = "check `apiUrl`, or ask the service's operator".to_owned();
         Failure::Http(answer.is_not(&error.to_string()), Some(remedy))
@@ -110,9 +102,9 @@ pub(super) fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
     Ok(url)
 }
 
-impl Queue for Api {
-    fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
-        self.peeked(self.page(RecordRequest::peek(count.max()))?)
+impl Service for Api {
+    fn peek(&mut self, count: usize) -> Result<Page, Failure> {
+        self.page(RecordRequest::peek(count))
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
@@ -129,12 +121,12 @@ impl Queue for Api {
         answer
     }
 
-    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page, Failure> {
-        self.page(RecordRequest::since(timestamp, count.max()))
+    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page, Failure> {
+        self.page(RecordRequest::since(timestamp, count))
     }
 
-    fn mark_and_peek(&mut self, delivered: Delivered, count: Count, head_start: Duration) -> MarkedAndPeeked {
-        let request = RecordRequest::peek(count.max());
+    fn mark_and_peek(&mut self, delivered: Delivered, count: usize, head_start: Duration) -> MarkedAndPeeked {
+        let request = RecordRequest::peek(count);
         let pending = self.bearer().map(|token| {
             let call = self.http.json(request.name, &self.url, &request, &token);
             self.http.start(call, head_start)
@@ -142,9 +134,9 @@ impl Queue for Api {
         let marked = self.mark(delivered);
         let peeked = pending.and_then(|pending| {
             let answer = http::wait(&pending, &self.stop)?;
-            self.peeked(read(&answer, |body| Page::parse(body, request.record_count))?)
+            read(&answer, |body| Page::parse(body, count))
         });
-        (marked, Some(peeked))
+        (marked, peeked)
     }
 
     fn mark_singles(&mut self, records: &[(String, Fingerprint)]) -> Vec<(usize, Result<Page, Failure>)> {

@@ -78,7 +78,7 @@ impl Api {
     fn token_remedy(&self, error: &HttpError, scope: &str) -> String {
         let client = &self.config.client_id;
         let remedy = match error {
-            error if error.is_web_page() => {
+            HttpError::Status { is_page: true, .. } => {
                 "a firewall or a gateway answers in place of the token endpoint: check `authUrl`, or ask its \
                  operator to let this machine through"
             }

@@ -50,7 +50,7 @@ pub enum HttpError {
         status: u16,
         /// What `Retry-After` asks for (RFC 9110 section 10.2.3); 0 if only the text asks to wait.
         retry_after: Option<Duration>,
-        /// Whether it is a web page.
+        /// Whether it is a web page: it comes from something in front of the service.
         is_page: bool,
         /// Where it points to and what it says, shortened, without secrets.
         text: String,
@@ -63,15 +63,11 @@ impl HttpError {
     /// status.
     pub fn is_transient(&self) -> bool {
         match self {
-            HttpError::Unreachable(..)
-            | HttpError::TimedOut { .. }
-            | HttpError::CutOff { .. }
-            | HttpError::InvalidBody(_) => true,
             HttpError::Rejected(_) | HttpError::TooLarge(..) => false,
-            HttpError::Status { retry_after: Some(_), .. } => true,
-            HttpError::Status { status, .. } => {
+            HttpError::Status { status, retry_after: None, .. } => {
                 matches!(status, 401 | 403 | 408 | 425 | 429 | 500..=599) && !matches!(status, 501 | 505)
             }
+            _ => true,
         }
     }
 
@@ -92,19 +88,6 @@ impl HttpError {
             // The service refuses the request as it is.
             HttpError::Status { status, retry_after, .. } => matches!(status, 400 | 422) && retry_after.is_none(),
             _ => false,
-        }
-    }
-
-    /// Whether a web page refuses the request: it comes from something in front of the service.
-    pub fn is_web_page(&self) -> bool {
-        matches!(self, HttpError::Status { is_page: true, .. })
-    }
-
-    /// The status code of an answer other than success.
-    pub fn status(&self) -> Option<u16> {
-        match self {
-            HttpError::Status { status, .. } => Some(*status),
-            _ => None,
         }
     }
 }
@@ -135,14 +118,6 @@ impl Failure {
             Failure::Http(error, _) => Some(error),
             Failure::Changed { error, .. } => error.http_error(),
             Failure::Final(_) => None,
-        }
-    }
-
-    /// How long `Retry-After` asks to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self.http_error() {
-            Some(HttpError::Status { retry_after, .. }) => *retry_after,
-            _ => None,
         }
     }
 

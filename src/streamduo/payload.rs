@@ -9,9 +9,9 @@ use url::Url;
 use super::api::{Api, url_of};
 use super::growth::Growth;
 use super::http_error::{Failure, HttpError};
-use super::queue::Count;
 use super::request::{RecordRequest, remedy};
 use super::retry::retrying;
+use super::service::Count;
 use crate::record::Page;
 
 /// The scope that reading a stream's description needs; reading records does not.
@@ -65,7 +65,8 @@ impl Api {
         let send = |token: &SecretString| self.http.send_until(self.http.get(endpoint, url, token), &self.stop);
         Ok(retrying(self.policy, endpoint, &self.stop, || {
             let answer = self.with_token(&token, send).map_err(|failure| {
-                let lacks_right = |error: &HttpError| error.status() == Some(403) && !error.is_web_page();
+                let lacks_right =
+                    |error: &HttpError| matches!(error, HttpError::Status { status: 403, is_page: false, .. });
                 let is_final = failure.http_error().is_some_and(lacks_right);
                 let explained = failure.with_remedy(|error| remedy(0, &self.config.stream_id, error));
                 if is_final { explained.into_final() } else { explained }
