@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
@@ -214,7 +215,7 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
 /// to.
 fn retries(args: &Args, config: &Config) -> Retry {
     let retries = Retry::new(config.max_retries);
-    if args.follow { retries.for_following() } else { retries }
+    if args.follow { Retry { max_retry_after: Duration::MAX, ..retries } } else { retries }
 }
 
 /// Looks for columns in what the service has besides unread records. A failure is a warning.

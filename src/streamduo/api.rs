@@ -1,7 +1,7 @@
 //! One stream of the StreamDuo API. Each request is sent once.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::{Builder, scope};
 use std::time::Duration;
 
@@ -26,12 +26,11 @@ const SINGLES_AT_ONCE: usize = 8;
 /// One stream of the service.
 #[derive(Debug)]
 pub struct Api {
-    pub(super) config: Arc<Config>,
     pub(super) http: Http,
     /// Where record-requests go.
     url: Url,
     pub(super) token: Mutex<Option<Token>>,
-    /// For requests that do not go through the queue: [`super::Retrying`] repeats the others.
+    /// For requests that do not go through the queue: [`super::Queue`] repeats the others.
     pub(super) policy: Retry,
     pub(super) stop: Shutdown,
 }
@@ -43,10 +42,9 @@ impl Api {
     /// [`crate::config::Invalid`] when there is no CA certificate to trust, or the proxy's variable
     /// cannot be used. When `apiUrl` cannot take a path.
     pub fn new(config: &Config, policy: Retry, stop: &Shutdown) -> Result<Api> {
-        let config = Arc::new(config.clone());
-        let http = Http::new(Arc::clone(&config))?;
+        let http = Http::new(config)?;
         let url = url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?;
-        Ok(Api { config, http, url, token: Mutex::default(), policy, stop: stop.clone() })
+        Ok(Api { http, url, token: Mutex::default(), policy, stop: stop.clone() })
     }
 
     /// Sends a record-request, and reads the answer.
@@ -61,27 +59,29 @@ impl Api {
             let call = self.http.json(request.name, &self.url, &request, token);
             if request.mark_as_read { Ok(call()?) } else { self.http.send_until(call, &self.stop) }
         };
-        self.with_token(|| self.bearer(), send)
-            .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.config.stream_id, error)))
+        self.with_token(request.record_count, &self.http.config.scope, send)
     }
 
-    /// Sends a request with a token. One that is refused is renewed once: the request was not
-    /// applied. The new one is kept, even if it is refused, too: it may be valid a little later. If
-    /// it is not, the token endpoint may have handed out an old one, and the next try fetches
-    /// another.
+    /// Sends a request with a token; a failure says what to do about it. A token that is refused is
+    /// renewed once: the request was not applied. The new one is kept, even if it is refused, too:
+    /// it may be valid a little later. If it is not, the token endpoint may have handed out an old
+    /// one, and the next try fetches another.
     pub(super) fn with_token(
         &self,
-        token: impl Fn() -> Result<SecretString, Failure>,
+        record_count: usize,
+        scope: &str,
         send: impl Fn(&SecretString) -> Result<Answer, Failure>,
     ) -> Result<Answer, Failure> {
+        let token = || if scope == self.http.config.scope { self.bearer() } else { Ok(self.fetch_token(scope)?.0) };
         let first = token()?;
-        match send(&first) {
+        let answer = match send(&first) {
             Err(failure) if matches!(failure.http_error(), Some(HttpError::Status { status: 401 | 403, .. })) => {
                 self.forget(&first);
-                send(&token()?)
+                token().and_then(|token| send(&token))
             }
             answer => answer,
-        }
+        };
+        answer.map_err(|failure| failure.with_remedy(|error| remedy(record_count, &self.http.config.stream_id, error)))
     }
 }
 

@@ -31,7 +31,7 @@ impl Api {
         {
             return Ok(bearer.clone());
         }
-        let token = self.fetch_token(&self.config.scope)?;
+        let token = self.fetch_token(&self.http.config.scope)?;
         Ok(kept.insert(token).0.clone())
     }
 
@@ -45,13 +45,13 @@ impl Api {
     pub(super) fn fetch_token(&self, scope: &str) -> Result<Token, Failure> {
         let fields = [
             ("grant_type", "client_credentials"),
-            ("client_id", &*self.config.client_id),
-            ("client_secret", self.config.client_secret.expose_secret()),
+            ("client_id", &*self.http.config.client_id),
+            ("client_secret", self.http.config.client_secret.expose_secret()),
             ("scope", scope),
         ];
         let fetched = retrying(self.policy, "token", &self.stop, || {
             let asked = Instant::now();
-            let answer = self.http.send_until(self.http.form("token", &self.config.auth_url, &fields), &self.stop);
+            let answer = self.http.send_until(self.http.form("token", &self.http.config.auth_url, &fields), &self.stop);
             let token = answer.and_then(|answer| {
                 read(&answer.body, asked).map_err(|problem| match oauth_error(&answer.body) {
                     Some(code) => answer.refuses(code).into(),
@@ -76,7 +76,7 @@ impl Api {
     }
 
     fn token_remedy(&self, error: &HttpError, scope: &str) -> String {
-        let client = &self.config.client_id;
+        let client = &self.http.config.client_id;
         let remedy = match error {
             HttpError::Status { is_page: true, .. } => {
                 "a firewall or a gateway answers in place of the token endpoint: check `authUrl`, or ask its \
@@ -86,7 +86,7 @@ impl Api {
                 "the token endpoint limits requests: run less often, or ask its operator for more"
             }
             HttpError::Status { text, .. } if text.ends_with("invalid_scope") => {
-                let remedy = if scope == self.config.scope { ": check `scope`" } else { "" };
+                let remedy = if scope == self.http.config.scope { ": check `scope`" } else { "" };
                 return format!("this client may not have the scope {scope:?}{remedy}");
             }
             HttpError::Status { status, text, .. } if *status == 401 || text.ends_with("invalid_client") => {

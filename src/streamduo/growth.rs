@@ -92,7 +92,6 @@ impl Growth {
         if page.len() >= asked {
             if asked > self.ceiling {
                 self.ceiling = usize::MAX;
-                self.full_pages = 0;
             } else if asked == self.ceiling {
                 self.full_pages += 1;
             }

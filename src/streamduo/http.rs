@@ -4,7 +4,6 @@
 //! secret.
 
 use std::io::Read;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,7 +70,8 @@ type Job = Box<dyn FnOnce() + Send>;
 /// of its own.
 #[derive(Debug)]
 pub struct Http {
-    config: Arc<Config>,
+    /// The settings of the stream.
+    pub config: Config,
     client: Client,
     /// Whether a connection is used again. If not, each request has one of its own.
     pub keeps_alive: bool,
@@ -88,7 +88,7 @@ impl Http {
     /// # Errors
     /// [`Invalid`] when there is no CA certificate to trust, or the proxy's variable cannot be
     /// used.
-    pub fn new(config: Arc<Config>) -> Result<Http> {
+    pub fn new(config: &Config) -> Result<Http> {
         // Fails if a provider is installed already: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
         if ![&config.api_url, &config.auth_url].into_iter().all(proxy::is_direct) {
@@ -97,8 +97,8 @@ impl Http {
         let (background, jobs) = unbounded::<Job>();
         let serve = move || jobs.into_iter().for_each(|job| job());
         thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
-        let client = client(&config)?;
-        Ok(Http { config, client, keeps_alive: true, background })
+        let client = client(config)?;
+        Ok(Http { config: config.clone(), client, keeps_alive: true, background })
     }
 
     /// Sends the request and waits for the whole answer, but no longer than until a stop is asked
@@ -180,9 +180,7 @@ fn client(config: &Config) -> Result<Client> {
     let mut builder = Client::builder()
         .user_agent(&config.user_agent)
         .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
-        .timeout(None)
         .redirect(Policy::none())
-        .referer(false)
         .retry(reqwest::retry::never())
         .proxy(proxy::for_client(&urls));
     // To load the system's certificates takes longer than all else, and plain HTTP has no use for

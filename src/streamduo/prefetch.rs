@@ -21,9 +21,6 @@ const MAX_ANSWERS: usize = 16;
 /// The head start at the beginning, and the shortest. Without jitter it is enough.
 const MIN_HEAD_START: Duration = Duration::from_millis(1);
 
-/// The longest head start.
-const MAX_HEAD_START: Duration = Duration::from_secs(1);
-
 /// How much of itself the head start loses with each page that was kept.
 const HEAD_START_DECAY: u32 = 64;
 
@@ -83,7 +80,8 @@ impl Prefetch {
     pub fn keep(&mut self, page: Page, to_mark: &[Fingerprint], fence: Fingerprint, answer: &Page) {
         let first = page.fingerprints().next();
         if first.is_some_and(|first| to_mark.contains(&first)) {
-            self.head_start = (2 * self.head_start).min(MAX_HEAD_START);
+            // Beyond half of the way it does not pay, and grows no more.
+            self.head_start *= 2;
         }
         if first == Some(fence) && answer.fingerprints().eq(to_mark.iter().copied()) {
             self.shorten_head_start();

@@ -38,11 +38,6 @@ impl Retry {
         Retry { max_retries, first_delay, max_retry_after: MAX_RETRY_AFTER, failures: 0 }
     }
 
-    /// The same for a run that follows: it waits as long as it is asked to.
-    pub fn for_following(self) -> Retry {
-        Retry { max_retry_after: Duration::MAX, ..self }
-    }
-
     /// Waits until another try of `what` makes sense. A failure after which the request is changed
     /// is not counted.
     ///
@@ -159,7 +154,7 @@ mod tests {
     fn a_service_that_is_away_for_long_is_left_to_the_next_run() {
         let text = "h answers 503 (it asks to come back in 3600 s: run again then)";
         assert_eq!(tries(|| status(503, Some(3600))), (1, text.to_owned()));
-        let following = at_once(5).for_following();
+        let following = Retry { max_retry_after: Duration::MAX, ..at_once(5) };
         let hour = Duration::from_secs(3600);
         assert_eq!(following.pause(&status(503, Some(3600)), Duration::ZERO).unwrap(), hour);
     }
