@@ -148,7 +148,7 @@ impl ByTime {
             }
             // The service may have held back more of them, and nothing comes after them that would
             // tell.
-            if page.is_short() && !shows_more(&page, &timestamp, run)? {
+            if page.is_short && !shows_more(&page, &timestamp, run)? {
                 self.is_at_end = true;
                 return Ok((page, instants, false));
             }

@@ -72,7 +72,7 @@ impl Cursor {
     /// if they share one time stamp. `None` if the stream ends with the page.
     pub fn next(&self, page: &Page) -> Option<(usize, String)> {
         let timestamps = page.timestamps_after(self.after());
-        let last = timestamps.last().filter(|_| !page.is_last())?;
+        let last = timestamps.last().filter(|_| !page.is_last)?;
         let other = timestamps.iter().rposition(|timestamp| !is_same_instant(timestamp, last));
         let count = other.map_or(timestamps.len(), |index| index + 1);
         Some((count, timestamps[count - 1].clone().into_owned()))

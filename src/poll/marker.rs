@@ -69,7 +69,7 @@ impl LastMark {
             marked,
             oldest: delivered.to_mark().next(),
             timestamps: [page.first_timestamp(), page.last_timestamp_of(delivered.count())],
-            is_end: page.is_last(),
+            is_end: page.is_last,
             ..LastMark::default()
         }
     }
@@ -197,7 +197,8 @@ impl Marker {
             return;
         }
         run.stop.defer();
-        run.queue.without_retries();
+        // A run that is ending looks back once.
+        run.queue.policy.max_retries = 0;
         if is_sure && run.queue.peek(Count::AtOnce(1)).is_ok_and(|page| page.fingerprints().next() == fence) {
             return;
         }
@@ -334,7 +335,7 @@ impl Marker {
 /// How many of the oldest records to mark, up to `max`, so that the one behind them is equal to
 /// none of them: the fence. All of them, if the stream ends there.
 fn count_before_fence(page: &Page, max: usize) -> usize {
-    if max == page.len() && page.is_last() {
+    if max == page.len() && page.is_last {
         return max;
     }
     let records: Vec<_> = page.fingerprints().collect();
@@ -345,7 +346,7 @@ fn count_before_fence(page: &Page, max: usize) -> usize {
 /// Whether a page would show the oldest record that was to be marked, if that was unread.
 fn reaches(page: &Page, last: &LastMark) -> bool {
     let end = page.last_timestamp_of(page.len());
-    page.is_last() || matches!((&last.timestamps[0], &end), (Some(oldest), Some(end)) if is_before(oldest, end))
+    page.is_last || matches!((&last.timestamps[0], &end), (Some(oldest), Some(end)) if is_before(oldest, end))
 }
 
 /// Whether one time stamp is earlier than another. What is not a time stamp is not.

@@ -37,10 +37,11 @@ pub struct Page {
     entries: Vec<Entry>,
     /// How long the answer took, and when it was complete.
     pub timing: Timing,
-    /// Whether the page holds fewer records than were asked for.
-    is_short: bool,
-    /// Whether the service may have capped the page.
-    may_be_capped: bool,
+    /// Whether the page is shorter than what was asked for.
+    pub is_short: bool,
+    /// Whether the stream ends with this page: it is short, and the service is not suspected of
+    /// capping pages there. Means nothing for the answer to a mark.
+    pub is_last: bool,
 }
 
 impl Page {
@@ -54,7 +55,7 @@ impl Page {
         let entries = entries(str::from_utf8(&answer).unwrap_or_default()).ok_or_else(|| diagnose(&answer))?;
         let is_short = entries.len() < asked;
         let timing = Timing { arrived: Timestamp::now(), ..Timing::default() };
-        Ok(Page { answer, entries, timing, is_short, may_be_capped: false })
+        Ok(Page { answer, entries, timing, is_short, is_last: is_short })
     }
 
     /// The size of the answer, in bytes.
@@ -75,23 +76,6 @@ impl Page {
     /// Whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    /// Whether the stream ends with this page: it is shorter than what was asked for, and the
-    /// service is not suspected of capping pages there. Means nothing for the answer to a mark.
-    pub fn is_last(&self) -> bool {
-        self.is_short && !self.may_be_capped
-    }
-
-    /// Whether the page is shorter than what was asked for.
-    pub fn is_short(&self) -> bool {
-        self.is_short
-    }
-
-    /// Notes that the service may have capped the page, so that more records may follow although it
-    /// is short.
-    pub fn suspect_cap(&mut self) {
-        self.may_be_capped = true;
     }
 
     /// The records as they were sent.

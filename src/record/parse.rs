@@ -110,7 +110,18 @@ fn entry(answer: &str, text: &str) -> Option<Entry> {
     // Only an object: serde would also take the fields of an array, by their places.
     let object = text.starts_with('{').then(|| first::<Fields<'_>>(text)).flatten();
     let (fields, length) = object.or_else(|| odd_value(text))?;
-    Some(fields.entry(answer, range_of(&text[..length], answer)))
+    let range = |field: Option<&RawValue>| Some(range_of(field?.get(), answer));
+    let string = |field: Option<&RawValue>| range(field.filter(|value| value.get().starts_with('"')));
+    let mut entry = Entry {
+        span: range_of(&text[..length], answer),
+        record_id: string(fields.record_id),
+        timestamp: string(fields.timestamp),
+        payload: range(fields.payload),
+        read_status: range(fields.read_status),
+        fingerprint: Fingerprint::default(),
+    };
+    entry.fingerprint = Fingerprint::of(entry.record(answer.as_bytes()).distinctive_texts());
+    Some(entry)
 }
 
 /// The first JSON value of a text, and its length, if it is not an object, holds a field twice, or
@@ -153,22 +164,4 @@ struct Fields<'a> {
 /// Keeps a `null` apart from a field that is missing.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
-}
-
-impl Fields<'_> {
-    /// The record at `span` of the answer.
-    fn entry(&self, answer: &str, span: Range<usize>) -> Entry {
-        let range = |field: Option<&RawValue>| Some(range_of(field?.get(), answer));
-        let string = |field: Option<&RawValue>| range(field.filter(|value| value.get().starts_with('"')));
-        let mut entry = Entry {
-            span,
-            record_id: string(self.record_id),
-            timestamp: string(self.timestamp),
-            payload: range(self.payload),
-            read_status: range(self.read_status),
-            fingerprint: Fingerprint::default(),
-        };
-        entry.fingerprint = Fingerprint::of(entry.record(answer.as_bytes()).distinctive_texts());
-        entry
-    }
 }

@@ -49,7 +49,7 @@ impl Api {
 
     /// Sends a record-request, and reads the answer.
     pub(super) fn page(&self, request: RecordRequest<'_>) -> Result<Page, Failure> {
-        read(&self.exchange(request)?, |body| Page::parse(body, request.record_count))
+        read(self.exchange(request)?, |body| Page::parse(body, request.record_count))
     }
 
     /// Sends a record-request, and waits for the answer. A stop abandons a request that marks
@@ -86,12 +86,13 @@ impl Api {
 }
 
 /// Reads an answer. What is not a page may come from a gateway, and another try may help.
-fn read(answer: &Answer, parse: impl FnOnce(Bytes) -> Result<Page>) -> Result<Page, Failure> {
+fn read(answer: Answer, parse: impl FnOnce(Bytes) -> Result<Page>) -> Result<Page, Failure> {
+    let timing = answer.timing;
     let mut page = parse(answer.body.clone()).map_err(|error| {
         let remedy = "check `apiUrl`, or ask the service's operator".to_owned();
         Failure::Http(answer.is_not(&error.to_string()), Some(remedy))
     })?;
-    page.timing = answer.timing;
+    page.timing = timing;
     Ok(page)
 }
 
@@ -110,7 +111,7 @@ impl Service for Api {
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
         let answer = self
             .exchange(RecordRequest::mark(delivered.count()))
-            .and_then(|answer| read(&answer, |body| delivered.parse_marked(body)));
+            .and_then(|answer| read(answer, |body| delivered.parse_marked(body)));
         match &answer {
             Ok(_) => self.http.keeps_alive = true,
             // The server may close idle connections. The peek before the next mark takes the other
@@ -134,7 +135,7 @@ impl Service for Api {
         let marked = self.mark(delivered);
         let peeked = pending.and_then(|pending| {
             let answer = http::wait(&pending, &self.stop)?;
-            read(&answer, |body| Page::parse(body, count))
+            read(answer, |body| Page::parse(body, count))
         });
         (marked, peeked)
     }

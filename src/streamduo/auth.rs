@@ -9,7 +9,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use super::api::Api;
-use super::diagnose::oauth_error;
 use super::http_error::{Failure, HttpError};
 use super::retry::retrying;
 
@@ -52,12 +51,8 @@ impl Api {
         let fetched = retrying(self.policy, "token", &self.stop, || {
             let asked = Instant::now();
             let answer = self.http.send_until(self.http.form("token", &self.http.config.auth_url, &fields), &self.stop);
-            let token = answer.and_then(|answer| {
-                read(&answer.body, asked).map_err(|problem| match oauth_error(&answer.body) {
-                    Some(code) => answer.refuses(code).into(),
-                    None => answer.is_not(problem).into(),
-                })
-            });
+            let token =
+                answer.and_then(|answer| Ok(read(&answer.body, asked).map_err(|problem| answer.is_not(problem))?));
             token.map_err(|failure| self.explain_token(failure, scope))
         });
         let token = fetched.map_err(Failure::into_final)?;

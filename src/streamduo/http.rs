@@ -18,7 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use super::diagnose::{diagnose, host, media_type, message, redact, refusal, transfer_failure};
+use super::diagnose::{diagnose, host, media_type, message, oauth_error, redact, refusal, transfer_failure};
 use super::gzip::unpacked;
 use super::http_error::{Failure, HttpError};
 use super::{certificate, proxy};
@@ -43,20 +43,18 @@ pub struct Answer {
 
 impl Answer {
     /// The error about a body that is not what was asked for. It may be a gateway's, and pass: it
-    /// quotes the message.
-    pub fn is_not(&self, problem: &str) -> HttpError {
+    /// quotes the message. At the token endpoint it may refuse the request in spite of the status.
+    pub fn is_not(self, problem: &str) -> HttpError {
+        let Answer { host, status, .. } = self;
+        if let Some(code) = oauth_error(&self.body).filter(|_| self.secrets.is_empty()) {
+            return HttpError::Status { host, status, retry_after: None, is_page: false, text: format!(": {code}") };
+        }
         let problem = if self.body.trim_ascii().is_empty() { "the answer is empty" } else { problem };
         let said = message(&self.body).filter(|_| !self.secrets.is_empty());
         let said = said.map_or_else(String::new, |said| format!(": {said}"));
         let problem = redact(&self.secrets, &format!("{problem}{said}"));
         let media_type = self.media_type.map_or_else(String::new, |media_type| format!(" ({media_type})"));
-        HttpError::InvalidBody(format!("{} answers {}{media_type}: {problem}", self.host, self.status))
-    }
-
-    /// The error about a body that refuses the request with this code, in spite of the status.
-    pub fn refuses(self, code: &str) -> HttpError {
-        let Answer { host, status, .. } = self;
-        HttpError::Status { host, status, retry_after: None, is_page: false, text: format!(": {code}") }
+        HttpError::InvalidBody(format!("{host} answers {status}{media_type}: {problem}"))
     }
 }
 

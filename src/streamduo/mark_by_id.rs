@@ -113,7 +113,9 @@ impl MarkById {
             return Err(failure);
         }
         self.marked = pages.iter().flat_map(Page::fingerprints).collect();
-        joined(&pages)
+        let texts: Vec<_> = pages.iter().flat_map(Page::texts).collect();
+        let answer = [b"[", &texts.join(&b","[..])[..], b"]"].concat();
+        Ok(Page::parse(answer.into(), texts.len())?)
     }
 }
 
@@ -137,13 +139,6 @@ fn explain(record_id: &str, lost: Failure) -> Failure {
              marked as read and not delivered: {setting}; a replay (`acknowledge` `never`) reads it"
         )
     })
-}
-
-/// The records of all pages.
-fn joined(pages: &[Page]) -> Result<Page, Failure> {
-    let texts: Vec<_> = pages.iter().flat_map(Page::texts).collect();
-    let answer = [b"[", &texts.join(&b","[..])[..], b"]"].concat();
-    Ok(Page::parse(answer.into(), texts.len())?)
 }
 
 #[cfg(test)]

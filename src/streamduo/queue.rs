@@ -39,7 +39,7 @@ pub struct Queue {
     /// Whether `deadLetterFile` takes records without an identity.
     takes_odd_records: bool,
     /// How often a request is repeated. It counts the marks in a row that failed.
-    policy: Retry,
+    pub policy: Retry,
     stop: Shutdown,
 }
 
@@ -65,7 +65,18 @@ impl Queue {
     /// Also when a record has no identity, and no `deadLetterFile` takes it.
     pub fn peek(&mut self, count: Count) -> Result<Peeked> {
         let stop = self.stop.clone();
-        let page = retrying(self.policy, "peek", &stop, || self.peek_once(count))?;
+        let page = retrying(self.policy, "peek", &stop, || {
+            if let Some(page) = self.prefetch.take(count) {
+                return Ok(page);
+            }
+            let asked = self.growth.asked(count);
+            let answer = self.service.peek(asked);
+            let page = self.learn(asked, count, answer)?;
+            self.growth.learn_from_peek(&page);
+            self.prefetch.learn(page.timing);
+            self.by_id.learn(&page);
+            Ok(page)
+        })?;
         if self.takes_odd_records { Ok(Peeked::with_odd_records(page)) } else { Ok(Peeked::new(page)?) }
     }
 
@@ -115,24 +126,6 @@ impl Queue {
         self.by_id.is_next()
     }
 
-    /// From now on sends each request once: a run that is ending looks back once.
-    pub fn without_retries(&mut self) {
-        self.policy = Retry { max_retries: 0, failures: 0, ..self.policy };
-    }
-
-    fn peek_once(&mut self, count: Count) -> Result<Page, Failure> {
-        if let Some(page) = self.prefetch.take(count) {
-            return Ok(page);
-        }
-        let asked = self.growth.asked(count);
-        let answer = self.service.peek(asked);
-        let page = self.learn(asked, count, answer)?;
-        self.growth.learn_from_peek(&page);
-        self.prefetch.learn(page.timing);
-        self.by_id.learn(&page);
-        Ok(page)
-    }
-
     fn mark_once(&mut self, delivered: Delivered) -> Result<Page, Failure> {
         if self.marks_by_id() {
             return self.by_id.mark(delivered, &mut *self.service);
@@ -167,9 +160,7 @@ impl Queue {
     fn learn(&mut self, asked: usize, count: Count, answer: Result<Page, Failure>) -> Result<Page, Failure> {
         let mut page = answer.map_err(|failure| self.growth.read_failed(asked, failure))?;
         self.growth.learn(asked, count, &page);
-        if self.growth.may_be_capped(&page) {
-            page.suspect_cap();
-        }
+        page.is_last &= !self.growth.may_be_capped(&page);
         Ok(page)
     }
 }
