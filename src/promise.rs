@@ -97,16 +97,20 @@
 //! The answer to a mark is written without a right to mark more:
 //!
 //! ```
+//! # use std::io::Result;
 //! # use tap_streamduo::record::{Fingerprint, Ledger, MessageWriter, Page};
-//! fn right(answer: &Page, some: &[Fingerprint], ledger: &mut Ledger, out: &mut dyn MessageWriter) -> std::io::Result<usize> {
-//!     answer.write(some, ledger, out)
+//! # type Out<'a> = &'a mut dyn MessageWriter;
+//! fn right(page: &Page, some: &[Fingerprint], ledger: &mut Ledger, out: Out) -> Result<usize> {
+//!     page.write(some, ledger, out)
 //! }
 //! ```
 //!
 //! ```compile_fail,E0308
+//! # use std::io::Result;
 //! # use tap_streamduo::record::{Delivered, Fingerprint, Ledger, MessageWriter, Page};
-//! fn wrong(answer: &Page, some: &[Fingerprint], ledger: &mut Ledger, out: &mut dyn MessageWriter) -> std::io::Result<Delivered> {
-//!     answer.write(some, ledger, out)
+//! # type Out<'a> = &'a mut dyn MessageWriter;
+//! fn wrong(page: &Page, some: &[Fingerprint], ledger: &mut Ledger, out: Out) -> Result<Delivered> {
+//!     page.write(some, ledger, out)
 //! }
 //! ```
 //!

@@ -36,19 +36,14 @@ pub use queue::{Marked, Queue};
 pub use retry::Retry;
 pub use service::{Count, Service};
 
-/// The page size that the service is known to serve: the vendor's tap always asked for it.
-const KNOWN_PAGE: usize = 100;
-
-const PAGE_BYTES: usize = 2 * 1024 * 1024;
-const WINDOW_BYTES: usize = 16 * 1024 * 1024;
-
 /// About how long a page may take from its first byte to its last.
 const PAGE_TRANSFER: Duration = Duration::from_secs(3);
 
 /// What a run begins with, and the sizes that it aims at. Tests take smaller ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
-    /// The size of the first page, in records.
+    /// The size of the first page, in records. The service is known to serve as many as the
+    /// vendor's tap always asked for.
     pub first_page: usize,
     /// About the size of a page, in bytes.
     pub page_bytes: usize,
@@ -61,7 +56,7 @@ pub struct Tuning {
 impl Tuning {
     /// What a run begins with.
     pub fn new(retries: Retry) -> Tuning {
-        Tuning { first_page: KNOWN_PAGE, page_bytes: PAGE_BYTES, window_bytes: WINDOW_BYTES, retries }
+        Tuning { first_page: 100, page_bytes: 2 * 1024 * 1024, window_bytes: 16 * 1024 * 1024, retries }
     }
 }
 

@@ -4,7 +4,6 @@ use anyhow::{Context, Result, ensure};
 use log::warn;
 use secrecy::SecretString;
 use serde_json::Value;
-use url::Url;
 
 use super::api::{Api, url_of};
 use super::growth::Growth;
@@ -43,19 +42,20 @@ impl Api {
     /// # Errors
     /// When there is none, or it cannot be read: the client may lack the right to.
     pub fn active_schema(&self) -> Result<String> {
-        let url = url_of(&self.http.config.api_url, &["stream", &self.http.config.stream_id])?;
-        let stream = self.get("stream", &url, MANAGE_STREAMS, &["streamId"])?;
+        let stream_id = &self.http.config.stream_id;
+        let stream = self.get("stream", &["stream", stream_id], MANAGE_STREAMS, &["streamId"])?;
         let id = stream["activeSchemaId"].as_str().context("the stream has none")?;
-        let url = url_of(&self.http.config.api_url, &["streams", &self.http.config.stream_id, "schemas", id, ""])?;
-        let schema = self.get("schema", &url, &self.http.config.scope, &["schemaType", "schema"])?;
+        let path = ["streams", stream_id, "schemas", id, ""];
+        let schema = self.get("schema", &path, &self.http.config.scope, &["schemaType", "schema"])?;
         // Its kind is not quoted: what a gateway puts there may be a secret.
         ensure!(schema["schemaType"] == "JSON", "it is not a JSON schema");
         Ok(schema["schema"].as_str().unwrap_or_default().to_owned())
     }
 
     /// A JSON object with these texts. A client that lacks a right will not get it by waiting.
-    fn get(&self, endpoint: &'static str, url: &Url, scope: &str, texts: &[&str]) -> Result<Value> {
-        let send = |token: &SecretString| self.http.send_until(self.http.get(endpoint, url, token), &self.stop);
+    fn get(&self, endpoint: &'static str, path: &[&str], scope: &str, texts: &[&str]) -> Result<Value> {
+        let url = url_of(&self.http.config.api_url, path)?;
+        let send = |token: &SecretString| self.http.send_until(self.http.get(endpoint, &url, token), &self.stop);
         Ok(retrying(self.policy, endpoint, &self.stop, || {
             let answer = self.with_token(0, scope, send).map_err(|failure| match failure.http_error() {
                 Some(HttpError::Status { status: 403, is_page: false, .. }) => failure.into_final(),
