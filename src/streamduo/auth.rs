@@ -55,7 +55,7 @@ impl Api {
                 answer.and_then(|answer| Ok(read(&answer.body, asked).map_err(|problem| answer.is_not(problem))?));
             token.map_err(|failure| self.explain_token(failure, scope))
         });
-        let token = fetched.map_err(Failure::into_final)?;
+        let token = fetched.map_err(|failure| Failure::Final(failure.into()))?;
         debug!("new access token");
         Ok(token)
     }
@@ -67,7 +67,7 @@ impl Api {
             HttpError::Rejected(_) => "fetch an access token".to_owned(),
             error => format!("fetch an access token: {}", self.token_remedy(error, scope)),
         });
-        if is_final { explained.into_final() } else { explained }
+        if is_final { Failure::Final(explained.into()) } else { explained }
     }
 
     fn token_remedy(&self, error: &HttpError, scope: &str) -> String {

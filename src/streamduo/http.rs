@@ -87,15 +87,30 @@ impl Http {
     /// [`Invalid`] when there is no CA certificate to trust, or the proxy's variable cannot be
     /// used.
     pub fn new(config: &Config) -> Result<Http> {
-        // Fails if a provider is installed already: then that one serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        if ![&config.api_url, &config.auth_url].into_iter().all(proxy::is_direct) {
+        let urls = [&config.api_url, &config.auth_url];
+        if !urls.into_iter().all(proxy::is_direct) {
             proxy::check()?;
         }
+        // Fails if a provider is installed already: then that one serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut client = Client::builder()
+            .user_agent(&config.user_agent)
+            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .proxy(proxy::for_client(&urls));
+        // To load the system's certificates takes longer than all else, and plain HTTP has no use
+        // for them.
+        if urls.iter().all(|url| url.scheme() == "http") {
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build().map_err(|error| match certificate::no_trusted_ca(&error) {
+            Some(problem) => Invalid::new(problem).into(),
+            None => Error::new(error).context("set up HTTPS"),
+        })?;
         let (background, jobs) = unbounded::<Job>();
         let serve = move || jobs.into_iter().for_each(|job| job());
         thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
-        let client = client(config)?;
         Ok(Http { config: config.clone(), client, keeps_alive: true, background })
     }
 
@@ -171,25 +186,6 @@ impl Http {
             answer
         })
     }
-}
-
-fn client(config: &Config) -> Result<Client> {
-    let urls = [&config.api_url, &config.auth_url];
-    let mut builder = Client::builder()
-        .user_agent(&config.user_agent)
-        .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
-        .redirect(Policy::none())
-        .retry(reqwest::retry::never())
-        .proxy(proxy::for_client(&urls));
-    // To load the system's certificates takes longer than all else, and plain HTTP has no use for
-    // them.
-    if urls.iter().all(|url| url.scheme() == "http") {
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|error| match certificate::no_trusted_ca(&error) {
-        Some(problem) => Invalid::new(problem).into(),
-        None => Error::new(error).context("set up HTTPS"),
-    })
 }
 
 /// Waits for the answer to a request that was started, but no longer than until a stop is asked

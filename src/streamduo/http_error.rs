@@ -127,19 +127,11 @@ impl Failure {
     }
 
     /// The same with what to do about it, if an HTTP request has failed.
-    pub fn with_remedy(self, remedy: impl FnOnce(&HttpError) -> String) -> Failure {
-        match self {
-            Failure::Http(error, _) => {
-                let remedy = remedy(&error);
-                Failure::Http(error, Some(remedy))
-            }
-            other => other,
+    pub fn with_remedy(mut self, remedy: impl FnOnce(&HttpError) -> String) -> Failure {
+        if let Failure::Http(error, known) = &mut self {
+            *known = Some(remedy(error));
         }
-    }
-
-    /// The same, but no other try makes sense.
-    pub fn into_final(self) -> Failure {
-        Failure::Final(self.into())
+        self
     }
 }
 

@@ -58,7 +58,7 @@ impl Api {
         let send = |token: &SecretString| self.http.send_until(self.http.get(endpoint, &url, token), &self.stop);
         Ok(retrying(self.policy, endpoint, &self.stop, || {
             let answer = self.with_token(0, scope, send).map_err(|failure| match failure.http_error() {
-                Some(HttpError::Status { status: 403, is_page: false, .. }) => failure.into_final(),
+                Some(HttpError::Status { status: 403, is_page: false, .. }) => Failure::Final(failure.into()),
                 _ => failure,
             })?;
             let object: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
