@@ -1,7 +1,8 @@
 //! One stream of the StreamDuo API. Each request is sent once.
 
-use std::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, scope};
 use std::time::Duration;
 
@@ -148,8 +149,8 @@ impl Service for Api {
         }
         let api = &*self;
         let next = AtomicUsize::new(0);
+        let answers = Mutex::new(BTreeMap::new());
         let send = || {
-            let mut answers = Vec::new();
             // A stop is looked for between two requests. The answer to one that is under way shows
             // what was marked.
             while api.stop.check().is_ok() {
@@ -159,19 +160,16 @@ impl Service for Api {
                 if !answer.as_ref().is_ok_and(|page| page.fingerprints().eq([*record])) {
                     next.store(records.len(), Ordering::Relaxed);
                 }
-                answers.push((index, answer));
+                answers.lock().unwrap_or_else(PoisonError::into_inner).insert(index, answer);
             }
-            answers
         };
-        let mut answers = scope(|scope| {
-            // If one of these threads cannot be started, it takes longer.
-            let start = |_| Builder::new().name("single".to_owned()).spawn_scoped(scope, send).ok();
-            let threads: Vec<_> = (1..SINGLES_AT_ONCE.min(records.len())).filter_map(start).collect();
-            let mut answers = send();
-            answers.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()));
-            answers
+        scope(|scope| {
+            for _ in 1..SINGLES_AT_ONCE.min(records.len()) {
+                // If one of these threads cannot be started, it takes longer.
+                let _ = Builder::new().name("single".to_owned()).spawn_scoped(scope, send);
+            }
+            send();
         });
-        answers.sort_by_key(|(index, _)| *index);
-        answers
+        answers.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
     }
 }
