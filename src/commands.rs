@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
@@ -104,8 +105,7 @@ fn test(args: &Args, config: &Config) -> Result<()> {
     // Somebody waits for the answer.
     let retries = Retry { max_retries: config.max_retries.min(1), ..retries(args, config) };
     let api = Api::new(config, retries, &stop)?;
-    let is_drained =
-        streamduo::pages(config, Tuning::new(retries), api, false, &stop).peek(Count::AtOnce(1))?.is_empty();
+    let is_drained = streamduo::pages(config, Tuning::new(retries), api, &stop).peek(Count::AtOnce(1))?.is_empty();
     let unread = if is_drained { "no unread record" } else { "unread records" };
     info!("stream {stream_id} at {api_url} can be read: it has {unread}");
     Ok(())
@@ -215,7 +215,7 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
 /// to.
 fn retries(args: &Args, config: &Config) -> Retry {
     let retries = Retry::new(config.max_retries);
-    if args.follow { retries.for_following() } else { retries }
+    if args.follow { Retry { max_retry_after: Duration::MAX, ..retries } } else { retries }
 }
 
 /// Looks for columns in what the service has besides unread records. A failure is a warning.

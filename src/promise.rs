@@ -8,7 +8,7 @@
 //! ```
 //! # use tap_streamduo::record::{Ledger, MessageWriter};
 //! # use tap_streamduo::streamduo::{Count, Queue};
-//! fn right(queue: &mut dyn Queue, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> anyhow::Result<()> {
+//! fn right(queue: &mut Queue, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> anyhow::Result<()> {
 //!     let page = queue.peek(Count::UpTo(100))?;
 //!     let delivered = page.deliver(ledger, out)?;
 //!     queue.mark(delivered)?;
@@ -21,7 +21,7 @@
 //! ```compile_fail,E0308
 //! # use tap_streamduo::record::{Ledger, MessageWriter};
 //! # use tap_streamduo::streamduo::{Count, Queue};
-//! fn wrong(queue: &mut dyn Queue) -> anyhow::Result<()> {
+//! fn wrong(queue: &mut Queue) -> anyhow::Result<()> {
 //!     let page = queue.peek(Count::UpTo(100))?;
 //!     queue.mark(page)?;
 //!     Ok(())
@@ -33,7 +33,7 @@
 //! ```compile_fail,E0308
 //! # use tap_streamduo::record::{Ledger, MessageWriter};
 //! # use tap_streamduo::streamduo::{Count, Queue};
-//! fn wrong(queue: &mut dyn Queue, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> anyhow::Result<()> {
+//! fn wrong(queue: &mut Queue, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> anyhow::Result<()> {
 //!     let page = queue.peek(Count::UpTo(100))?;
 //!     let delivered = page.deliver(ledger, out);
 //!     queue.mark(delivered)?;
@@ -46,7 +46,7 @@
 //! ```compile_fail,E0382
 //! # use tap_streamduo::record::{Ledger, MessageWriter};
 //! # use tap_streamduo::streamduo::{Count, Queue};
-//! fn wrong(queue: &mut dyn Queue, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> anyhow::Result<()> {
+//! fn wrong(queue: &mut Queue, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> anyhow::Result<()> {
 //!     let page = queue.peek(Count::UpTo(100))?;
 //!     let delivered = page.deliver(ledger, out)?;
 //!     queue.mark(delivered)?;
@@ -97,16 +97,20 @@
 //! The answer to a mark is written without a right to mark more:
 //!
 //! ```
-//! # use tap_streamduo::record::{Ledger, MessageWriter, Page};
-//! fn right(answer: &Page, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> std::io::Result<usize> {
-//!     answer.write(ledger, out)
+//! # use std::io::Result;
+//! # use tap_streamduo::record::{Fingerprint, Ledger, MessageWriter, Page};
+//! # type Out<'a> = &'a mut dyn MessageWriter;
+//! fn right(page: &Page, some: &[Fingerprint], ledger: &mut Ledger, out: Out) -> Result<usize> {
+//!     page.write(some, ledger, out)
 //! }
 //! ```
 //!
 //! ```compile_fail,E0308
-//! # use tap_streamduo::record::{Delivered, Ledger, MessageWriter, Page};
-//! fn wrong(answer: &Page, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> std::io::Result<Delivered> {
-//!     answer.write(ledger, out)
+//! # use std::io::Result;
+//! # use tap_streamduo::record::{Delivered, Fingerprint, Ledger, MessageWriter, Page};
+//! # type Out<'a> = &'a mut dyn MessageWriter;
+//! fn wrong(page: &Page, some: &[Fingerprint], ledger: &mut Ledger, out: Out) -> Result<Delivered> {
+//!     page.write(some, ledger, out)
 //! }
 //! ```
 //!

@@ -148,7 +148,7 @@ impl ByTime {
             }
             // The service may have held back more of them, and nothing comes after them that would
             // tell.
-            if page.is_short() && !shows_more(&page, &timestamp, run)? {
+            if page.is_short && !shows_more(&page, &timestamp, run)? {
                 self.is_at_end = true;
                 return Ok((page, instants, false));
             }
@@ -168,7 +168,7 @@ impl ByTime {
         if self.has_dead_letter_file {
             page.drop_invalid_timestamps(|timestamp| instant(timestamp).is_ok());
         } else if let Some(error) = page.missing_identity() {
-            return Err(error.into());
+            return Err(error);
         }
         let read = |text: &str| {
             instant(text).map_err(|problem| {
@@ -220,7 +220,7 @@ fn shows_more(page: &Page, timestamp: &str, run: &mut Run) -> Result<bool> {
     for count in [1 + unplaced, page.len() + 1] {
         let more = run.queue.since(timestamp, Count::AtOnce(count))?;
         let is_more = more.fingerprints().any(|record| !known.contains(&record));
-        if is_more || more.is_short() {
+        if is_more || more.is_short {
             return Ok(is_more);
         }
     }

@@ -221,7 +221,7 @@ impl ClosedLoop {
         let page = self.peek(count, run)?;
         self.is_drained = page.is_empty();
         self.committed.recall(&page);
-        if page.is_last() {
+        if page.is_last {
             self.committed.keep_shown(&page);
         }
         Ok(page)
@@ -259,7 +259,7 @@ impl ClosedLoop {
             if self.marker.may_be_applied() && is_in_flight {
                 return Ok(());
             }
-            let is_last = page.is_last();
+            let is_last = page.is_last;
             let Some(delivered) = self.committed.delivered(page) else { return Ok(()) };
             let marked = self.marker.mark(delivered, run);
             self.take_found(run)?;

@@ -65,7 +65,7 @@ impl CommitMode {
         loop {
             let page = self.marker.peek(Count::UpTo(self.max_pending), run)?;
             let shown = page.len();
-            let is_short = page.is_short();
+            let is_short = page.is_short;
             // A window that has shrunk covers less than the last STATE.
             if shown >= out || is_short {
                 let bookmark = Bookmark::of(&page);

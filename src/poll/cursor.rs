@@ -73,7 +73,7 @@ impl Cursor {
     /// at the one that was asked for. `None` if the stream ends with the page.
     pub fn next(&self, page: &Page) -> Option<(usize, String)> {
         let timestamps = page.timestamps_after(self.after());
-        let last = timestamps.last().filter(|_| !page.is_last())?;
+        let last = timestamps.last().filter(|_| !page.is_last)?;
         let other = timestamps.iter().rposition(|timestamp| !is_same_instant(timestamp, last));
         let other = other.filter(|index| !is_same_instant(&timestamps[*index], self.after()));
         let count = other.map_or(timestamps.len(), |index| index + 1);

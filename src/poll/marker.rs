@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use log::warn;
 
 use super::look_back::{Found, look_back};
@@ -69,7 +69,7 @@ impl LastMark {
             marked,
             oldest: delivered.to_mark().next(),
             timestamps: [page.first_timestamp(), page.last_timestamp_of(delivered.count())],
-            is_end: page.is_last(),
+            is_end: page.is_last,
             ..LastMark::default()
         }
     }
@@ -196,7 +196,8 @@ impl Marker {
             return;
         }
         run.stop.defer();
-        run.queue.without_retries();
+        // A run that is ending looks back once.
+        run.queue.policy.max_retries = 0;
         if is_sure
             && let Ok(page) = run.queue.peek(Count::AtOnce(1))
             && self.accept(&page, run).is_ok()
@@ -244,7 +245,7 @@ impl Marker {
         let mut is_accepted = self.last.is_exact && fits && !is_late;
         let mut read = Fingerprints::default();
         if is_accepted {
-            self.ineffective.reset();
+            self.ineffective.failures = 0;
         } else {
             // If this fails, what was hit stays unknown: see `end_early`.
             self.last.is_exact = false;
@@ -282,7 +283,7 @@ impl Marker {
         let is_ineffective = last.is_answered && first.is_some() && first == last.oldest;
         if is_ineffective || !has_found && first.is_some_and(is_read_now) {
             let problem = "the service shows records as unread although it has answered that they are marked";
-            self.ineffective.wait_after("mark", problem, &run.stop)?;
+            self.ineffective.count("mark", &anyhow!(problem).into(), &run.stop)?;
         }
         let read = found.read.clone();
         self.found.add(found);
@@ -348,7 +349,7 @@ impl Marker {
 /// How many of the oldest records to mark, up to `max`, so that the one behind them is equal to
 /// none of them: the fence. All of them, if the stream ends there.
 fn count_before_fence(page: &Page, max: usize) -> usize {
-    if max == page.len() && page.is_last() {
+    if max == page.len() && page.is_last {
         return max;
     }
     let records: Vec<_> = page.fingerprints().collect();
@@ -359,7 +360,7 @@ fn count_before_fence(page: &Page, max: usize) -> usize {
 /// Whether a page would show the oldest record that was to be marked, if that was unread.
 fn reaches(page: &Page, last: &LastMark) -> bool {
     let end = page.last_timestamp_of(page.len());
-    page.is_last() || matches!((&last.timestamps[0], &end), (Some(oldest), Some(end)) if is_before(oldest, end))
+    page.is_last || matches!((&last.timestamps[0], &end), (Some(oldest), Some(end)) if is_before(oldest, end))
 }
 
 /// Whether one time stamp is earlier than another. What is not a time stamp is not.

@@ -49,7 +49,7 @@ use crate::metrics::RunMetrics;
 use crate::record::MessageWriter;
 use crate::shutdown::Shutdown;
 use crate::singer::state::State;
-use crate::streamduo::queue::Queue;
+use crate::streamduo::service::Service;
 use crate::streamduo::{self, Tuning};
 
 pub use look::Look;
@@ -88,7 +88,7 @@ pub struct Endpoints<Q> {
 pub fn run(
     config: &Config,
     tuning: Tuning,
-    endpoints: Endpoints<impl Queue + 'static>,
+    endpoints: Endpoints<impl Service + 'static>,
     pause: Option<Duration>,
     stop: Shutdown,
 ) -> Result<()> {
@@ -98,20 +98,15 @@ pub fn run(
     let (state, returned) = state.of_stream(&stream, config);
     let marker = Marker::new(config, tuning);
     let by_time = || ByTime::new(config, state.time_bookmark());
-    // Prefetching needs a mode that asks for the same count again and again.
-    let pages = |service, prefetches| streamduo::pages(config, tuning, service, prefetches, &stop);
+    let pages = |service| streamduo::pages(config, tuning, service, &stop);
     let windows = |service| streamduo::windows(config, tuning, service, &stop);
     let (mut mode, queue): (Box<dyn Mode>, _) = match (target, config.acknowledge) {
-        (Some(target), Acknowledge::Never) => {
-            (Box::new(NeverTarget::new(config, by_time(), target)), pages(service, false))
-        }
+        (Some(target), Acknowledge::Never) => (Box::new(NeverTarget::new(config, by_time(), target)), pages(service)),
         (Some(target), Acknowledge::Commit | Acknowledge::Write) => {
-            (Box::new(ClosedLoop::new(config, marker, target)), pages(service, false))
+            (Box::new(ClosedLoop::new(config, marker, target)), pages(service))
         }
-        (None, Acknowledge::Never) => (Box::new(by_time()), pages(service, false)),
-        (None, Acknowledge::Write) => {
-            (Box::new(WriteMode { page_size: config.page_size, marker }), pages(service, true))
-        }
+        (None, Acknowledge::Never) => (Box::new(by_time()), pages(service)),
+        (None, Acknowledge::Write) => (Box::new(WriteMode { page_size: config.page_size, marker }), pages(service)),
         (None, Acknowledge::Commit) => {
             (Box::new(CommitMode { max_pending: config.max_pending, returned, marker }), windows(service))
         }
@@ -132,7 +127,7 @@ pub fn look(
     mut look: Look,
     config: &Config,
     tuning: Tuning,
-    endpoints: Endpoints<impl Queue + 'static>,
+    endpoints: Endpoints<impl Service + 'static>,
     pause: Option<Duration>,
     stop: Shutdown,
 ) -> Result<()> {

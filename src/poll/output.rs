@@ -63,7 +63,7 @@ impl Output {
     /// of them are not put aside.
     pub fn write_some(&mut self, page: &Page, records: &[Fingerprint]) -> Result<usize> {
         let before = self.metrics.written();
-        let written = page.write_some(records, &mut self.ledger, &mut *self.writer);
+        let written = page.write(records, &mut self.ledger, &mut *self.writer);
         self.count(written, |written| *written)?;
         Ok(self.metrics.written() - before)
     }
@@ -104,7 +104,7 @@ impl Output {
                 records(ids.len()),
                 named(&ids, MAX_NAMED, ids.len())
             );
-            let written = page.write(&mut self.ledger, &mut *self.writer);
+            let written = page.write(&unseen, &mut self.ledger, &mut *self.writer);
             let written = written.map_err(|error| self.failure_of_marked(error, &ids));
             self.count_taken(written?);
         }

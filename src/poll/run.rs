@@ -8,7 +8,7 @@ use log::info;
 
 use super::output::Output;
 use crate::shutdown::{Shutdown, Stopped};
-use crate::streamduo::retry::Retrying;
+use crate::streamduo::queue::Queue;
 
 /// One way to deliver the records of a stream.
 pub trait Mode {
@@ -47,7 +47,7 @@ impl fmt::Display for LeftByStop {
 /// What every mode works with.
 pub struct Run {
     /// The service.
-    pub queue: Retrying,
+    pub queue: Queue,
     /// Where records go, and what is remembered of them.
     pub out: Output,
     /// Says when to stop.

@@ -20,12 +20,12 @@ use proptest::test_runner::RngSeed;
 use crate::config::{Acknowledge, Config};
 use crate::poll::Endpoints;
 use crate::poll::target::Target;
-use crate::record::{Delivered, MessageWriter, Page, Peeked};
+use crate::record::{Delivered, MessageWriter, Page};
 use crate::shutdown::Shutdown;
 use crate::singer::state::State;
 use crate::streamduo::http_error::HttpError;
 use crate::streamduo::retry::Retry;
-use crate::streamduo::{Count, Failure, Queue, Tuning};
+use crate::streamduo::{Failure, Tuning};
 
 mod closed_loop;
 mod excused;

@@ -21,7 +21,7 @@ impl WriteMode {
         if page.is_empty() {
             return Ok(false);
         }
-        let is_last = page.is_last();
+        let is_last = page.is_last;
         let delivered = run.out.deliver(page)?;
         // After a stop the target may be gone; a duplicate is better than a loss.
         run.stop.check()?;

@@ -1,7 +1,7 @@
 //! How a record is told from every other, and how a run remembers it.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
 
 use foldhash::fast;
@@ -16,7 +16,7 @@ pub type Fingerprints = HashSet<Fingerprint, fast::RandomState>;
 ///
 /// These are two hashes (foldhash) under two keys that each process draws at random. Neither the
 /// keys nor the hashes leave the process, so nobody can choose records that share a fingerprint.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
@@ -33,13 +33,6 @@ impl Fingerprint {
             hasher.finish()
         });
         Fingerprint(u128::from(high) << 64 | u128::from(low))
-    }
-}
-
-impl Hash for Fingerprint {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        // Half of the bits are enough: all are random.
-        hasher.write_u64(self.0 as u64);
     }
 }
 

@@ -42,10 +42,8 @@ impl Ledger {
 
     /// Remembers for longer what a page still shows.
     pub fn recall(&mut self, page: &Page) {
-        if !self.old.is_empty() {
-            let Ledger { young, old } = self;
-            young.extend(page.fingerprints().filter(|record| old.contains(record)));
-        }
+        let Ledger { young, old } = self;
+        young.extend(page.fingerprints().filter(|record| old.contains(record)));
     }
 
     /// Forgets the older generation if the younger one holds more than so many.

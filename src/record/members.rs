@@ -30,8 +30,6 @@ impl<'de> Visitor<'de> for Members<'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
-        // As many as an object usually has.
-        self.0.reserve(8);
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             // A name that is not Unicode text (a lone surrogate) stays as it is written: no field
             // has it.

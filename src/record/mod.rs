@@ -15,7 +15,6 @@ use std::io;
 
 pub use identity::{Fingerprint, Fingerprints};
 pub use in_flight::{Checkpoint, InFlight, Proven, Returned, ReturnedCheckpoint};
-pub use invalid::InvalidBody;
 pub use ledger::Ledger;
 pub use members::{Members, Texts};
 pub use page::{Page, Timing};

@@ -7,16 +7,17 @@ use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
+use anyhow::{Error, Result, anyhow};
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::MessageWriter;
 use super::identity::{Fingerprint, Fingerprints};
-use super::invalid::{InvalidBody, diagnose};
+use super::invalid::diagnose;
 use super::ledger::Ledger;
 use super::members::Texts;
 use super::parse::{Entry, Record, entries};
-use super::text::{has_line_break, in_utf_8, on_one_line};
+use super::text::{in_utf_8, on_one_line};
 
 /// How long an answer took, and when it was complete.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,10 +37,11 @@ pub struct Page {
     entries: Vec<Entry>,
     /// How long the answer took, and when it was complete.
     pub timing: Timing,
-    /// Whether the page holds fewer records than were asked for.
-    is_short: bool,
-    /// Whether the service may have capped the page.
-    may_be_capped: bool,
+    /// Whether the page is shorter than what was asked for.
+    pub is_short: bool,
+    /// Whether the stream ends with this page: it is short, and the service is not suspected of
+    /// capping pages there. Means nothing for the answer to a mark.
+    pub is_last: bool,
 }
 
 impl Page {
@@ -47,13 +49,13 @@ impl Page {
     /// record without an identity is kept: it can still be written.
     ///
     /// # Errors
-    /// [`InvalidBody`] when the answer is not a JSON array.
-    pub fn parse(answer: Bytes, asked: usize) -> Result<Page, InvalidBody> {
+    /// When the answer is not a JSON array.
+    pub fn parse(answer: Bytes, asked: usize) -> Result<Page> {
         let answer = in_utf_8(answer);
         let entries = entries(str::from_utf8(&answer).unwrap_or_default()).ok_or_else(|| diagnose(&answer))?;
         let is_short = entries.len() < asked;
         let timing = Timing { arrived: Timestamp::now(), ..Timing::default() };
-        Ok(Page { answer, entries, timing, is_short, may_be_capped: false })
+        Ok(Page { answer, entries, timing, is_short, is_last: is_short })
     }
 
     /// The size of the answer, in bytes.
@@ -74,23 +76,6 @@ impl Page {
     /// Whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    /// Whether the stream ends with this page: it is shorter than what was asked for, and the
-    /// service is not suspected of capping pages there. Means nothing for the answer to a mark.
-    pub fn is_last(&self) -> bool {
-        self.is_short && !self.may_be_capped
-    }
-
-    /// Whether the page is shorter than what was asked for.
-    pub fn is_short(&self) -> bool {
-        self.is_short
-    }
-
-    /// Notes that the service may have capped the page, so that more records may follow although it
-    /// is short.
-    pub fn suspect_cap(&mut self) {
-        self.may_be_capped = true;
     }
 
     /// The records as they were sent.
@@ -153,14 +138,6 @@ impl Page {
         })
     }
 
-    /// Writes the records that are not in the ledger; flushes, and only then adds them to it.
-    /// Returns how many the writer has taken.
-    pub fn write(&self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<usize> {
-        let written = self.write_unknown(|record| ledger.contains(record), out)?;
-        ledger.add(self.fingerprints());
-        Ok(written)
-    }
-
     /// Writes the records that are not known, and flushes. Returns how many the writer has taken.
     pub fn write_unknown(
         &self,
@@ -170,11 +147,8 @@ impl Page {
         out.look_ahead(self);
         let mut written = 0;
         let time_extracted = format!("{:.6}", self.timing.arrived);
-        // One search for the whole page: a record alone is too short for one to pay.
-        let has_breaks = has_line_break(&self.answer);
         for entry in self.unknown_entries(is_known) {
-            let text = &self.answer[entry.span.clone()];
-            let text = if has_breaks { on_one_line(text) } else { Cow::Borrowed(text) };
+            let text = on_one_line(&self.answer[entry.span.clone()]);
             if entry.has_identity() {
                 out.record(&text, &time_extracted)?;
             } else {
@@ -188,13 +162,8 @@ impl Page {
 
     /// Writes some of the records, and flushes; only then adds them to the ledger. Returns how many
     /// the writer has taken.
-    pub fn write_some(
-        &self,
-        records: &[Fingerprint],
-        ledger: &mut Ledger,
-        out: &mut dyn MessageWriter,
-    ) -> io::Result<usize> {
-        let some: Fingerprints = records.iter().copied().collect();
+    pub fn write(&self, some: &[Fingerprint], ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<usize> {
+        let some: Fingerprints = some.iter().copied().collect();
         let written = self.write_unknown(|record| !some.contains(&record), out)?;
         ledger.add(some);
         Ok(written)
@@ -239,9 +208,13 @@ impl Page {
     }
 
     /// The error about the first record without an identity, if there is one.
-    pub fn missing_identity(&self) -> Option<InvalidBody> {
+    pub fn missing_identity(&self) -> Option<Error> {
         let index = self.entries.iter().position(|entry| !entry.has_identity())?;
-        Some(InvalidBody::NoIdentity(index + 1, self.why_no_identity(&self.entries[index])))
+        let why = self.why_no_identity(&self.entries[index]);
+        let number = index + 1;
+        Some(anyhow!(
+            "record {number} of the answer has no identity: {why}; set `deadLetterFile` to put such records aside and go on"
+        ))
     }
 
     /// Why a record has no identity, without quoting it.

@@ -45,21 +45,17 @@ impl Entry {
 
     /// The record, of the answer that it came in.
     pub(super) fn record<'a>(&self, answer: &'a [u8]) -> Record<'a> {
-        self.record_of(answer, |range| str::from_utf8(&answer[range]).ok())
-    }
-
-    /// The same, with a way to get a part of the answer as text.
-    fn record_of<'a>(&self, answer: &'a [u8], text: impl Fn(Range<usize>) -> Option<&'a str>) -> Record<'a> {
-        let string = |range: &Option<Range<usize>>| decode_string(text(range.clone()?)?);
+        let string = |range: &Option<Range<usize>>| decode_string(str::from_utf8(&answer[range.clone()?]).ok()?);
         let Range { start, end } = self.span;
         let status = self.read_status.clone().unwrap_or(end..end);
+        let status_text = str::from_utf8(&answer[status.clone()]).unwrap_or_default();
         Record {
             record_id: string(&self.record_id),
             timestamp: string(&self.timestamp),
             payload: self.payload.clone().map(|payload| &answer[payload]),
             fingerprint: self.fingerprint,
             text_but_status: [&answer[start..status.start], &answer[status.end..end]],
-            is_read: matches!(&answer[status], b"true" | b"\"true\""),
+            is_read: status_text.trim_matches('"').eq_ignore_ascii_case("true"),
         }
     }
 }
@@ -77,7 +73,8 @@ pub struct Record<'a> {
     pub fingerprint: Fingerprint,
     /// Its text before and after its read status
     text_but_status: [&'a [u8]; 2],
-    /// Whether `readStatus` says that it is read. It is a string, but may be a boolean.
+    /// Whether `readStatus` says that it is read. It is a string, but may be a boolean; some write
+    /// `True`.
     pub is_read: bool,
 }
 
@@ -113,7 +110,18 @@ fn entry(answer: &str, text: &str) -> Option<Entry> {
     // Only an object: serde would also take the fields of an array, by their places.
     let object = text.starts_with('{').then(|| first::<Fields<'_>>(text)).flatten();
     let (fields, length) = object.or_else(|| odd_value(text))?;
-    Some(fields.entry(answer, range_of(&text[..length], answer)))
+    let range = |field: Option<&RawValue>| Some(range_of(field?.get(), answer));
+    let string = |field: Option<&RawValue>| range(field.filter(|value| value.get().starts_with('"')));
+    let mut entry = Entry {
+        span: range_of(&text[..length], answer),
+        record_id: string(fields.record_id),
+        timestamp: string(fields.timestamp),
+        payload: range(fields.payload),
+        read_status: range(fields.read_status),
+        fingerprint: Fingerprint::default(),
+    };
+    entry.fingerprint = Fingerprint::of(entry.record(answer.as_bytes()).distinctive_texts());
+    Some(entry)
 }
 
 /// The first JSON value of a text, and its length, if it is not an object, holds a field twice, or
@@ -156,23 +164,4 @@ struct Fields<'a> {
 /// Keeps a `null` apart from a field that is missing.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
-}
-
-impl Fields<'_> {
-    /// The record at `span` of the answer.
-    fn entry(&self, answer: &str, span: Range<usize>) -> Entry {
-        let range = |field: Option<&RawValue>| Some(range_of(field?.get(), answer));
-        let string = |field: Option<&RawValue>| range(field.filter(|value| value.get().starts_with('"')));
-        let mut entry = Entry {
-            span,
-            record_id: string(self.record_id),
-            timestamp: string(self.timestamp),
-            payload: range(self.payload),
-            read_status: range(self.read_status),
-            fingerprint: Fingerprint::default(),
-        };
-        entry.fingerprint =
-            Fingerprint::of(entry.record_of(answer.as_bytes(), |range| answer.get(range)).distinctive_texts());
-        entry
-    }
 }

@@ -8,6 +8,7 @@
 use std::io;
 use std::ops::Deref;
 
+use anyhow::Result;
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use super::MessageWriter;
 use super::identity::{Fingerprint, Fingerprints};
 use super::in_flight::{Proven, Returned};
-use super::invalid::InvalidBody;
 use super::ledger::Ledger;
 use super::page::Page;
 
@@ -27,20 +27,14 @@ impl Peeked {
     /// Takes the answer to a peek.
     ///
     /// # Errors
-    /// [`InvalidBody`] when a record has no identity: no target could tell it from others.
-    pub fn new(page: Page) -> Result<Peeked, InvalidBody> {
+    /// When a record has no identity: no target could tell it from others.
+    pub fn new(page: Page) -> Result<Peeked> {
         page.missing_identity().map_or(Ok(Peeked(page)), Err)
     }
 
     /// Takes the answer to a peek; records without an identity become dead letters.
     pub fn with_odd_records(page: Page) -> Peeked {
         Peeked(page)
-    }
-
-    /// Notes that the service may have capped the page, so that more records may follow although it
-    /// is short.
-    pub fn suspect_cap(&mut self) {
-        self.0.suspect_cap();
     }
 
     /// The page, which is not to be marked.
@@ -50,7 +44,8 @@ impl Peeked {
 
     /// Writes the records that are not in the ledger; flushes, and only then adds them to it.
     pub fn deliver(self, ledger: &mut Ledger, out: &mut dyn MessageWriter) -> io::Result<Delivered> {
-        let written = self.write(ledger, out)?;
+        let written = self.write_unknown(|record| ledger.contains(record), out)?;
+        ledger.add(self.fingerprints());
         Ok(Delivered { count: self.len(), page: self.0, written })
     }
 }
@@ -113,8 +108,8 @@ impl Delivered {
     /// again, whether or not it shows the records as read already.
     ///
     /// # Errors
-    /// [`InvalidBody`] when the answer is not a JSON array.
-    pub fn parse_marked(self, answer: Bytes) -> Result<Page, InvalidBody> {
+    /// When the answer is not a JSON array.
+    pub fn parse_marked(self, answer: Bytes) -> Result<Page> {
         let is_same = self.page.same_but_for_status(self.count, &answer);
         if is_same { Ok(self.into_records()) } else { Page::parse(answer, self.count) }
     }

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 /// The text as it came, or without the white space between its tokens where that holds a line break
 /// (a line break within a JSON string is always escaped, RFC 8259 section 7).
 pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
-    if !has_line_break(json) {
+    if memchr::memchr2(b'\n', b'\r', json).is_none() {
         return Cow::Borrowed(json);
     }
     let mut line = Vec::with_capacity(json.len());
@@ -42,11 +42,6 @@ pub(super) fn in_utf_8(json: Bytes) -> Bytes {
         text.extend(chunk.invalid().iter().map(|byte| format!("\\udc{byte:02x}")));
     }
     text.into()
-}
-
-/// Whether the text spreads over several lines.
-pub(super) fn has_line_break(json: &[u8]) -> bool {
-    memchr::memchr2(b'\n', b'\r', json).is_some()
 }
 
 /// The value of a JSON string; `None` for any other JSON value. A string that is not Unicode text

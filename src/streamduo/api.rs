@@ -1,7 +1,8 @@
 //! One stream of the StreamDuo API. Each request is sent once.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, scope};
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use url::Url;
 use super::auth::Token;
 use super::http::{self, Answer, Http};
 use super::http_error::{Failure, HttpError};
-use super::queue::{Count, MarkedAndPeeked, Queue};
 use super::request::{RecordRequest, remedy};
 use super::retry::Retry;
+use super::service::{MarkedAndPeeked, Service};
 use crate::config::Config;
-use crate::record::{Delivered, Fingerprint, InvalidBody, Page, Peeked};
+use crate::record::{Delivered, Fingerprint, Page};
 use crate::shutdown::Shutdown;
 
 /// How many marks by id are sent at once.
@@ -26,12 +27,11 @@ const SINGLES_AT_ONCE: usize = 8;
 /// One stream of the service.
 #[derive(Debug)]
 pub struct Api {
-    pub(super) config: Arc<Config>,
     pub(super) http: Http,
     /// Where record-requests go.
     url: Url,
     pub(super) token: Mutex<Option<Token>>,
-    /// For requests that do not go through the queue: [`super::Retrying`] repeats the others.
+    /// For requests that do not go through the queue: [`super::Queue`] repeats the others.
     pub(super) policy: Retry,
     pub(super) stop: Shutdown,
 }
@@ -43,15 +43,14 @@ impl Api {
     /// [`crate::config::Invalid`] when there is no CA certificate to trust, or the proxy's variable
     /// cannot be used. When `apiUrl` cannot take a path.
     pub fn new(config: &Config, policy: Retry, stop: &Shutdown) -> Result<Api> {
-        let config = Arc::new(config.clone());
-        let http = Http::new(Arc::clone(&config))?;
+        let http = Http::new(config)?;
         let url = url_of(&config.api_url, &["stream", &config.stream_id, "record-request"])?;
-        Ok(Api { config, http, url, token: Mutex::default(), policy, stop: stop.clone() })
+        Ok(Api { http, url, token: Mutex::default(), policy, stop: stop.clone() })
     }
 
     /// Sends a record-request, and reads the answer.
     pub(super) fn page(&self, request: RecordRequest<'_>) -> Result<Page, Failure> {
-        read(&self.exchange(request)?, |body| Page::parse(body, request.record_count))
+        read(self.exchange(request)?, |body| Page::parse(body, request.record_count))
     }
 
     /// Sends a record-request, and waits for the answer. A stop abandons a request that marks
@@ -61,45 +60,40 @@ impl Api {
             let call = self.http.json(request.name, &self.url, &request, token);
             if request.mark_as_read { Ok(call()?) } else { self.http.send_until(call, &self.stop) }
         };
-        self.with_token(|| self.bearer(), send)
-            .map_err(|failure| failure.with_remedy(|error| remedy(request.record_count, &self.config.stream_id, error)))
+        self.with_token(request.record_count, &self.http.config.scope, send)
     }
 
-    /// Sends a request with a token. One that is refused is renewed once: the request was not
-    /// applied. The new one is kept, even if it is refused, too: it may be valid a little later. If
-    /// it is not, the token endpoint may have handed out an old one, and the next try fetches
-    /// another.
+    /// Sends a request with a token; a failure says what to do about it. A token that is refused is
+    /// renewed once: the request was not applied. The new one is kept, even if it is refused, too:
+    /// it may be valid a little later. If it is not, the token endpoint may have handed out an old
+    /// one, and the next try fetches another.
     pub(super) fn with_token(
         &self,
-        token: impl Fn() -> Result<SecretString, Failure>,
+        record_count: usize,
+        scope: &str,
         send: impl Fn(&SecretString) -> Result<Answer, Failure>,
     ) -> Result<Answer, Failure> {
+        let token = || if scope == self.http.config.scope { self.bearer() } else { Ok(self.fetch_token(scope)?.0) };
         let first = token()?;
-        match send(&first) {
-            Err(failure) if matches!(failure.http_error().and_then(HttpError::status), Some(401 | 403)) => {
+        let answer = match send(&first) {
+            Err(failure) if matches!(failure.http_error(), Some(HttpError::Status { status: 401 | 403, .. })) => {
                 self.forget(&first);
-                send(&token()?)
+                token().and_then(|token| send(&token))
             }
             answer => answer,
-        }
-    }
-
-    /// The page that a peek has shown.
-    fn peeked(&self, page: Page) -> Result<Peeked, Failure> {
-        if self.config.dead_letter_file.is_some() {
-            return Ok(Peeked::with_odd_records(page));
-        }
-        Peeked::new(page).map_err(|error| Failure::Final(error.into()))
+        };
+        answer.map_err(|failure| failure.with_remedy(|error| remedy(record_count, &self.http.config.stream_id, error)))
     }
 }
 
 /// Reads an answer. What is not a page may come from a gateway, and another try may help.
-fn read(answer: &Answer, parse: impl FnOnce(Bytes) -> Result<Page, InvalidBody>) -> Result<Page, Failure> {
+fn read(answer: Answer, parse: impl FnOnce(Bytes) -> Result<Page>) -> Result<Page, Failure> {
+    let timing = answer.timing;
     let mut page = parse(answer.body.clone()).map_err(|error| {
         let remedy = "check `apiUrl`, or ask the service's operator".to_owned();
         Failure::Http(answer.is_not(&error.to_string()), Some(remedy))
     })?;
-    page.timing = answer.timing;
+    page.timing = timing;
     Ok(page)
 }
 
@@ -110,30 +104,31 @@ pub(super) fn url_of(base: &Url, path: &[&str]) -> Result<Url> {
     Ok(url)
 }
 
-impl Queue for Api {
-    fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
-        self.peeked(self.page(RecordRequest::peek(count.max()))?)
+impl Service for Api {
+    fn peek(&mut self, count: usize) -> Result<Page, Failure> {
+        self.page(RecordRequest::peek(count))
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
         let answer = self
             .exchange(RecordRequest::mark(delivered.count()))
-            .and_then(|answer| read(&answer, |body| delivered.parse_marked(body)));
+            .and_then(|answer| read(answer, |body| delivered.parse_marked(body)));
         match &answer {
-            Ok(_) => self.http.keep_alive(true),
-            // The server may close idle connections: the next mark must not be sent on one of them.
-            Err(failure) if failure.may_have_been_applied() => self.http.keep_alive(false),
+            Ok(_) => self.http.keeps_alive = true,
+            // The server may close idle connections. The peek before the next mark takes the other
+            // one, if there is one.
+            Err(failure) if failure.may_have_been_applied() => self.http.keeps_alive = false,
             Err(_) => {}
         }
         answer
     }
 
-    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page, Failure> {
-        self.page(RecordRequest::since(timestamp, count.max()))
+    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page, Failure> {
+        self.page(RecordRequest::since(timestamp, count))
     }
 
-    fn mark_and_peek(&mut self, delivered: Delivered, count: Count, head_start: Duration) -> MarkedAndPeeked {
-        let request = RecordRequest::peek(count.max());
+    fn mark_and_peek(&mut self, delivered: Delivered, count: usize, head_start: Duration) -> MarkedAndPeeked {
+        let request = RecordRequest::peek(count);
         let pending = self.bearer().map(|token| {
             let call = self.http.json(request.name, &self.url, &request, &token);
             self.http.start(call, head_start)
@@ -141,9 +136,9 @@ impl Queue for Api {
         let marked = self.mark(delivered);
         let peeked = pending.and_then(|pending| {
             let answer = http::wait(&pending, &self.stop)?;
-            self.peeked(read(&answer, |body| Page::parse(body, request.record_count))?)
+            read(answer, |body| Page::parse(body, count))
         });
-        (marked, Some(peeked))
+        (marked, peeked)
     }
 
     fn mark_singles(&mut self, records: &[(String, Fingerprint)]) -> Vec<(usize, Result<Page, Failure>)> {
@@ -154,8 +149,8 @@ impl Queue for Api {
         }
         let api = &*self;
         let next = AtomicUsize::new(0);
+        let answers = Mutex::new(BTreeMap::new());
         let send = || {
-            let mut answers = Vec::new();
             // A stop is looked for between two requests. The answer to one that is under way shows
             // what was marked.
             while api.stop.check().is_ok() {
@@ -165,19 +160,16 @@ impl Queue for Api {
                 if !answer.as_ref().is_ok_and(|page| page.fingerprints().eq([*record])) {
                     next.store(records.len(), Ordering::Relaxed);
                 }
-                answers.push((index, answer));
+                answers.lock().unwrap_or_else(PoisonError::into_inner).insert(index, answer);
             }
-            answers
         };
-        let mut answers = scope(|scope| {
-            // If one of these threads cannot be started, it takes longer.
-            let start = |_| Builder::new().name("single".to_owned()).spawn_scoped(scope, send).ok();
-            let threads: Vec<_> = (1..SINGLES_AT_ONCE.min(records.len())).filter_map(start).collect();
-            let mut answers = send();
-            answers.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()));
-            answers
+        scope(|scope| {
+            for _ in 1..SINGLES_AT_ONCE.min(records.len()) {
+                // If one of these threads cannot be started, it takes longer.
+                let _ = Builder::new().name("single".to_owned()).spawn_scoped(scope, send);
+            }
+            send();
         });
-        answers.sort_by_key(|(index, _)| *index);
-        answers
+        answers.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
     }
 }

@@ -9,7 +9,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use super::api::Api;
-use super::diagnose::oauth_error;
 use super::http_error::{Failure, HttpError};
 use super::retry::retrying;
 
@@ -31,7 +30,7 @@ impl Api {
         {
             return Ok(bearer.clone());
         }
-        let token = self.fetch_token(&self.config.scope)?;
+        let token = self.fetch_token(&self.http.config.scope)?;
         Ok(kept.insert(token).0.clone())
     }
 
@@ -45,22 +44,18 @@ impl Api {
     pub(super) fn fetch_token(&self, scope: &str) -> Result<Token, Failure> {
         let fields = [
             ("grant_type", "client_credentials"),
-            ("client_id", &*self.config.client_id),
-            ("client_secret", self.config.client_secret.expose_secret()),
+            ("client_id", &*self.http.config.client_id),
+            ("client_secret", self.http.config.client_secret.expose_secret()),
             ("scope", scope),
         ];
         let fetched = retrying(self.policy, "token", &self.stop, || {
             let asked = Instant::now();
-            let answer = self.http.send_until(self.http.form("token", &self.config.auth_url, &fields), &self.stop);
-            let token = answer.and_then(|answer| {
-                read(&answer.body, asked).map_err(|problem| match oauth_error(&answer.body) {
-                    Some(code) => answer.refuses(code).into(),
-                    None => answer.is_not(problem).into(),
-                })
-            });
+            let answer = self.http.send_until(self.http.form("token", &self.http.config.auth_url, &fields), &self.stop);
+            let token =
+                answer.and_then(|answer| Ok(read(&answer.body, asked).map_err(|problem| answer.is_not(problem))?));
             token.map_err(|failure| self.explain_token(failure, scope))
         });
-        let token = fetched.map_err(Failure::into_final)?;
+        let token = fetched.map_err(|failure| Failure::Final(failure.into()))?;
         debug!("new access token");
         Ok(token)
     }
@@ -72,13 +67,13 @@ impl Api {
             HttpError::Rejected(_) => "fetch an access token".to_owned(),
             error => format!("fetch an access token: {}", self.token_remedy(error, scope)),
         });
-        if is_final { explained.into_final() } else { explained }
+        if is_final { Failure::Final(explained.into()) } else { explained }
     }
 
     fn token_remedy(&self, error: &HttpError, scope: &str) -> String {
-        let client = &self.config.client_id;
+        let client = &self.http.config.client_id;
         let remedy = match error {
-            error if error.is_web_page() => {
+            HttpError::Status { is_page: true, .. } => {
                 "a firewall or a gateway answers in place of the token endpoint: check `authUrl`, or ask its \
                  operator to let this machine through"
             }
@@ -86,7 +81,7 @@ impl Api {
                 "the token endpoint limits requests: run less often, or ask its operator for more"
             }
             HttpError::Status { text, .. } if text.ends_with("invalid_scope") => {
-                let remedy = if scope == self.config.scope { ": check `scope`" } else { "" };
+                let remedy = if scope == self.http.config.scope { ": check `scope`" } else { "" };
                 return format!("this client may not have the scope {scope:?}{remedy}");
             }
             HttpError::Status { status, text, .. } if *status == 401 || text.ends_with("invalid_client") => {

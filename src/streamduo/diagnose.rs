@@ -83,7 +83,7 @@ pub fn innermost(error: &(dyn Error + 'static)) -> String {
 /// The error for an answer other than success. It quotes what the answer says without these
 /// secrets; if none are given, the OAuth error code alone: a token endpoint may send back any
 /// secret.
-pub fn refusal(host: &str, response: Response, secrets: Option<&[SecretString]>) -> HttpError {
+pub fn refusal(host: &str, response: Response, secrets: &[SecretString]) -> HttpError {
     let status = response.status().as_u16();
     let retry_after = parse_retry_after(response.headers(), SystemTime::now());
     let is_html = media_type(&response) == Some("text/html");
@@ -93,15 +93,14 @@ pub fn refusal(host: &str, response: Response, secrets: Option<&[SecretString]>)
     let _ = unpacked(response).and_then(|response| response.take(MAX_REFUSAL).read_to_end(&mut body));
     let retry_after = retry_after.or_else(|| asks_to_wait(&body).then_some(Duration::ZERO));
     let is_page = is_html || body.trim_ascii_start().starts_with(b"<");
-    let text: String = match secrets {
-        None => oauth_error(&body).map_or_else(String::new, |code| format!(": {code}")),
-        Some(secrets) => {
-            // A query may hold a secret.
-            let location = location.iter().filter_map(|location| location.split(['?', '#']).next());
-            let location = location.map(|location| format!(", pointing to {}", redact(secrets, location)));
-            let said = Some(redact(secrets, &String::from_utf8_lossy(&body))).filter(|said| !said.is_empty());
-            location.chain(said.map(|said| format!(": {said}"))).collect()
-        }
+    let text: String = if secrets.is_empty() {
+        oauth_error(&body).map_or_else(String::new, |code| format!(": {code}"))
+    } else {
+        // A query may hold a secret.
+        let location = location.iter().filter_map(|location| location.split(['?', '#']).next());
+        let location = location.map(|location| format!(", pointing to {}", redact(secrets, location)));
+        let said = Some(redact(secrets, &String::from_utf8_lossy(&body))).filter(|said| !said.is_empty());
+        location.chain(said.map(|said| format!(": {said}"))).collect()
     };
     HttpError::Status { host: host.to_owned(), status, retry_after, is_page, text }
 }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::http_error::{Failure, HttpError};
-use super::queue::Count;
+use super::service::Count;
 use crate::metrics::records;
 use crate::record::Page;
 
@@ -42,9 +42,10 @@ pub struct Growth {
     ceiling: usize,
     /// How many full pages of that size there were since.
     full_pages: usize,
-    /// Outages in a row, of requests that mark nothing and of marks.
+    /// Outages in a row, of requests that mark nothing.
     failed_reads: usize,
-    failed_marks: usize,
+    /// The same of marks, none of which was answered since.
+    pub failed_marks: usize,
 }
 
 impl Growth {
@@ -91,7 +92,6 @@ impl Growth {
         if page.len() >= asked {
             if asked > self.ceiling {
                 self.ceiling = usize::MAX;
-                self.full_pages = 0;
             } else if asked == self.ceiling {
                 self.full_pages += 1;
             }
@@ -116,11 +116,6 @@ impl Growth {
     /// short.
     pub fn may_be_capped(&self, page: &Page) -> bool {
         page.len() >= self.largest || page.bytes() >= MAY_BE_CAPPED
-    }
-
-    /// Learns that a mark was answered.
-    pub fn mark_answered(&mut self) {
-        self.failed_marks = 0;
     }
 
     /// Learns that a request for `asked` records, which marks nothing, has failed. The failure says
@@ -173,10 +168,9 @@ impl Growth {
 /// Whether there was no answer, or a server error, or a refusal for a while: the size may be the
 /// reason, or not.
 fn is_outage(failure: &Failure) -> bool {
-    failure
-        .http_error()
-        .filter(|error| error.is_transient() && !error.is_about_size())
-        .is_some_and(|error| error.may_have_been_applied() || matches!(error.status(), Some(400 | 422)))
+    failure.http_error().filter(|error| error.is_transient() && !error.is_about_size()).is_some_and(|error| {
+        error.may_have_been_applied() || matches!(error, HttpError::Status { status: 400 | 422, .. })
+    })
 }
 
 /// How many bytes arrive in this time, as fast as those of the page did.

@@ -4,7 +4,6 @@
 //! secret.
 
 use std::io::Read;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,13 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use jiff::Timestamp;
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, CONNECTION, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use super::diagnose::{diagnose, host, media_type, message, redact, refusal, transfer_failure};
+use super::diagnose::{diagnose, host, media_type, message, oauth_error, redact, refusal, transfer_failure};
 use super::gzip::unpacked;
 use super::http_error::{Failure, HttpError};
 use super::{certificate, proxy};
@@ -36,28 +35,26 @@ pub struct Answer {
     host: String,
     status: u16,
     media_type: Option<&'static str>,
-    /// What its text must not reveal; `None` at the token endpoint, which is not quoted at all.
-    secrets: Option<[SecretString; 2]>,
+    /// What its text must not reveal; none at the token endpoint, which is not quoted at all.
+    secrets: Vec<SecretString>,
     /// How long it took, and when it was complete.
     pub timing: Timing,
 }
 
 impl Answer {
     /// The error about a body that is not what was asked for. It may be a gateway's, and pass: it
-    /// quotes the message.
-    pub fn is_not(&self, problem: &str) -> HttpError {
-        let problem = if self.body.trim_ascii().is_empty() { "the answer is empty" } else { problem };
-        let said = self.secrets.as_ref().and_then(|_| message(&self.body)).map(|said| format!(": {said}"));
-        let problem = format!("{problem}{}", said.unwrap_or_default());
-        let problem = redact(self.secrets.as_ref().map_or(&[], |secrets| &secrets[..]), &problem);
-        let media_type = self.media_type.map_or_else(String::new, |media_type| format!(" ({media_type})"));
-        HttpError::InvalidBody(format!("{} answers {}{media_type}: {problem}", self.host, self.status))
-    }
-
-    /// The error about a body that refuses the request with this code, in spite of the status.
-    pub fn refuses(self, code: &str) -> HttpError {
+    /// quotes the message. At the token endpoint it may refuse the request in spite of the status.
+    pub fn is_not(self, problem: &str) -> HttpError {
         let Answer { host, status, .. } = self;
-        HttpError::Status { host, status, retry_after: None, is_page: false, text: format!(": {code}") }
+        if let Some(code) = oauth_error(&self.body).filter(|_| self.secrets.is_empty()) {
+            return HttpError::Status { host, status, retry_after: None, is_page: false, text: format!(": {code}") };
+        }
+        let problem = if self.body.trim_ascii().is_empty() { "the answer is empty" } else { problem };
+        let said = message(&self.body).filter(|_| !self.secrets.is_empty());
+        let said = said.map_or_else(String::new, |said| format!(": {said}"));
+        let problem = redact(&self.secrets, &format!("{problem}{said}"));
+        let media_type = self.media_type.map_or_else(String::new, |media_type| format!(" ({media_type})"));
+        HttpError::InvalidBody(format!("{host} answers {status}{media_type}: {problem}"))
     }
 }
 
@@ -71,9 +68,11 @@ type Job = Box<dyn FnOnce() + Send>;
 /// of its own.
 #[derive(Debug)]
 pub struct Http {
-    config: Arc<Config>,
+    /// The settings of the stream.
+    pub config: Config,
     client: Client,
-    keeps_alive: bool,
+    /// Whether a connection is used again. If not, each request has one of its own.
+    pub keeps_alive: bool,
     /// The thread for requests that a stop may abandon, which sends one after the other: to start
     /// one for each takes ten times as long. If a mark needs a new token while the next page is
     /// under way, the token waits for the page. An abandoned request is the last one, and ends with
@@ -87,29 +86,32 @@ impl Http {
     /// # Errors
     /// [`Invalid`] when there is no CA certificate to trust, or the proxy's variable cannot be
     /// used.
-    pub fn new(config: Arc<Config>) -> Result<Http> {
-        // Fails if a provider is installed already: then that one serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        if ![&config.api_url, &config.auth_url].into_iter().all(proxy::is_direct) {
+    pub fn new(config: &Config) -> Result<Http> {
+        let urls = [&config.api_url, &config.auth_url];
+        if !urls.into_iter().all(proxy::is_direct) {
             proxy::check()?;
         }
+        // Fails if a provider is installed already: then that one serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut client = Client::builder()
+            .user_agent(&config.user_agent)
+            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .proxy(proxy::for_client(&urls));
+        // To load the system's certificates takes longer than all else, and plain HTTP has no use
+        // for them.
+        if urls.iter().all(|url| url.scheme() == "http") {
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build().map_err(|error| match certificate::no_trusted_ca(&error) {
+            Some(problem) => Invalid::new(problem).into(),
+            None => Error::new(error).context("set up HTTPS"),
+        })?;
         let (background, jobs) = unbounded::<Job>();
         let serve = move || jobs.into_iter().for_each(|job| job());
         thread::Builder::new().name("background".to_owned()).spawn(serve).context("start a thread")?;
-        let client = client(&config, true)?;
-        Ok(Http { config, client, keeps_alive: true, background })
-    }
-
-    /// Keeps connections alive from now on, or closes all that are idle and makes a new one for
-    /// each request.
-    pub fn keep_alive(&mut self, keeps_alive: bool) {
-        // Ignore the error: the old client still works.
-        if self.keeps_alive != keeps_alive
-            && let Ok(client) = client(&self.config, keeps_alive)
-        {
-            self.client = client;
-            self.keeps_alive = keeps_alive;
-        }
+        Ok(Http { config: config.clone(), client, keeps_alive: true, background })
     }
 
     /// Sends the request and waits for the whole answer, but no longer than until a stop is asked
@@ -157,11 +159,12 @@ impl Http {
         let timeout = self.config.request_timeout;
         let max_answer = self.config.max_answer;
         // Neither must get into a message if a server sends it back.
-        let secrets = token.map(|token| [self.config.client_secret.clone(), token.clone()]);
+        let secrets = token.map_or_else(Vec::new, |token| vec![self.config.client_secret.clone(), token.clone()]);
         let request = match token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,
         };
+        let request = if self.keeps_alive { request } else { request.header(CONNECTION, "close") };
         // On the request and not on the client: only so it bounds the whole exchange.
         let request = request.timeout(timeout);
         Box::new(move || {
@@ -170,7 +173,7 @@ impl Http {
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
             let answer = answer.and_then(|response| {
                 if !response.status().is_success() {
-                    return Err(refusal(&host, response, secrets.as_ref().map(|secrets| &secrets[..])));
+                    return Err(refusal(&host, response, &secrets));
                 }
                 let first_byte = started.elapsed();
                 let status = response.status().as_u16();
@@ -183,30 +186,6 @@ impl Http {
             answer
         })
     }
-}
-
-fn client(config: &Config, keeps_alive: bool) -> Result<Client> {
-    let urls = [&config.api_url, &config.auth_url];
-    let mut builder = Client::builder()
-        .user_agent(&config.user_agent)
-        .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
-        .timeout(None)
-        .redirect(Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .proxy(proxy::for_client(&urls));
-    if !keeps_alive {
-        builder = builder.pool_max_idle_per_host(0);
-    }
-    // To load the system's certificates takes longer than all else, and plain HTTP has no use for
-    // them.
-    if urls.iter().all(|url| url.scheme() == "http") {
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|error| match certificate::no_trusted_ca(&error) {
-        Some(problem) => Invalid::new(problem).into(),
-        None => Error::new(error).context("set up HTTPS"),
-    })
 }
 
 /// Waits for the answer to a request that was started, but no longer than until a stop is asked

@@ -50,7 +50,7 @@ pub enum HttpError {
         status: u16,
         /// What `Retry-After` asks for (RFC 9110 section 10.2.3); 0 if only the text asks to wait.
         retry_after: Option<Duration>,
-        /// Whether it is a web page.
+        /// Whether it is a web page: it comes from something in front of the service.
         is_page: bool,
         /// Where it points to and what it says, shortened, without secrets.
         text: String,
@@ -63,15 +63,11 @@ impl HttpError {
     /// status.
     pub fn is_transient(&self) -> bool {
         match self {
-            HttpError::Unreachable(..)
-            | HttpError::TimedOut { .. }
-            | HttpError::CutOff { .. }
-            | HttpError::InvalidBody(_) => true,
             HttpError::Rejected(_) | HttpError::TooLarge(..) => false,
-            HttpError::Status { retry_after: Some(_), .. } => true,
-            HttpError::Status { status, .. } => {
+            HttpError::Status { status, retry_after: None, .. } => {
                 matches!(status, 401 | 403 | 408 | 425 | 429 | 500..=599) && !matches!(status, 501 | 505)
             }
+            _ => true,
         }
     }
 
@@ -92,19 +88,6 @@ impl HttpError {
             // The service refuses the request as it is.
             HttpError::Status { status, retry_after, .. } => matches!(status, 400 | 422) && retry_after.is_none(),
             _ => false,
-        }
-    }
-
-    /// Whether a web page refuses the request: it comes from something in front of the service.
-    pub fn is_web_page(&self) -> bool {
-        matches!(self, HttpError::Status { is_page: true, .. })
-    }
-
-    /// The status code of an answer other than success.
-    pub fn status(&self) -> Option<u16> {
-        match self {
-            HttpError::Status { status, .. } => Some(*status),
-            _ => None,
         }
     }
 }
@@ -138,33 +121,17 @@ impl Failure {
         }
     }
 
-    /// How long `Retry-After` asks to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self.http_error() {
-            Some(HttpError::Status { retry_after, .. }) => *retry_after,
-            _ => None,
-        }
-    }
-
     /// Whether the service may have applied the request.
     pub fn may_have_been_applied(&self) -> bool {
         self.http_error().is_some_and(HttpError::may_have_been_applied)
     }
 
     /// The same with what to do about it, if an HTTP request has failed.
-    pub fn with_remedy(self, remedy: impl FnOnce(&HttpError) -> String) -> Failure {
-        match self {
-            Failure::Http(error, _) => {
-                let remedy = remedy(&error);
-                Failure::Http(error, Some(remedy))
-            }
-            other => other,
+    pub fn with_remedy(mut self, remedy: impl FnOnce(&HttpError) -> String) -> Failure {
+        if let Failure::Http(error, known) = &mut self {
+            *known = Some(remedy(error));
         }
-    }
-
-    /// The same, but no other try makes sense.
-    pub fn into_final(self) -> Failure {
-        Failure::Final(self.into())
+        self
     }
 }
 

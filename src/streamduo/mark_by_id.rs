@@ -11,19 +11,18 @@
 
 use std::collections::HashSet;
 
-use anyhow::anyhow;
 use indexmap::IndexSet;
 use log::{debug, warn};
 
 use super::http_error::{Failure, HttpError};
-use super::queue::{Count, Queue};
-use crate::record::{Delivered, Fingerprint, Fingerprints, Page, Peeked};
+use super::service::Service;
+use crate::record::{Delivered, Fingerprint, Fingerprints, Page, Record};
 
-/// A queue that marks by id.
-#[derive(Debug)]
-pub struct MarkById<Q> {
-    queue: Q,
-    /// Whether all ids were unique so far, and could be found.
+/// What is known of the ids of a stream, and of the marks by them.
+#[derive(Debug, Default)]
+pub struct MarkById {
+    /// Whether all ids were unique so far, and could be found. If marks go by position anyway, that
+    /// is not asked.
     are_ids_unique: bool,
     /// Whether the oldest record of the last peeked page has an id.
     has_id: bool,
@@ -35,17 +34,10 @@ pub struct MarkById<Q> {
     marked: Fingerprints,
 }
 
-impl<Q: Queue> MarkById<Q> {
-    /// Marks the records of this queue.
-    pub fn new(queue: Q) -> MarkById<Q> {
-        MarkById {
-            queue,
-            are_ids_unique: true,
-            has_id: true,
-            alike: usize::MAX,
-            lost: IndexSet::new(),
-            marked: Fingerprints::default(),
-        }
+impl MarkById {
+    /// Marks by id if it is on, as long as ids are unique.
+    pub fn new(is_on: bool) -> MarkById {
+        MarkById { are_ids_unique: is_on, ..MarkById::default() }
     }
 
     fn go_on_by_position(&mut self, reason: &str) {
@@ -55,10 +47,46 @@ impl<Q: Queue> MarkById<Q> {
         self.are_ids_unique = false;
     }
 
-    fn mark_ids(&mut self, records: &[(String, Fingerprint)]) -> Result<Page, Failure> {
+    /// Learns from a page that a peek has shown.
+    pub fn learn(&mut self, page: &Page) {
+        if !self.are_ids_unique {
+            return;
+        }
+        let ids: Vec<_> = page.records().map(|record| record.record_id).collect();
+        self.has_id = ids.first().is_none_or(Option::is_some);
+        self.alike = ids.iter().take_while(|id| id.is_some() == self.has_id).count();
+        let mut seen = HashSet::new();
+        if let Some(twice) = ids.iter().flatten().find(|id| !seen.insert(*id)) {
+            self.go_on_by_position(&format!("recordId {twice:?} is there more than once"));
+        }
+        // An equal record, which the id does not reach.
+        if page.fingerprints().any(|record| self.marked.contains(&record)) {
+            self.go_on_by_position("a record is shown again after it was marked");
+        }
+    }
+
+    /// Whether the next mark goes by id.
+    pub fn is_next(&self) -> bool {
+        !self.lost.is_empty() || self.are_ids_unique && self.has_id
+    }
+
+    /// The most that may be marked at once: a record without an id can only be marked by position,
+    /// and alone.
+    pub fn max_marked(&self) -> usize {
+        if self.are_ids_unique { self.alike } else { usize::MAX }
+    }
+
+    /// Marks those that were delivered. Returns what the answers show.
+    pub fn mark(&mut self, delivered: Delivered, service: &mut dyn Service) -> Result<Page, Failure> {
+        let mut records = Vec::from_iter(self.lost.clone());
+        if records.is_empty() {
+            let page = delivered.into_records();
+            let id = |record: Record<'_>| Some((record.record_id?.into_owned(), record.fingerprint));
+            records.extend(page.records().filter_map(id));
+        }
         let mut pages = Vec::new();
         let mut failure = None;
-        for (index, answer) in self.queue.mark_singles(records) {
+        for (index, answer) in service.mark_singles(&records) {
             let (record_id, record) = &records[index];
             match answer {
                 Err(error) if error.may_have_been_applied() => {
@@ -81,21 +109,21 @@ impl<Q: Queue> MarkById<Q> {
             }
             self.lost.shift_remove(&records[index]);
         }
-        if pages.is_empty() {
-            return Err(failure.unwrap_or_else(|| Failure::Changed {
-                error: Box::new(anyhow!("no record was marked by its id").into()),
-                change: "marking again".to_owned(),
-                pause: false,
-            }));
+        if let Some(failure) = failure.filter(|_| pages.is_empty()) {
+            return Err(failure);
         }
         self.marked = pages.iter().flat_map(Page::fingerprints).collect();
-        joined(&pages)
+        let texts: Vec<_> = pages.iter().flat_map(Page::texts).collect();
+        let answer = [b"[", &texts.join(&b","[..])[..], b"]"].concat();
+        Ok(Page::parse(answer.into(), texts.len())?)
     }
 }
 
 /// Whether the service refuses to find a record by its id.
 fn is_refusal(failure: &Failure) -> bool {
-    failure.http_error().is_some_and(|error| matches!(error.status(), Some(400..500)) && !error.is_transient())
+    failure
+        .http_error()
+        .is_some_and(|error| matches!(error, HttpError::Status { status: 400..500, .. }) && !error.is_transient())
 }
 
 /// Says what may be lost with an answer, and what to do.
@@ -113,81 +141,29 @@ fn explain(record_id: &str, lost: Failure) -> Failure {
     })
 }
 
-/// The records of all pages.
-fn joined(pages: &[Page]) -> Result<Page, Failure> {
-    let texts: Vec<_> = pages.iter().flat_map(Page::texts).collect();
-    let answer = [b"[", &texts.join(&b","[..])[..], b"]"].concat();
-    Page::parse(answer.into(), texts.len()).map_err(|error| Failure::Final(error.into()))
-}
-
-impl<Q: Queue> Queue for MarkById<Q> {
-    fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
-        let page = self.queue.peek(count)?;
-        if !self.are_ids_unique {
-            return Ok(page);
-        }
-        let ids: Vec<_> = page.records().map(|record| record.record_id).collect();
-        self.has_id = ids.first().is_none_or(Option::is_some);
-        self.alike = ids.iter().take_while(|id| id.is_some() == self.has_id).count();
-        let mut seen = HashSet::new();
-        if let Some(twice) = ids.iter().flatten().find(|id| !seen.insert(*id)) {
-            self.go_on_by_position(&format!("recordId {twice:?} is there more than once"));
-        }
-        // An equal record, which the id does not reach.
-        if page.fingerprints().any(|record| self.marked.contains(&record)) {
-            self.go_on_by_position("a record is shown again after it was marked");
-        }
-        Ok(page)
-    }
-
-    fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
-        if !self.lost.is_empty() {
-            return self.mark_ids(&Vec::from_iter(self.lost.clone()));
-        }
-        if !self.marks_by_id() {
-            return self.queue.mark(delivered);
-        }
-        let page = delivered.into_records();
-        let with_id = page.records().filter_map(|record| Some((record.record_id?.into_owned(), record.fingerprint)));
-        let records: Vec<_> = with_id.collect();
-        self.mark_ids(&records)
-    }
-
-    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page, Failure> {
-        self.queue.since(timestamp, count)
-    }
-
-    /// A record without an id can only be marked by position, and alone.
-    fn max_marked(&self) -> usize {
-        if self.are_ids_unique { self.alike.max(1) } else { usize::MAX }
-    }
-
-    fn marks_by_id(&self) -> bool {
-        !self.lost.is_empty() || self.are_ids_unique && self.has_id
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
     use std::io;
+    use std::time::Duration;
 
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::record::{Ledger, MessageWriter};
+    use crate::record::{Ledger, MessageWriter, Peeked};
+    use crate::streamduo::service::MarkedAndPeeked;
 
     /// A service that shows pages, and answers marks by id with these texts or failures.
-    struct Service {
+    struct Pages {
         shown: VecDeque<String>,
         answers: VecDeque<Result<String, Failure>>,
         asked: Vec<String>,
         by_position: Vec<usize>,
     }
 
-    impl Queue for Service {
-        fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
-            Ok(Peeked::with_odd_records(page(&self.shown.pop_front().unwrap(), count.max())))
+    impl Service for Pages {
+        fn peek(&mut self, count: usize) -> Result<Page, Failure> {
+            Ok(page(&self.shown.pop_front().unwrap(), count))
         }
 
         fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
@@ -195,8 +171,12 @@ mod tests {
             Ok(delivered.into_records())
         }
 
-        fn since(&mut self, _: &str, count: Count) -> Result<Page, Failure> {
-            Ok(page("", count.max()))
+        fn since(&mut self, _: &str, _: usize) -> Result<Page, Failure> {
+            unreachable!("nothing is read by time")
+        }
+
+        fn mark_and_peek(&mut self, _: Delivered, _: usize, _: Duration) -> MarkedAndPeeked {
+            unreachable!("nothing is peeked ahead")
         }
 
         fn mark_singles(&mut self, records: &[(String, Fingerprint)]) -> Vec<(usize, Result<Page, Failure>)> {
@@ -241,20 +221,24 @@ mod tests {
         Page::parse(format!("[{}]", records.join(",")).into(), asked).unwrap()
     }
 
-    fn queue(shown: &[&str], answers: Vec<Result<&str, Failure>>) -> MarkById<Service> {
-        MarkById::new(Service {
+    fn by_id(shown: &[&str], answers: Vec<Result<&str, Failure>>) -> (MarkById, Pages) {
+        let service = Pages {
             shown: shown.iter().map(|&page| page.to_owned()).collect(),
             answers: answers.into_iter().map(|answer| answer.map(str::to_owned)).collect(),
             asked: Vec::new(),
             by_position: Vec::new(),
-        })
+        };
+        (MarkById::new(true), service)
     }
 
     /// Peeks and marks: how many records the answer shows.
-    fn round(queue: &mut MarkById<Service>) -> Result<usize, String> {
-        let page = queue.peek(Count::AtOnce(9)).unwrap();
-        let delivered = page.deliver(&mut Ledger::default(), &mut Null).unwrap().at_most(queue.max_marked());
-        queue.mark(delivered).map(|page| page.len()).map_err(|failure| failure.to_string())
+    fn round((by_id, service): &mut (MarkById, Pages)) -> Result<usize, String> {
+        let page = service.peek(9).unwrap();
+        by_id.learn(&page);
+        let delivered = Peeked::with_odd_records(page).deliver(&mut Ledger::default(), &mut Null).unwrap();
+        let delivered = delivered.at_most(by_id.max_marked());
+        let answer = if by_id.is_next() { by_id.mark(delivered, service) } else { service.mark(delivered) };
+        answer.map(|page| page.len()).map_err(|failure| failure.to_string())
     }
 
     fn too_large() -> Failure {
@@ -268,51 +252,51 @@ mod tests {
 
     #[test]
     fn each_record_is_marked_by_its_id() {
-        let mut queue = queue(&["a1 b1"], vec![Ok("a1"), Ok("b1")]);
+        let mut queue = by_id(&["a1 b1"], vec![Ok("a1"), Ok("b1")]);
         assert_eq!(round(&mut queue), Ok(2));
         assert_eq!(
-            (queue.marks_by_id(), queue.queue.asked, queue.queue.by_position.len()),
+            (queue.0.is_next(), queue.1.asked, queue.1.by_position.len()),
             (true, vec!["a".to_owned(), "b".to_owned()], 0)
         );
     }
 
     #[test]
     fn an_id_that_shows_up_twice_is_marked_by_position_at_once() {
-        let mut queue = queue(&["a1 b1 a2"], Vec::new());
+        let mut queue = by_id(&["a1 b1 a2"], Vec::new());
         assert_eq!(round(&mut queue), Ok(3));
-        assert_eq!((queue.marks_by_id(), queue.queue.by_position), (false, vec![3]));
+        assert_eq!((queue.0.is_next(), queue.1.by_position), (false, vec![3]));
     }
 
     #[test]
     fn another_version_in_an_answer_is_returned_and_the_rest_goes_by_position() {
-        let mut queue = queue(&["a1 b1", "a1 b1"], vec![Ok("a2")]);
+        let mut queue = by_id(&["a1 b1", "a1 b1"], vec![Ok("a2")]);
         assert_eq!(round(&mut queue), Ok(1));
         assert_eq!(round(&mut queue), Ok(2));
-        assert_eq!((queue.marks_by_id(), queue.queue.by_position), (false, vec![2]));
+        assert_eq!((queue.0.is_next(), queue.1.by_position), (false, vec![2]));
     }
 
     #[test]
     fn an_id_that_is_not_found_is_marked_by_position() {
         for answer in [Ok(""), Err(refused())] {
-            let mut queue = queue(&["a1", "a1"], vec![answer]);
-            assert_eq!(round(&mut queue), Err("marking again: no record was marked by its id".to_owned()));
+            let mut queue = by_id(&["a1", "a1"], vec![answer]);
+            assert_eq!(round(&mut queue), Ok(0));
             assert_eq!(round(&mut queue), Ok(1));
-            assert_eq!(queue.queue.by_position, [1]);
+            assert_eq!(queue.1.by_position, [1]);
         }
     }
 
     #[test]
     fn records_without_an_id_are_marked_by_position_while_they_are_the_oldest() {
-        let mut queue = queue(&["-1 -2 b1", "b1 -3"], vec![Ok("b1")]);
+        let mut queue = by_id(&["-1 -2 b1", "b1 -3"], vec![Ok("b1")]);
         assert_eq!(round(&mut queue), Ok(2));
         assert_eq!(round(&mut queue), Ok(1));
-        assert_eq!((queue.queue.asked, queue.queue.by_position), (vec!["b".to_owned()], vec![2]));
+        assert_eq!((queue.1.asked, queue.1.by_position), (vec!["b".to_owned()], vec![2]));
     }
 
     #[test]
     fn a_mark_whose_answer_does_not_arrive_is_repeated_before_any_other() {
         let pages = ["a1 b1 c1", "b1 c1", "c1"];
-        let mut queue = queue(&pages, vec![Ok("a1"), Err(too_large()), Err(too_large()), Ok("b1")]);
+        let mut queue = by_id(&pages, vec![Ok("a1"), Err(too_large()), Err(too_large()), Ok("b1")]);
         assert_eq!(round(&mut queue), Ok(1));
         assert_eq!(
             round(&mut queue),
@@ -322,18 +306,18 @@ mod tests {
                 .to_owned())
         );
         assert_eq!(round(&mut queue), Ok(1));
-        assert_eq!(queue.queue.asked.concat(), "abbb");
-        assert!(queue.lost.is_empty());
+        assert_eq!(queue.1.asked.concat(), "abbb");
+        assert!(queue.0.lost.is_empty());
     }
 
     #[test]
     fn a_lost_answer_is_asked_for_even_if_marks_go_by_position_meanwhile() {
-        let mut queue = queue(&["a1 b1", "b1 b2", "b2"], vec![Ok("a1"), Err(too_large()), Ok("b2")]);
+        let mut queue = by_id(&["a1 b1", "b1 b2", "b2"], vec![Ok("a1"), Err(too_large()), Ok("b2")]);
         assert_eq!(round(&mut queue), Ok(1));
-        assert!(queue.marks_by_id());
+        assert!(queue.0.is_next());
         assert_eq!(round(&mut queue), Ok(1));
-        assert!(!queue.marks_by_id());
+        assert!(!queue.0.is_next());
         assert_eq!(round(&mut queue), Ok(1));
-        assert_eq!(queue.queue.by_position, [1]);
+        assert_eq!(queue.1.by_position, [1]);
     }
 }

@@ -1,14 +1,11 @@
 //! The service: what the poll loop asks of it ([`Queue`]), and how a request gets there.
 //!
-//! [`api::Api`] sends each request once. Other queues, each over another, add the rest, and
-//! [`Retrying`] on top of them is what the loop talks to:
-//!
 //! ```text
-//! Retrying -> Prefetch (mode `write`) -> PageSize (Growth) -> Api -> Http
+//! Queue -> Api -> Http
 //! ```
 //!
-//! With `markBy` `id`, it is `Retrying -> PageSize -> MarkById -> Api`. This file only puts them
-//! together; `queue` and `http_error` are at the bottom.
+//! [`api::Api`] sends each request once. [`Queue`] decides how many records to ask for and how to
+//! mark them, and repeats what may be repeated. This file only puts them together.
 
 pub mod api;
 pub mod auth;
@@ -19,33 +16,25 @@ mod gzip;
 pub mod http;
 pub mod http_error;
 pub mod mark_by_id;
-pub mod page_size;
 pub mod payload;
 pub mod prefetch;
 mod proxy;
 pub mod queue;
 pub mod request;
 pub mod retry;
+pub mod service;
 
 use std::time::Duration;
 
-use crate::config::{Config, MarkBy};
+use crate::config::Config;
 use crate::shutdown::Shutdown;
 
 use growth::Growth;
-use mark_by_id::MarkById;
-use page_size::PageSize;
-use prefetch::Prefetch;
 
 pub use http_error::{Failure, HttpError};
-pub use queue::{Count, Marked, Queue};
-pub use retry::{Retry, Retrying};
-
-/// The page size that the service is known to serve: the vendor's tap always asked for it.
-const KNOWN_PAGE: usize = 100;
-
-const PAGE_BYTES: usize = 2 * 1024 * 1024;
-const WINDOW_BYTES: usize = 16 * 1024 * 1024;
+pub use queue::{Marked, Queue};
+pub use retry::Retry;
+pub use service::{Count, Service};
 
 /// About how long a page may take from its first byte to its last.
 const PAGE_TRANSFER: Duration = Duration::from_secs(3);
@@ -53,7 +42,8 @@ const PAGE_TRANSFER: Duration = Duration::from_secs(3);
 /// What a run begins with, and the sizes that it aims at. Tests take smaller ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
-    /// The size of the first page, in records.
+    /// The size of the first page, in records. The service is known to serve as many as the
+    /// vendor's tap always asked for.
     pub first_page: usize,
     /// About the size of a page, in bytes.
     pub page_bytes: usize,
@@ -66,42 +56,24 @@ pub struct Tuning {
 impl Tuning {
     /// What a run begins with.
     pub fn new(retries: Retry) -> Tuning {
-        Tuning { first_page: KNOWN_PAGE, page_bytes: PAGE_BYTES, window_bytes: WINDOW_BYTES, retries }
+        Tuning { first_page: 100, page_bytes: 2 * 1024 * 1024, window_bytes: 16 * 1024 * 1024, retries }
     }
 }
 
-/// A queue whose pages are sized by bytes and time, over one that sends each request once. With
-/// `prefetch`, the next page is peeked while one is marked, if it is marked by position.
-pub fn pages(
-    config: &Config,
-    tuning: Tuning,
-    service: impl Queue + 'static,
-    prefetch: bool,
-    stop: &Shutdown,
-) -> Retrying {
+/// The queue of a mode that goes page by page.
+pub fn pages(config: &Config, tuning: Tuning, service: impl Service + 'static, stop: &Shutdown) -> Queue {
     let mut growth = growth(config, tuning, tuning.page_bytes);
     growth.max_transfer = PAGE_TRANSFER;
-    let queue = match config.mark_by {
-        MarkBy::Position if prefetch => Box::new(Prefetch::new(PageSize::new(service, growth))),
-        _ => sized(config, service, growth),
-    };
-    Retrying::new(queue, tuning.retries, stop)
+    Queue::new(config, tuning.retries, Box::new(service), growth, stop)
 }
 
-/// A queue for a mode that has to see all that is out with one peek, over one that sends each
-/// request once: a window may take long, and is larger than a page.
-pub fn windows(config: &Config, tuning: Tuning, service: impl Queue + 'static, stop: &Shutdown) -> Retrying {
+/// The queue of a mode that has to see all that is out with one peek: a window may take long, and
+/// is larger than a page.
+pub fn windows(config: &Config, tuning: Tuning, service: impl Service + 'static, stop: &Shutdown) -> Queue {
     let mut growth = growth(config, tuning, tuning.window_bytes);
     // A window that does not grow ends a run, so only what lasts keeps it from growing.
     growth.doubts_new_sizes = false;
-    Retrying::new(sized(config, service, growth), tuning.retries, stop)
-}
-
-fn sized(config: &Config, service: impl Queue + 'static, growth: Growth) -> Box<dyn Queue> {
-    match config.mark_by {
-        MarkBy::Position => Box::new(PageSize::new(service, growth)),
-        MarkBy::Id => Box::new(PageSize::new(MarkById::new(service), growth)),
-    }
+    Queue::new(config, tuning.retries, Box::new(service), growth, stop)
 }
 
 /// What is known at the beginning, for answers of about so many bytes.

@@ -4,14 +4,13 @@ use anyhow::{Context, Result, ensure};
 use log::warn;
 use secrecy::SecretString;
 use serde_json::Value;
-use url::Url;
 
 use super::api::{Api, url_of};
 use super::growth::Growth;
 use super::http_error::{Failure, HttpError};
-use super::queue::Count;
-use super::request::{RecordRequest, remedy};
+use super::request::RecordRequest;
 use super::retry::retrying;
+use super::service::Count;
 use crate::record::Page;
 
 /// The scope that reading a stream's description needs; reading records does not.
@@ -43,32 +42,24 @@ impl Api {
     /// # Errors
     /// When there is none, or it cannot be read: the client may lack the right to.
     pub fn active_schema(&self) -> Result<String> {
-        let token = || Ok(self.fetch_token(MANAGE_STREAMS)?.0);
-        let url = url_of(&self.config.api_url, &["stream", &self.config.stream_id])?;
-        let stream = self.get("stream", &url, token, &["streamId"])?;
+        let stream_id = &self.http.config.stream_id;
+        let stream = self.get("stream", &["stream", stream_id], MANAGE_STREAMS, &["streamId"])?;
         let id = stream["activeSchemaId"].as_str().context("the stream has none")?;
-        let url = url_of(&self.config.api_url, &["streams", &self.config.stream_id, "schemas", id, ""])?;
-        let schema = self.get("schema", &url, || self.bearer(), &["schemaType", "schema"])?;
+        let path = ["streams", stream_id, "schemas", id, ""];
+        let schema = self.get("schema", &path, &self.http.config.scope, &["schemaType", "schema"])?;
         // Its kind is not quoted: what a gateway puts there may be a secret.
         ensure!(schema["schemaType"] == "JSON", "it is not a JSON schema");
         Ok(schema["schema"].as_str().unwrap_or_default().to_owned())
     }
 
     /// A JSON object with these texts. A client that lacks a right will not get it by waiting.
-    fn get(
-        &self,
-        endpoint: &'static str,
-        url: &Url,
-        token: impl Fn() -> Result<SecretString, Failure>,
-        texts: &[&str],
-    ) -> Result<Value> {
-        let send = |token: &SecretString| self.http.send_until(self.http.get(endpoint, url, token), &self.stop);
+    fn get(&self, endpoint: &'static str, path: &[&str], scope: &str, texts: &[&str]) -> Result<Value> {
+        let url = url_of(&self.http.config.api_url, path)?;
+        let send = |token: &SecretString| self.http.send_until(self.http.get(endpoint, &url, token), &self.stop);
         Ok(retrying(self.policy, endpoint, &self.stop, || {
-            let answer = self.with_token(&token, send).map_err(|failure| {
-                let lacks_right = |error: &HttpError| error.status() == Some(403) && !error.is_web_page();
-                let is_final = failure.http_error().is_some_and(lacks_right);
-                let explained = failure.with_remedy(|error| remedy(0, &self.config.stream_id, error));
-                if is_final { explained.into_final() } else { explained }
+            let answer = self.with_token(0, scope, send).map_err(|failure| match failure.http_error() {
+                Some(HttpError::Status { status: 403, is_page: false, .. }) => Failure::Final(failure.into()),
+                _ => failure,
             })?;
             let object: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             let is_right = texts.iter().all(|name| object[name].is_string());

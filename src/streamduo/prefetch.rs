@@ -3,14 +3,13 @@
 //! A peek that is sent beside a mark may be served before it, and show what the mark then marks. So
 //! the mark gets a head start, and a page that was peeked ahead counts only if the mark's answer is
 //! exactly what was to be marked, and the page begins with the fence: the first record that was
-//! left unmarked. Without a fence, it must show none of the marked records.
+//! left unmarked. Without a fence, there is no peek beside the mark.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::http_error::Failure;
-use super::queue::{Count, Queue};
-use crate::record::{Delivered, Fingerprint, Page, Peeked, Timing};
+use super::service::Count;
+use crate::record::{Delivered, Fingerprint, Page, Timing};
 
 /// The shortest time until the first byte of an answer that counts as a long way.
 const LONG_WAY: Duration = Duration::from_millis(15);
@@ -22,33 +21,31 @@ const MAX_ANSWERS: usize = 16;
 /// The head start at the beginning, and the shortest. Without jitter it is enough.
 const MIN_HEAD_START: Duration = Duration::from_millis(1);
 
-/// The longest head start.
-const MAX_HEAD_START: Duration = Duration::from_secs(1);
-
 /// How much of itself the head start loses with each page that was kept.
 const HEAD_START_DECAY: u32 = 64;
 
-/// A queue that has the next page at hand, if it can, when one is marked.
+/// The page that was peeked ahead, and what tells whether that saves time.
 #[derive(Debug)]
-pub struct Prefetch<Q> {
-    queue: Q,
+pub struct Prefetch {
+    /// Whether the mode asks for the same count again and again, and marks by position.
+    is_on: bool,
     /// What the last peek asked for: the next one will ask for the same.
-    count: Count,
-    ahead: Option<Peeked>,
+    pub count: Count,
+    ahead: Option<Page>,
     /// How long a peek waits after the mark that is sent with it.
-    head_start: Duration,
+    pub head_start: Duration,
     /// How long the last answers took, newest first.
     answers: VecDeque<Timing>,
 }
 
-impl<Q> Prefetch<Q> {
-    /// Prefetches from this queue.
-    pub fn new(queue: Q) -> Prefetch<Q> {
-        Prefetch { queue, count: Count::UpTo(1), ahead: None, head_start: MIN_HEAD_START, answers: VecDeque::new() }
+impl Prefetch {
+    /// Nothing is known of the way to the service yet.
+    pub fn new(is_on: bool) -> Prefetch {
+        Prefetch { is_on, count: Count::UpTo(1), ahead: None, head_start: MIN_HEAD_START, answers: VecDeque::new() }
     }
 
     /// Learns from an answer how far away the service is.
-    fn learn(&mut self, timing: Timing) {
+    pub fn learn(&mut self, timing: Timing) {
         self.answers.push_front(timing);
         self.answers.truncate(MAX_ANSWERS);
     }
@@ -62,19 +59,31 @@ impl<Q> Prefetch<Q> {
         self.answers.len() >= MIN_ANSWERS && way >= LONG_WAY && !is_thin && self.head_start <= way / 2
     }
 
+    /// The page that a peek for so many records would show, if it is at hand.
+    pub fn take(&mut self, count: Count) -> Option<Page> {
+        let is_same = std::mem::replace(&mut self.count, count) == count;
+        self.ahead.take().filter(|_| is_same)
+    }
+
+    /// What the next page has to begin with, if it is to be peeked at while this one is marked.
+    pub fn fence(&mut self, delivered: &Delivered) -> Option<Fingerprint> {
+        let fence = delivered.fence().filter(|_| self.is_on && self.pays());
+        if fence.is_none() {
+            // The way may be too short for this head start.
+            self.shorten_head_start();
+        }
+        fence
+    }
+
     /// Keeps the page that was peeked ahead, if the answer to the mark allows it. Learns from it
     /// how much of a head start the mark needs.
-    fn keep(&mut self, page: Peeked, to_mark: &[Fingerprint], fence: Option<Fingerprint>, answer: &Page) {
-        let marked: HashSet<_> = to_mark.iter().copied().collect();
-        let is_overtaken = page.fingerprints().any(|record| marked.contains(&record));
-        if is_overtaken {
-            self.head_start = (2 * self.head_start).min(MAX_HEAD_START);
+    pub fn keep(&mut self, page: Page, to_mark: &[Fingerprint], fence: Fingerprint, answer: &Page) {
+        let first = page.fingerprints().next();
+        if first.is_some_and(|first| to_mark.contains(&first)) {
+            // Beyond half of the way it does not pay, and grows no more.
+            self.head_start *= 2;
         }
-        let begins_right = match fence {
-            Some(fence) => page.fingerprints().next() == Some(fence),
-            None => !is_overtaken,
-        };
-        if begins_right && answer.fingerprints().eq(to_mark.iter().copied()) {
+        if first == Some(fence) && answer.fingerprints().eq(to_mark.iter().copied()) {
             self.shorten_head_start();
             self.ahead = Some(page);
         }
@@ -82,53 +91,6 @@ impl<Q> Prefetch<Q> {
 
     fn shorten_head_start(&mut self) {
         self.head_start = (self.head_start - self.head_start / HEAD_START_DECAY).max(MIN_HEAD_START);
-    }
-}
-
-impl<Q: Queue> Queue for Prefetch<Q> {
-    fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
-        if let Some(page) = self.ahead.take()
-            && count == self.count
-        {
-            return Ok(page);
-        }
-        self.count = count;
-        let page = self.queue.peek(count)?;
-        self.learn(page.timing);
-        Ok(page)
-    }
-
-    fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
-        self.ahead = None;
-        if delivered.page().is_last() || !self.pays() {
-            // The way may be too short for this head start.
-            self.shorten_head_start();
-            let answer = self.queue.mark(delivered)?;
-            self.learn(answer.timing);
-            return Ok(answer);
-        }
-        let to_mark: Vec<_> = delivered.to_mark().collect();
-        let fence = delivered.fence();
-        let (answer, ahead) = self.queue.mark_and_peek(delivered, self.count, self.head_start);
-        let answer = answer?;
-        self.learn(answer.timing);
-        // Ignore a failure of the peek: the next one is sent anew, with retries.
-        if let Some(Ok(page)) = ahead {
-            self.keep(page, &to_mark, fence, &answer);
-        }
-        Ok(answer)
-    }
-
-    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page, Failure> {
-        self.queue.since(timestamp, count)
-    }
-
-    fn max_marked(&self) -> usize {
-        self.queue.max_marked()
-    }
-
-    fn marks_by_id(&self) -> bool {
-        self.queue.marks_by_id()
     }
 }
 
@@ -142,40 +104,52 @@ mod tests {
         Page::parse(format!("[{}]", records.join(",")).into(), ids.len()).unwrap()
     }
 
-    /// Keeps, or not, what was peeked beside a mark of a and b.
-    fn meet(prefetch: &mut Prefetch<()>, ahead: &[&str], fence: Option<&str>, answer: &[&str]) {
+    /// Keeps, or not, what was peeked beside a mark of a and b, which c is the fence of.
+    fn meet(prefetch: &mut Prefetch, ahead: &[&str], answer: &[&str]) {
         let to_mark: Vec<_> = page(&["a", "b"]).fingerprints().collect();
-        let fence = fence.and_then(|id| page(&[id]).fingerprints().next());
-        prefetch.keep(Peeked::new(page(ahead)).unwrap(), &to_mark, fence, &page(answer));
+        let fence = page(&["c"]).fingerprints().next().unwrap();
+        prefetch.keep(page(ahead), &to_mark, fence, &page(answer));
     }
 
     #[test]
     fn a_page_counts_only_after_an_exact_answer_and_if_it_begins_with_the_fence() {
-        for (ahead, fence, answer, counts) in [
-            (&["c", "d"][..], Some("c"), &["a", "b"][..], true),
-            (&["z", "c"], Some("c"), &["a", "b"], false),
-            (&["b", "c"], Some("c"), &["a", "b"], false),
-            (&["d"], Some("c"), &["a", "b"], false),
-            (&[], Some("c"), &["a", "b"], false),
-            (&["c", "d"], Some("c"), &["a"], false),
-            (&["c", "d"], Some("c"), &["b", "a"], false),
-            (&["c", "d"], Some("c"), &["a", "b", "z"], false),
-            (&["c", "d"], Some("c"), &[], false),
-            (&["c", "d"], None, &["a", "b"], true),
-            (&[], None, &["a", "b"], true),
-            (&["c", "b"], None, &["a", "b"], false),
+        for (ahead, answer, counts) in [
+            (&["c", "d"][..], &["a", "b"][..], true),
+            (&["z", "c"], &["a", "b"], false),
+            (&["b", "c"], &["a", "b"], false),
+            (&["d"], &["a", "b"], false),
+            (&[], &["a", "b"], false),
+            (&["c", "d"], &["a"], false),
+            (&["c", "d"], &["b", "a"], false),
+            (&["c", "d"], &["a", "b", "z"], false),
+            (&["c", "d"], &[], false),
         ] {
-            let mut prefetch = Prefetch::new(());
-            meet(&mut prefetch, ahead, fence, answer);
-            assert_eq!(prefetch.ahead.is_some(), counts, "{ahead:?} {fence:?} {answer:?}");
+            let mut prefetch = Prefetch::new(true);
+            meet(&mut prefetch, ahead, answer);
+            assert_eq!(prefetch.ahead.is_some(), counts, "{ahead:?} {answer:?}");
         }
     }
 
     #[test]
+    fn a_page_counts_only_for_the_next_peek_and_if_that_asks_for_as_much() {
+        let mut prefetch = Prefetch::new(true);
+        let mut next = |is_met: bool, asked| {
+            if is_met {
+                meet(&mut prefetch, &["c", "d"], &["a", "b"]);
+            }
+            prefetch.take(Count::UpTo(asked)).is_some()
+        };
+        assert!(!next(false, 2));
+        assert!(next(true, 2));
+        assert!(!next(false, 2));
+        assert!(!next(true, 3));
+    }
+
+    #[test]
     fn the_head_start_doubles_with_each_overtaking_and_shrinks_slowly() {
-        let mut prefetch = Prefetch::new(());
+        let mut prefetch = Prefetch::new(true);
         let mut head_start = |ahead: &[&str], times: usize| {
-            (0..times).for_each(|_| meet(&mut prefetch, ahead, Some("c"), &["a", "b"]));
+            (0..times).for_each(|_| meet(&mut prefetch, ahead, &["a", "b"]));
             prefetch.head_start.as_secs_f64() * 1e3
         };
         assert_eq!(head_start(&["a", "b"], 3), 8.0);
@@ -195,7 +169,7 @@ mod tests {
 
     #[test]
     fn one_quick_answer_counts_only_for_a_while() {
-        let mut prefetch = Prefetch::new(());
+        let mut prefetch = Prefetch::new(true);
         (0..MIN_ANSWERS).for_each(|_| prefetch.learn(millis(25, 0)));
         assert!(prefetch.pays());
         prefetch.learn(millis(1, 0));
@@ -210,7 +184,7 @@ mod tests {
     #[test]
     fn it_pays_if_the_first_byte_takes_long() {
         let pays = |first_byte, transfer, head_start| {
-            let mut prefetch = Prefetch::new(());
+            let mut prefetch = Prefetch::new(true);
             prefetch.head_start = Duration::from_millis(head_start);
             for _ in 0..MIN_ANSWERS {
                 assert!(!prefetch.pays(), "too few answers");

@@ -1,69 +1,20 @@
-//! What the loop asks of the service. [`super::api::Api`] sends each request once; the other
-//! queues wrap one, and add to it.
+//! The unread records of a stream, as the loop gets them: in pages of a size that the service can
+//! serve ([`Growth`]), the next one ahead if that pays ([`Prefetch`]), marked by position or by id
+//! ([`MarkById`]), with retries.
 
-use std::time::Duration;
+use anyhow::Result;
 
+use super::growth::Growth;
 use super::http_error::Failure;
+use super::mark_by_id::MarkById;
+use super::prefetch::Prefetch;
+use super::retry::{Retry, retrying};
+use super::service::Service;
+use crate::config::{Acknowledge, Config, MarkBy};
 use crate::record::{Delivered, Fingerprint, Page, Peeked};
+use crate::shutdown::{Shutdown, Stopped};
 
-/// The answers to a mark and to the peek beside it; `None` if there was none.
-pub type MarkedAndPeeked = (Result<Page, Failure>, Option<Result<Peeked, Failure>>);
-
-/// The records of a stream, oldest first.
-pub trait Queue {
-    /// Shows the oldest unread records. Changes nothing.
-    fn peek(&mut self, count: Count) -> Result<Peeked, Failure>;
-
-    /// Marks as many of the oldest unread records as were delivered, whichever they are at that
-    /// moment; by id, those that were delivered. Returns what the answer shows.
-    fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure>;
-
-    /// Shows the oldest records after a time stamp, read or not. Changes nothing.
-    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page, Failure>;
-
-    /// Marks, and peeks meanwhile on a second connection, if the queue can do that. The mark gets a
-    /// head start, but the peek may still overtake it, and show records that the mark then marks.
-    fn mark_and_peek(&mut self, delivered: Delivered, _count: Count, _head_start: Duration) -> MarkedAndPeeked {
-        (self.mark(delivered), None)
-    }
-
-    /// Marks single records by id, with a request for each, sent once. Returns the answers with the
-    /// indices of their records, in order. Sends no more after an answer that is not exactly the
-    /// record.
-    fn mark_singles(&mut self, _records: &[(String, Fingerprint)]) -> Vec<(usize, Result<Page, Failure>)> {
-        Vec::new()
-    }
-
-    /// The most that may be marked at once.
-    fn max_marked(&self) -> usize {
-        usize::MAX
-    }
-
-    /// Whether the next mark goes by id.
-    fn marks_by_id(&self) -> bool {
-        false
-    }
-}
-
-/// How many records to ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Count {
-    /// As many as this, even if that is more than fits the limits of a page, unless the service has
-    /// failed to show so many at once.
-    AtOnce(usize),
-    /// As many as the page size allows, up to this. The size grows only towards the `UpTo` of the
-    /// last requests, and no request may ask for more than the settings allow (`MAX_RECORDS`).
-    UpTo(usize),
-}
-
-impl Count {
-    /// The number of records that may be asked for.
-    pub fn max(self) -> usize {
-        match self {
-            Count::AtOnce(count) | Count::UpTo(count) => count,
-        }
-    }
-}
+pub use super::service::Count;
 
 /// What is known of a mark.
 #[derive(Debug)]
@@ -75,4 +26,141 @@ pub enum Marked {
     Unknown(Option<anyhow::Error>),
     /// The mark was not applied, and another one makes sense.
     Refused,
+}
+
+/// Repeats the requests that mark nothing. If the answer to a mark is lost, the mark may have been
+/// applied; repeated, it would mark the next records, which nobody has seen. So it waits, and
+/// leaves it to the loop to peek again.
+pub struct Queue {
+    service: Box<dyn Service>,
+    growth: Growth,
+    prefetch: Prefetch,
+    by_id: MarkById,
+    /// Whether `deadLetterFile` takes records without an identity.
+    takes_odd_records: bool,
+    /// How often a request is repeated. It counts the marks in a row that failed.
+    pub policy: Retry,
+    stop: Shutdown,
+}
+
+impl Queue {
+    /// The records of a service. The next page is peeked while one is marked if the mode asks for
+    /// the same count again and again, and marks by position.
+    pub fn new(config: &Config, policy: Retry, service: Box<dyn Service>, growth: Growth, stop: &Shutdown) -> Queue {
+        let by_id = config.mark_by == MarkBy::Id;
+        Queue {
+            service,
+            growth,
+            prefetch: Prefetch::new(config.acknowledge == Acknowledge::Write && !by_id),
+            by_id: MarkById::new(by_id),
+            takes_odd_records: config.dead_letter_file.is_some(),
+            policy,
+            stop: stop.clone(),
+        }
+    }
+
+    /// Shows the oldest unread records. Changes nothing.
+    ///
+    /// # Errors
+    /// Also when a record has no identity, and no `deadLetterFile` takes it.
+    pub fn peek(&mut self, count: Count) -> Result<Peeked> {
+        let stop = self.stop.clone();
+        let page = retrying(self.policy, "peek", &stop, || {
+            if let Some(page) = self.prefetch.take(count) {
+                return Ok(page);
+            }
+            let asked = self.growth.asked(count);
+            let answer = self.service.peek(asked);
+            let page = self.learn(asked, count, answer)?;
+            self.growth.learn_from_peek(&page);
+            self.prefetch.learn(page.timing);
+            self.by_id.learn(&page);
+            Ok(page)
+        })?;
+        if self.takes_odd_records { Ok(Peeked::with_odd_records(page)) } else { Ok(Peeked::new(page)?) }
+    }
+
+    /// Shows the oldest records after a time stamp, read or not. Changes nothing.
+    pub fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
+        let stop = self.stop.clone();
+        let page = retrying(self.policy, "read since", &stop, || {
+            let asked = self.growth.asked(count);
+            let answer = self.service.since(timestamp, asked);
+            self.learn(asked, count, answer)
+        });
+        Ok(page?)
+    }
+
+    /// Marks as many of the oldest unread records as were delivered, whichever they are at that
+    /// moment, once; by id, those that were delivered. After a failure it waits until another peek
+    /// makes sense.
+    ///
+    /// # Errors
+    /// When the mark was not applied, and no other try makes sense; [`crate::shutdown::Stopped`].
+    pub fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
+        match self.mark_once(delivered) {
+            Ok(answer) => {
+                self.policy.failures = 0;
+                Ok(Marked::Answered(answer))
+            }
+            Err(failure) if failure.may_have_been_applied() => {
+                let end = self.policy.count("mark", &failure, &self.stop).err().map(anyhow::Error::from);
+                // First the loop has to learn that the mark may have been applied.
+                Ok(Marked::Unknown(end.filter(|error| !error.is::<Stopped>())))
+            }
+            Err(failure) => {
+                self.policy.wait("mark", failure, &self.stop)?;
+                Ok(Marked::Refused)
+            }
+        }
+    }
+
+    /// The most that may be marked at once.
+    pub fn max_marked(&self) -> usize {
+        let max = self.by_id.max_marked();
+        if self.marks_by_id() { max } else { max.min(self.growth.max_marked()) }
+    }
+
+    /// Whether the next mark goes by id.
+    pub fn marks_by_id(&self) -> bool {
+        self.by_id.is_next()
+    }
+
+    fn mark_once(&mut self, delivered: Delivered) -> Result<Page, Failure> {
+        if self.marks_by_id() {
+            return self.by_id.mark(delivered, &mut *self.service);
+        }
+        let count = delivered.count();
+        let answer = match self.prefetch.fence(&delivered) {
+            Some(fence) => self.mark_and_peek(delivered, fence),
+            None => self.service.mark(delivered),
+        };
+        let page = answer.map_err(|failure| self.growth.mark_failed(count, failure))?;
+        self.growth.failed_marks = 0;
+        self.prefetch.learn(page.timing);
+        Ok(page)
+    }
+
+    /// Marks, and peeks at the next page meanwhile.
+    fn mark_and_peek(&mut self, delivered: Delivered, fence: Fingerprint) -> Result<Page, Failure> {
+        let to_mark: Vec<_> = delivered.to_mark().collect();
+        let count = self.prefetch.count;
+        let asked = self.growth.asked(count);
+        let (marked, peeked) = self.service.mark_and_peek(delivered, asked, self.prefetch.head_start);
+        // If the mark has failed as well, the size does not explain why the peek has.
+        let marked = marked?;
+        // Ignore a failure of the peek: the next one is sent anew, with retries.
+        if let Ok(page) = self.learn(asked, count, peeked) {
+            self.growth.learn_from_peek(&page);
+            self.prefetch.keep(page, &to_mark, fence, &marked);
+        }
+        Ok(marked)
+    }
+
+    fn learn(&mut self, asked: usize, count: Count, answer: Result<Page, Failure>) -> Result<Page, Failure> {
+        let mut page = answer.map_err(|failure| self.growth.read_failed(asked, failure))?;
+        self.growth.learn(asked, count, &page);
+        page.is_last &= !self.growth.may_be_capped(&page);
+        Ok(page)
+    }
 }

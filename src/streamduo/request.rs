@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::http_error::HttpError;
 
 /// A record-request. All five keys are always sent, as the vendor's SDK does.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordRequest<'a> {
     /// Its name in log lines.
@@ -24,14 +24,7 @@ pub struct RecordRequest<'a> {
 impl<'a> RecordRequest<'a> {
     /// The oldest unread records.
     pub fn peek(record_count: usize) -> RecordRequest<'a> {
-        RecordRequest {
-            name: "peek",
-            read_record_request_type: "UNREAD",
-            record_count,
-            record_id: None,
-            mark_as_read: false,
-            record_time_stamp_iso: None,
-        }
+        RecordRequest { name: "peek", read_record_request_type: "UNREAD", record_count, ..RecordRequest::default() }
     }
 
     /// The oldest unread records, which are marked as read.
@@ -74,7 +67,7 @@ pub fn remedy(record_count: usize, stream: &str, cause: &HttpError) -> String {
         return format!("not even a single record of stream {stream} gets across: {remedy}");
     }
     match cause {
-        error if error.is_web_page() && !error.is_about_size() => {
+        HttpError::Status { is_page: true, .. } if !cause.is_about_size() => {
             "a firewall or a gateway answers in place of the service: check `apiUrl`, or ask its operator to let this \
              machine through"
                 .to_owned()

@@ -6,11 +6,9 @@ use anyhow::{Result, anyhow};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use log::{info, warn};
 
-use super::http_error::Failure;
-use super::queue::{Count, Marked, Queue};
+use super::http_error::{Failure, HttpError};
 use crate::metrics::plural;
-use crate::record::{Delivered, Page, Peeked};
-use crate::shutdown::{Shutdown, Stopped};
+use crate::shutdown::Shutdown;
 
 /// The longest pause, before jitter.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -40,24 +38,6 @@ impl Retry {
         Retry { max_retries, first_delay, max_retry_after: MAX_RETRY_AFTER, failures: 0 }
     }
 
-    /// The same for a run that follows: it waits as long as it is asked to.
-    pub fn for_following(self) -> Retry {
-        Retry { max_retry_after: Duration::MAX, ..self }
-    }
-
-    /// Forgets the failures: the request has succeeded.
-    pub fn reset(&mut self) {
-        self.failures = 0;
-    }
-
-    /// Counts a failure that is not one of HTTP, and waits until another try of `what` makes sense.
-    ///
-    /// # Errors
-    /// When it came once too often; [`crate::shutdown::Stopped`].
-    pub fn wait_after(&mut self, what: &str, problem: &str, stop: &Shutdown) -> Result<()> {
-        Ok(self.count(what, &Failure::Final(anyhow!("{problem}")), stop)?)
-    }
-
     /// Waits until another try of `what` makes sense. A failure after which the request is changed
     /// is not counted.
     ///
@@ -76,8 +56,11 @@ impl Retry {
         }
     }
 
-    /// Counts a failure, and waits.
-    fn count(&mut self, what: &str, failure: &Failure, stop: &Shutdown) -> Result<(), Failure> {
+    /// Counts a failure, and waits until another try of `what` makes sense.
+    ///
+    /// # Errors
+    /// When it came once too often; [`crate::shutdown::Stopped`].
+    pub fn count(&mut self, what: &str, failure: &Failure, stop: &Shutdown) -> Result<(), Failure> {
         self.failures += 1;
         let max = self.max_retries;
         if self.failures > max {
@@ -95,7 +78,10 @@ impl Retry {
 
     /// The pause to make: `Retry-After` can only make it longer.
     fn pause(&self, failure: &Failure, backoff: Duration) -> Result<Duration, Failure> {
-        let asked = failure.retry_after().unwrap_or_default();
+        let asked = match failure.http_error() {
+            Some(HttpError::Status { retry_after: Some(asked), .. }) => *asked,
+            _ => Duration::ZERO,
+        };
         if asked > self.max_retry_after {
             let seconds = asked.as_secs();
             return Err(anyhow!("{failure} (it asks to come back in {seconds} s: run again then)").into());
@@ -120,74 +106,9 @@ pub fn retrying<T>(
     }
 }
 
-/// Repeats the requests that mark nothing. If the answer to a mark is lost, the mark may have been
-/// applied; repeated, it would mark the next records, which nobody has seen. So it waits, and
-/// leaves it to the loop to peek again.
-pub struct Retrying {
-    queue: Box<dyn Queue>,
-    /// How often a request is repeated. It counts the marks in a row that failed.
-    policy: Retry,
-    stop: Shutdown,
-}
-
-impl Retrying {
-    /// Repeats requests to this queue.
-    pub fn new(queue: Box<dyn Queue>, retry: Retry, stop: &Shutdown) -> Retrying {
-        Retrying { queue, policy: retry, stop: stop.clone() }
-    }
-
-    /// Shows the oldest unread records. Changes nothing.
-    pub fn peek(&mut self, count: Count) -> Result<Peeked> {
-        Ok(retrying(self.policy, "peek", &self.stop, || self.queue.peek(count))?)
-    }
-
-    /// Shows the oldest records after a time stamp, read or not. Changes nothing.
-    pub fn since(&mut self, timestamp: &str, count: Count) -> Result<Page> {
-        Ok(retrying(self.policy, "read since", &self.stop, || self.queue.since(timestamp, count))?)
-    }
-
-    /// Marks what was delivered, once. After a failure it waits until another peek makes sense.
-    ///
-    /// # Errors
-    /// When the mark was not applied, and no other try makes sense; [`crate::shutdown::Stopped`].
-    pub fn mark(&mut self, delivered: Delivered) -> Result<Marked> {
-        match self.queue.mark(delivered) {
-            Ok(answer) => {
-                self.policy.reset();
-                Ok(Marked::Answered(answer))
-            }
-            Err(failure) if failure.may_have_been_applied() => {
-                let end = self.policy.count("mark", &failure, &self.stop).err().map(anyhow::Error::from);
-                // First the loop has to learn that the mark may have been applied.
-                Ok(Marked::Unknown(end.filter(|error| !error.is::<Stopped>())))
-            }
-            Err(failure) => {
-                self.policy.wait("mark", failure, &self.stop)?;
-                Ok(Marked::Refused)
-            }
-        }
-    }
-
-    /// The most that may be marked at once.
-    pub fn max_marked(&self) -> usize {
-        self.queue.max_marked()
-    }
-
-    /// Whether the next mark goes by id.
-    pub fn marks_by_id(&self) -> bool {
-        self.queue.marks_by_id()
-    }
-
-    /// From now on sends each request once: a run that is ending looks back once.
-    pub fn without_retries(&mut self) {
-        self.policy = Retry { max_retries: 0, failures: 0, ..self.policy };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::streamduo::http_error::HttpError;
 
     /// Forgives `max_retries` failures, without a pause.
     fn at_once(max_retries: usize) -> Retry {
@@ -233,7 +154,7 @@ mod tests {
     fn a_service_that_is_away_for_long_is_left_to_the_next_run() {
         let text = "h answers 503 (it asks to come back in 3600 s: run again then)";
         assert_eq!(tries(|| status(503, Some(3600))), (1, text.to_owned()));
-        let following = at_once(5).for_following();
+        let following = Retry { max_retry_after: Duration::MAX, ..at_once(5) };
         let hour = Duration::from_secs(3600);
         assert_eq!(following.pause(&status(503, Some(3600)), Duration::ZERO).unwrap(), hour);
     }

@@ -9,6 +9,7 @@ use super::service::{Mark, What};
 use super::*;
 use crate::config::MarkBy;
 use crate::record::Fingerprint;
+use crate::streamduo::service::MarkedAndPeeked;
 
 /// More requests than any run makes that ends.
 const MAX_REQUESTS: usize = 20_000;
@@ -102,9 +103,9 @@ impl FakeService {
     }
 
     /// The peek that goes with a mark. Whether the run looks at the page is seen when it marks it.
-    fn peek_ahead(&self, count: Count) -> Result<Peeked, Failure> {
-        let rows = self.service.borrow().unread(count.max().min(self.script.cap));
-        self.script.capacity.serve(count.max(), text(&rows), self.timeout).map(Peeked::with_odd_records)
+    fn peek_ahead(&self, count: usize) -> Result<Page, Failure> {
+        let rows = self.service.borrow().unread(count.min(self.script.cap));
+        self.script.capacity.serve(count, text(&rows), self.timeout)
     }
 
     /// Applies a mark as often and as late as its fate says.
@@ -164,12 +165,12 @@ impl FakeService {
     }
 }
 
-impl Queue for FakeService {
-    fn peek(&mut self, count: Count) -> Result<Peeked, Failure> {
-        let page = self.look(count.max(), Service::unread)?;
+impl crate::streamduo::Service for FakeService {
+    fn peek(&mut self, count: usize) -> Result<Page, Failure> {
+        let page = self.look(count, Service::unread)?;
         let shown: Vec<_> = page.texts().map(Record::parse).collect();
         self.service.borrow_mut().watch.show(shown.iter());
-        Ok(Peeked::with_odd_records(page))
+        Ok(page)
     }
 
     fn mark(&mut self, delivered: Delivered) -> Result<Page, Failure> {
@@ -224,21 +225,16 @@ impl Queue for FakeService {
         }
     }
 
-    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page, Failure> {
-        self.look(count.max(), |service, count| service.since(timestamp, count))
+    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page, Failure> {
+        self.look(count, |service, count| service.since(timestamp, count))
     }
 
-    fn mark_and_peek(
-        &mut self,
-        delivered: Delivered,
-        count: Count,
-        _head_start: Duration,
-    ) -> (Result<Page, Failure>, Option<Result<Peeked, Failure>>) {
+    fn mark_and_peek(&mut self, delivered: Delivered, count: usize, _head_start: Duration) -> MarkedAndPeeked {
         let overtaken = self.calls.front().is_some_and(|call| call.overtaken);
         let before = overtaken.then(|| self.peek_ahead(count));
         let marked = self.mark(delivered);
         let ahead = before.unwrap_or_else(|| self.peek_ahead(count));
-        (marked, Some(ahead))
+        (marked, ahead)
     }
 
     /// Sends no more after an answer that is not exactly the record.

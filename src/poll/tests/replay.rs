@@ -11,6 +11,8 @@ use std::path::Path;
 use super::process::process;
 use super::*;
 use crate::config::timestamp::instant;
+use crate::record::Fingerprint;
+use crate::streamduo::service::MarkedAndPeeked;
 
 /// Nanoseconds of the digits that a time stamp may have.
 const DIGITS: [i64; 4] = [1_000_000_000, 1_000_000, 1_000, 1];
@@ -98,8 +100,8 @@ struct TimedService {
     is_killed: bool,
 }
 
-impl Queue for TimedService {
-    fn peek(&mut self, _count: Count) -> Result<Peeked, Failure> {
+impl crate::streamduo::Service for TimedService {
+    fn peek(&mut self, _count: usize) -> Result<Page, Failure> {
         unreachable!("nothing is read by read status")
     }
 
@@ -107,7 +109,7 @@ impl Queue for TimedService {
         unreachable!("nothing is marked")
     }
 
-    fn since(&mut self, timestamp: &str, count: Count) -> Result<Page, Failure> {
+    fn since(&mut self, timestamp: &str, count: usize) -> Result<Page, Failure> {
         let (groups, answer) = self.calls.pop_front().unwrap_or((Vec::new(), Answer::Comes));
         groups.iter().for_each(|group| self.stream.borrow_mut().arrive(group));
         self.is_killed |= matches!(answer, Answer::Killed | Answer::KilledBefore);
@@ -118,8 +120,16 @@ impl Queue for TimedService {
             _ => {}
         }
         let Weather { capacity, cap, newest, .. } = &self.weather;
-        let rows = self.stream.borrow().since(timestamp, count.max().min(*cap), *newest);
-        capacity.serve(count.max(), text(&rows), self.timeout)
+        let rows = self.stream.borrow().since(timestamp, count.min(*cap), *newest);
+        capacity.serve(count, text(&rows), self.timeout)
+    }
+
+    fn mark_and_peek(&mut self, _delivered: Delivered, _count: usize, _head_start: Duration) -> MarkedAndPeeked {
+        unreachable!("nothing is marked")
+    }
+
+    fn mark_singles(&mut self, _records: &[(String, Fingerprint)]) -> Vec<(usize, Result<Page, Failure>)> {
+        unreachable!("nothing is marked")
     }
 }
 
