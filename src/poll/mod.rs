@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::config::{Acknowledge, Config};
+use crate::config::{Acknowledge, Config, MarkBy};
 use crate::metrics::RunMetrics;
 use crate::record::MessageWriter;
 use crate::shutdown::Shutdown;
@@ -106,7 +106,11 @@ pub fn run(
             (Box::new(ClosedLoop::new(config, marker, target)), pages(service))
         }
         (None, Acknowledge::Never) => (Box::new(by_time()), pages(service)),
-        (None, Acknowledge::Write) => (Box::new(WriteMode { page_size: config.page_size, marker }), pages(service)),
+        (None, Acknowledge::Write) => {
+            let mut queue = pages(service);
+            queue.prefetch.is_on = config.mark_by == MarkBy::Position;
+            (Box::new(WriteMode { page_size: config.page_size, marker }), queue)
+        }
         (None, Acknowledge::Commit) => {
             (Box::new(CommitMode { max_pending: config.max_pending, returned, marker }), windows(service))
         }

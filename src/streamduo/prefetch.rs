@@ -28,7 +28,7 @@ const HEAD_START_DECAY: u32 = 64;
 #[derive(Debug)]
 pub struct Prefetch {
     /// Whether the mode asks for the same count again and again, and marks by position.
-    is_on: bool,
+    pub is_on: bool,
     /// What the last peek asked for: the next one will ask for the same.
     pub count: Count,
     ahead: Option<Page>,
@@ -38,12 +38,20 @@ pub struct Prefetch {
     answers: VecDeque<Timing>,
 }
 
-impl Prefetch {
-    /// Nothing is known of the way to the service yet.
-    pub fn new(is_on: bool) -> Prefetch {
-        Prefetch { is_on, count: Count::UpTo(1), ahead: None, head_start: MIN_HEAD_START, answers: VecDeque::new() }
+/// It is off, and nothing is known of the way to the service yet.
+impl Default for Prefetch {
+    fn default() -> Prefetch {
+        Prefetch {
+            is_on: false,
+            count: Count::UpTo(1),
+            ahead: None,
+            head_start: MIN_HEAD_START,
+            answers: VecDeque::new(),
+        }
     }
+}
 
+impl Prefetch {
     /// Learns from an answer how far away the service is.
     pub fn learn(&mut self, timing: Timing) {
         self.answers.push_front(timing);
@@ -124,7 +132,7 @@ mod tests {
             (&["c", "d"], &["a", "b", "z"], false),
             (&["c", "d"], &[], false),
         ] {
-            let mut prefetch = Prefetch::new(true);
+            let mut prefetch = Prefetch { is_on: true, ..Prefetch::default() };
             meet(&mut prefetch, ahead, answer);
             assert_eq!(prefetch.ahead.is_some(), counts, "{ahead:?} {answer:?}");
         }
@@ -132,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_page_counts_only_for_the_next_peek_and_if_that_asks_for_as_much() {
-        let mut prefetch = Prefetch::new(true);
+        let mut prefetch = Prefetch { is_on: true, ..Prefetch::default() };
         let mut next = |is_met: bool, asked| {
             if is_met {
                 meet(&mut prefetch, &["c", "d"], &["a", "b"]);
@@ -147,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_head_start_doubles_with_each_overtaking_and_shrinks_slowly() {
-        let mut prefetch = Prefetch::new(true);
+        let mut prefetch = Prefetch { is_on: true, ..Prefetch::default() };
         let mut head_start = |ahead: &[&str], times: usize| {
             (0..times).for_each(|_| meet(&mut prefetch, ahead, &["a", "b"]));
             prefetch.head_start.as_secs_f64() * 1e3
@@ -169,7 +177,7 @@ mod tests {
 
     #[test]
     fn one_quick_answer_counts_only_for_a_while() {
-        let mut prefetch = Prefetch::new(true);
+        let mut prefetch = Prefetch { is_on: true, ..Prefetch::default() };
         (0..MIN_ANSWERS).for_each(|_| prefetch.learn(millis(25, 0)));
         assert!(prefetch.pays());
         prefetch.learn(millis(1, 0));
@@ -184,7 +192,7 @@ mod tests {
     #[test]
     fn it_pays_if_the_first_byte_takes_long() {
         let pays = |first_byte, transfer, head_start| {
-            let mut prefetch = Prefetch::new(true);
+            let mut prefetch = Prefetch { is_on: true, ..Prefetch::default() };
             prefetch.head_start = Duration::from_millis(head_start);
             for _ in 0..MIN_ANSWERS {
                 assert!(!prefetch.pays(), "too few answers");

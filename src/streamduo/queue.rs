@@ -10,7 +10,7 @@ use super::mark_by_id::MarkById;
 use super::prefetch::Prefetch;
 use super::retry::{Retry, retrying};
 use super::service::Service;
-use crate::config::{Acknowledge, Config, MarkBy};
+use crate::config::{Config, MarkBy};
 use crate::record::{Delivered, Fingerprint, Page, Peeked};
 use crate::shutdown::{Shutdown, Stopped};
 
@@ -34,7 +34,8 @@ pub enum Marked {
 pub struct Queue {
     service: Box<dyn Service>,
     growth: Growth,
-    prefetch: Prefetch,
+    /// A mode may turn it on.
+    pub prefetch: Prefetch,
     by_id: MarkById,
     /// Whether `deadLetterFile` takes records without an identity.
     takes_odd_records: bool,
@@ -44,15 +45,13 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The records of a service. The next page is peeked while one is marked if the mode asks for
-    /// the same count again and again, and marks by position.
+    /// The records of a service. None are peeked ahead.
     pub fn new(config: &Config, policy: Retry, service: Box<dyn Service>, growth: Growth, stop: &Shutdown) -> Queue {
-        let by_id = config.mark_by == MarkBy::Id;
         Queue {
             service,
             growth,
-            prefetch: Prefetch::new(config.acknowledge == Acknowledge::Write && !by_id),
-            by_id: MarkById::new(by_id),
+            prefetch: Prefetch::default(),
+            by_id: MarkById::new(config.mark_by == MarkBy::Id),
             takes_odd_records: config.dead_letter_file.is_some(),
             policy,
             stop: stop.clone(),
