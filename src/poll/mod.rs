@@ -46,6 +46,7 @@ use anyhow::Result;
 
 use crate::config::{Acknowledge, Config};
 use crate::metrics::RunMetrics;
+use crate::progress::LiveLine;
 use crate::record::MessageWriter;
 use crate::shutdown::Shutdown;
 use crate::singer::state::State;
@@ -116,8 +117,8 @@ pub fn run(
             (Box::new(CommitMode { max_pending: config.max_pending, returned, marker }), windows(service))
         }
     };
-    let metrics = RunMetrics::start(&stream);
-    let metrics = if shows_records { metrics } else { metrics.live() };
+    let live = if shows_records { None } else { LiveLine::start() };
+    let metrics = RunMetrics::start(&stream, "put aside", live);
     let out = Output::new(writer, state, metrics, stop.clone());
     Run { queue, out, stop }.finish(&mut *mode, pause)
 }
@@ -139,6 +140,7 @@ pub fn look(
     let Endpoints { service, writer, stream, state, .. } = endpoints;
     let (state, _) = state.of_stream(&stream, config);
     let queue = streamduo::windows(config, tuning, service, &stop);
-    let out = Output::new(writer, state, RunMetrics::start(&stream).leaving_out(), stop.clone());
+    let metrics = RunMetrics::start(&stream, "left out", None);
+    let out = Output::new(writer, state, metrics, stop.clone());
     Run { queue, out, stop }.finish(&mut look, pause)
 }

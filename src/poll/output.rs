@@ -4,13 +4,12 @@ use std::io;
 
 use anyhow::{Result, anyhow};
 use log::info;
+use serde_json::Value;
 
 use super::target::TargetFailed;
 use crate::config::Invalid;
 use crate::metrics::{RunMetrics, plural, records};
-use crate::record::{
-    Batch, Bookmark, Checkpoint, Committed, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked,
-};
+use crate::record::{Batch, Committed, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
 use crate::shutdown::Shutdown;
 use crate::singer::dead_letters::CannotPutAside;
 use crate::singer::state::{StreamState, TimeBookmark};
@@ -62,10 +61,10 @@ impl Output {
     /// Writes some of the records of a page, whose delivery a target has to prove. Returns how many
     /// of them are not put aside.
     pub fn write_some(&mut self, page: &Page, records: &[Fingerprint]) -> Result<usize> {
-        let before = self.metrics.written();
+        let before = self.metrics.written;
         let written = page.write_some(records, &mut self.ledger, &mut *self.writer);
         self.count(written, |written| *written)?;
-        Ok(self.metrics.written() - before)
+        Ok(self.metrics.written - before)
     }
 
     /// Forgets that a batch was written: a target has failed with it.
@@ -118,12 +117,12 @@ impl Output {
 
     /// Whether it has written more than is known to be marked.
     pub fn has_unmarked(&self) -> bool {
-        self.is_cut || self.taken() > self.metrics.marked()
+        self.is_cut || self.taken() > self.metrics.marked
     }
 
     /// How many records were written, or are dead letters.
     fn taken(&self) -> usize {
-        self.metrics.written() + self.metrics.put_aside()
+        self.metrics.written + self.metrics.put_aside
     }
 
     /// Counts what the writer has taken, or explains why it has failed.
@@ -136,48 +135,31 @@ impl Output {
 
     fn count_taken(&mut self, taken: usize) {
         let dead_letters = self.count_dead_letters();
-        self.metrics.count_with_rest(self.writer.with_rest());
+        self.metrics.with_rest = self.writer.with_rest();
         self.metrics.count_written(taken - dead_letters);
         self.state_is_written &= taken == 0;
     }
 
     /// Counts the dead letters since this was done last. Returns how many.
     fn count_dead_letters(&mut self) -> usize {
-        let dead_letters = self.writer.dead_letters() - self.metrics.put_aside();
-        self.metrics.count_put_aside(dead_letters);
-        dead_letters
+        let before = std::mem::replace(&mut self.metrics.put_aside, self.writer.dead_letters());
+        self.metrics.show();
+        self.metrics.put_aside - before
     }
 
-    /// Sets what the next STATE covers.
-    pub fn set_bookmark(&mut self, bookmark: Option<Bookmark>) {
-        self.state.set_bookmark(bookmark);
-        self.state_is_written = false;
-    }
-
-    /// Sets which checkpoint the next STATE is.
-    pub fn set_checkpoint(&mut self, checkpoint: Checkpoint) {
-        self.state.set_checkpoint(checkpoint);
-        self.state_is_written = false;
-    }
-
-    /// Sets what the next STATE covers in a replay, if that has changed.
-    pub fn set_time_bookmark(&mut self, bookmark: &TimeBookmark) {
-        if self.state.time_bookmark() != *bookmark {
-            self.state.set_time_bookmark(bookmark);
-            self.state_is_written = false;
-        }
+    /// Sets what the next STATE covers. Returns whether that is new.
+    pub fn cover(&mut self, covers: Value) -> bool {
+        let is_new = self.state.cover(covers);
+        self.state_is_written &= !is_new;
+        is_new
     }
 
     /// Writes what a replay has written, if that has changed, to the file that `--state` names.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn save_time_bookmark(&mut self, bookmark: &TimeBookmark) -> Result<()> {
-        if self.state.time_bookmark() == *bookmark {
-            return Ok(());
-        }
-        self.set_time_bookmark(bookmark);
-        self.state.save()
+    pub fn save(&mut self, bookmark: &TimeBookmark) -> Result<()> {
+        if self.cover(bookmark.covers()) { self.state.save() } else { Ok(()) }
     }
 
     /// Ends the input of the target that the tap runs.
