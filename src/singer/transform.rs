@@ -49,7 +49,7 @@ impl Transform {
     /// Looks at the records that come next, for columns that the SCHEMA names when a target starts.
     pub fn look_ahead(&self, page: &Page) {
         if let Some(splitter) = &self.splitter {
-            splitter.borrow_mut().sample(page);
+            splitter.borrow_mut().look_ahead(page);
         }
     }
 
@@ -186,7 +186,7 @@ mod tests {
         ]))
         .unwrap();
         let transform = Transform {
-            selection: Selection::new(&metadata, &[]),
+            selection: Selection::new(&metadata, &[], None),
             payload: PayloadFormat::String,
             timestamp: TimestampFormat::Rfc3339,
             splitter: None,
