@@ -202,9 +202,6 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
         splitter.select(&stream.transform.selection);
         if writes {
             learn(&mut splitter, config, api)?;
-        } else {
-            // Others would not be remembered, and a target may get them.
-            splitter.add_none();
         }
         stream.transform.splitter = Some(Rc::new(RefCell::new(splitter)));
     }
