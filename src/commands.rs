@@ -1,8 +1,6 @@
 //! What the tap can be asked to do. Each command wires the parts that it needs.
 
-use std::cell::RefCell;
 use std::io::{self, IsTerminal};
-use std::rc::Rc;
 
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
@@ -113,11 +111,12 @@ fn test(args: &Args, config: &Config) -> Result<()> {
 
 /// Reads the stream and writes it to stdout.
 fn sync(args: &Args, config: &Config) -> Result<()> {
-    let out = stdout::open(config.acknowledge.marks_what_is_written())?;
+    let mut out = Some(stdout::open(config.acknowledge.marks_what_is_written())?);
+    let open = move || out.take().ok_or_else(|| io::ErrorKind::BrokenPipe.into());
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);
-    let write = |stream| Ok((Box::new(Writer::new(out, stream)) as Box<dyn MessageWriter>, None));
+    let write = |stream| Ok((Box::new(Writer::new(open, stream)) as Box<dyn MessageWriter>, None));
     if look.is_some() {
         // Nothing is marked, so what the state of an earlier run proves is kept for the next one.
         return read(args, config, State::default(), look, write);
@@ -203,7 +202,7 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
         if writes {
             learn(&mut splitter, config, api)?;
         }
-        stream.transform.splitter = Some(Rc::new(RefCell::new(splitter)));
+        stream.transform.splitter = Some(splitter);
     }
     Ok(Some(stream))
 }
