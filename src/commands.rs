@@ -180,11 +180,8 @@ fn read(
     }
     let writer = DeadLetters::around(writer, config, look.is_none());
     let tuning = Tuning::new(retries);
-    let endpoints = Endpoints { service, writer, stream, state, target };
-    match look {
-        Some(look) => poll::look(look, config, tuning, endpoints, pause, stop),
-        None => poll::run(config, tuning, endpoints, pause, stop),
-    }
+    let endpoints = Endpoints { service, writer, stream, state, target, look };
+    poll::run(config, tuning, endpoints, pause, stop)
 }
 
 /// The stream as the catalog has it; `None` if it is not selected. With `writes`, new columns are
