@@ -9,9 +9,8 @@ use serde_json::Value;
 
 use crate::cli::Args;
 use crate::config::{Acknowledge, Config, Invalid, PayloadSchema};
-use crate::poll::target::{self, Target, TargetCommand};
+use crate::poll::target::{self, Ends, TargetCommand};
 use crate::poll::{Endpoints, Look};
-use crate::record::MessageWriter;
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::columns::Splitter;
 use crate::singer::dead_letters::{self, DeadLetters};
@@ -116,7 +115,7 @@ fn sync(args: &Args, config: &Config) -> Result<()> {
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);
-    let write = |stream| Ok((Box::new(Writer::new(open, stream)) as Box<dyn MessageWriter>, None));
+    let write = |stream| -> Ends { (Box::new(Writer::new(open, stream)), None) };
     if look.is_some() {
         // Nothing is marked, so what the state of an earlier run proves is kept for the next one.
         return read(args, config, State::default(), look, write);
@@ -147,10 +146,7 @@ fn load(args: &Args, config: &Config) -> Result<()> {
     let state = State::load(args.state.as_deref(), true)?;
     let command = TargetCommand::find(&args.target)?;
     dead_letters::check(config)?;
-    read(args, config, state, None, |stream| {
-        let (writer, target) = target::connect(command, stream);
-        Ok((Box::new(writer), Some(Box::new(target))))
-    })
+    read(args, config, state, None, |stream| target::connect(command, stream))
 }
 
 /// Reads the stream, or only looks at it. `open` makes the writer for its messages, and the target
@@ -160,7 +156,7 @@ fn read(
     config: &Config,
     state: State,
     look: Option<Look>,
-    open: impl FnOnce(Stream) -> Result<(Box<dyn MessageWriter>, Option<Box<dyn Target>>)>,
+    open: impl FnOnce(Stream) -> Ends,
 ) -> Result<()> {
     let stop = Shutdown::install()?;
     let retries = retries(args, config);
@@ -171,7 +167,7 @@ fn read(
         return if writes_state { stdout::print(&state_message(&state.unchanged()?)) } else { Ok(()) };
     };
     let stream = selected.name.clone();
-    let (writer, target) = open(selected)?;
+    let (writer, target) = open(selected);
     let pause = args.follow.then_some(config.poll_interval);
     let Config { stream_id, api_url, .. } = config;
     match config.acknowledge {

@@ -22,7 +22,7 @@ use log::info;
 use super::stdin::{Input, is_empty, write_stdin};
 use crate::config::Invalid;
 use crate::config::settings::ENV_PREFIX;
-use crate::record::ReturnedCheckpoint;
+use crate::record::{MessageWriter, ReturnedCheckpoint};
 use crate::shutdown::Shutdown;
 use crate::singer::state::returned_checkpoint;
 use crate::singer::{Stream, Writer};
@@ -148,14 +148,17 @@ impl TargetCommand {
     }
 }
 
+/// Where messages go, and the target behind it, if the tap runs one.
+pub type Ends = (Box<dyn MessageWriter>, Option<Box<dyn Target>>);
+
 /// Makes the way into a target, and the way out. Nothing is started yet.
-pub fn connect(command: TargetCommand, stream: Stream) -> (Writer<Input>, TargetProcess) {
+pub fn connect(command: TargetCommand, stream: Stream) -> Ends {
     let (started, starts) = unbounded();
     let stderr = Arc::default();
     let process = TargetProcess { name: command.name.clone(), starts, events: None, stderr: Arc::clone(&stderr) };
     let stream_name = stream.name.clone();
     let mut starter = Starter { command, stream_name, started, is_restart: false, ended: Arc::default(), stderr };
-    (Writer::new(move || starter.start_next(), stream), process)
+    (Box::new(Writer::new(move || starter.start_next(), stream)), Some(Box::new(process)))
 }
 
 /// Starts targets, one after the other.
