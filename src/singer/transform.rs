@@ -54,8 +54,7 @@ impl Transform {
         if as_it_is && self.splitter.is_none() && self.selection.is_all() {
             return Ok(Cow::Borrowed(record));
         }
-        let Some(Members(mut fields)) = str::from_utf8(record).ok().and_then(|text| serde_json::from_str(text).ok())
-        else {
+        let Ok(Members(mut fields)) = serde_json::from_slice(record) else {
             // It is not an object, so there is no field to change.
             return Ok(Cow::Borrowed(record));
         };

@@ -31,16 +31,6 @@ pub fn state_message(value: &RawValue) -> String {
     format!(r#"{{"type":"STATE","value":{value}}}"#)
 }
 
-/// The SCHEMA message of a stream, with the columns that it has from now on.
-fn schema_message(stream: &mut Stream) -> String {
-    let Stream { name, schema, key_properties, transform } = stream;
-    if let Some(splitter) = &mut transform.splitter {
-        splitter.start(schema);
-    }
-    let message = json!({"type": "SCHEMA", "stream": name, "schema": schema, "key_properties": key_properties});
-    format!("{message}\n")
-}
-
 /// Writes the messages of one stream: to stdout, or to one target after the other.
 pub struct Writer<W: Write> {
     /// Opens the way to the next target.
@@ -64,7 +54,14 @@ impl<W: Write> Writer<W> {
     /// What is still to be written of the SCHEMA. It is made before the first record is
     /// transformed: it adds columns.
     fn schema(&mut self) -> &mut String {
-        self.schema.get_or_insert_with(|| schema_message(&mut self.stream))
+        let Stream { name, schema, key_properties, transform } = &mut self.stream;
+        self.schema.get_or_insert_with(|| {
+            if let Some(splitter) = &mut transform.splitter {
+                splitter.start(schema);
+            }
+            let message = json!({"type": "SCHEMA", "stream": name, "schema": schema, "key_properties": key_properties});
+            format!("{message}\n")
+        })
     }
 
     /// The way out, behind the SCHEMA.
