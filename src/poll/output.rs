@@ -4,7 +4,6 @@ use std::io;
 
 use anyhow::{Result, anyhow};
 use log::info;
-use serde_json::Value;
 
 use super::target::TargetFailed;
 use crate::config::Invalid;
@@ -12,7 +11,7 @@ use crate::metrics::{RunMetrics, plural, records};
 use crate::record::{Batch, Committed, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
 use crate::shutdown::Shutdown;
 use crate::singer::dead_letters::CannotPutAside;
-use crate::singer::state::{StreamState, TimeBookmark};
+use crate::singer::state::StreamState;
 use crate::singer::stdout;
 
 /// How many ids a log line or an error names.
@@ -28,9 +27,8 @@ pub struct Output {
     pub ledger: Ledger,
     /// The counts of this run.
     pub metrics: RunMetrics,
-    state: StreamState,
-    /// Whether the last message on stdout is the current STATE, or none is to be written now.
-    pub state_is_written: bool,
+    /// What the next STATE covers.
+    pub state: StreamState,
     /// Whether a page is perhaps written in part.
     is_cut: bool,
     stop: Shutdown,
@@ -39,7 +37,7 @@ pub struct Output {
 impl Output {
     /// Writes to `writer`.
     pub fn new(writer: Box<dyn MessageWriter>, state: StreamState, metrics: RunMetrics, stop: Shutdown) -> Output {
-        Output { writer, ledger: Ledger::default(), metrics, state, state_is_written: false, is_cut: false, stop }
+        Output { writer, ledger: Ledger::default(), metrics, state, is_cut: false, stop }
     }
 
     /// Writes the records of a page that are not in the ledger yet.
@@ -137,7 +135,7 @@ impl Output {
         let dead_letters = self.count_dead_letters();
         self.metrics.with_rest = self.writer.with_rest();
         self.metrics.count_written(taken - dead_letters);
-        self.state_is_written &= taken == 0;
+        self.state.is_written &= taken == 0;
     }
 
     /// Counts the dead letters since this was done last. Returns how many.
@@ -147,21 +145,6 @@ impl Output {
         self.metrics.put_aside - before
     }
 
-    /// Sets what the next STATE covers. Returns whether that is new.
-    pub fn cover(&mut self, covers: Value) -> bool {
-        let is_new = self.state.cover(covers);
-        self.state_is_written &= !is_new;
-        is_new
-    }
-
-    /// Writes what a replay has written, if that has changed, to the file that `--state` names.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn save(&mut self, bookmark: &TimeBookmark) -> Result<()> {
-        if self.cover(bookmark.covers()) { self.state.save() } else { Ok(()) }
-    }
-
     /// Ends the input of the target that the tap runs.
     pub fn close(&mut self) {
         self.writer.close();
@@ -169,9 +152,9 @@ impl Output {
 
     /// Writes the STATE, unless it is the last message already.
     pub fn write_state(&mut self) -> Result<()> {
-        if !self.state_is_written {
+        if !self.state.is_written {
             self.writer.state(&self.state.value()?).map_err(|error| self.failure(error))?;
-            self.state_is_written = true;
+            self.state.is_written = true;
         }
         Ok(())
     }

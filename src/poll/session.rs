@@ -121,7 +121,7 @@ impl<T> TargetSession<T> {
         if !matches!(self.phase, Phase::Ended { .. }) {
             self.phase = Phase::Taking;
         }
-        out.cover(json!(self.in_flight.add(batch)));
+        out.state.cover(json!(self.in_flight.add(batch)));
         out.write_state()
     }
 

@@ -130,7 +130,7 @@ impl State {
     /// `commit` mode.
     pub fn of_stream(self, stream: &str, config: &Config) -> (StreamState, Option<ReturnedBookmark>) {
         let own = Entry { stream_id: config.stream_id.clone(), acknowledge: config.acknowledge, covers: Value::Null };
-        let mut state = StreamState { stream: stream.to_owned(), own, state: self };
+        let mut state = StreamState { stream: stream.to_owned(), own, state: self, is_written: false };
         let (read, result) = match config.acknowledge {
             Acknowledge::Write => return (state, None),
             Acknowledge::Commit => (state.returned_bookmark(), "nothing is marked by it"),
@@ -165,6 +165,8 @@ pub struct StreamState {
     own: Entry,
     /// The state, as it came.
     state: State,
+    /// Whether it is the last message on stdout, or none is to be written now.
+    pub is_written: bool,
 }
 
 impl StreamState {
@@ -233,8 +235,10 @@ impl StreamState {
     /// Sets what the next STATE covers; in `write` mode it covers nothing. Returns whether that is
     /// new.
     pub fn cover(&mut self, covers: Value) -> bool {
-        let before = std::mem::replace(&mut self.own.covers, covers);
-        before != self.own.covers
+        let is_new = covers != self.own.covers;
+        self.own.covers = covers;
+        self.is_written &= !is_new;
+        is_new
     }
 
     /// What the STATE covers, in `never` mode.
@@ -244,10 +248,11 @@ impl StreamState {
         TimeBookmark { timestamp, at_end: Bookmark::deserialize(covers).ok() }
     }
 
-    /// Writes the value to the file that the state came from, if there is one. A crash leaves the
-    /// old file or the new one.
-    pub fn save(&self) -> anyhow::Result<()> {
-        let Some(path) = &self.state.file else { return Ok(()) };
+    /// Writes what a replay has written, if that has changed, to the file that the state came from,
+    /// if there is one. A crash leaves the old file or the new one.
+    pub fn save(&mut self, bookmark: &TimeBookmark) -> anyhow::Result<()> {
+        let is_new = self.cover(bookmark.covers());
+        let Some(path) = self.state.file.as_ref().filter(|_| is_new) else { return Ok(()) };
         replace(path, self.value()?.get().as_bytes()).with_context(|| {
             let path = path.display();
             format!(
@@ -286,7 +291,7 @@ mod tests {
     fn passed_on(text: &str) -> String {
         let state = State::parse(text).unwrap();
         let own = Entry { stream_id: "id".to_owned(), acknowledge: Acknowledge::Write, covers: json!({}) };
-        let stream = StreamState { stream: "own".to_owned(), own, state };
+        let stream = StreamState { stream: "own".to_owned(), own, state, is_written: false };
         stream.value().unwrap().get().to_owned()
     }
 
