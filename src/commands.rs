@@ -115,20 +115,13 @@ fn sync(args: &Args, config: &Config) -> Result<()> {
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);
-    let write = |stream| -> Ends { (Box::new(Writer::new(open, stream)), None) };
-    if look.is_some() {
-        // Nothing is marked, so what the state of an earlier run proves is kept for the next one.
-        return read(args, config, State::default(), look, write);
-    }
-    if args.follow && config.acknowledge == Acknowledge::Commit {
+    if look.is_none() && args.follow && config.acknowledge == Acknowledge::Commit {
         bail!(Invalid::new(
             "--follow does not go with `acknowledge` `commit`, unless the tap runs the target: `tap-streamduo -c config.json \
              --follow -- target-x`",
         ));
     }
-    let state = State::load(args.state.as_deref(), false)?;
-    dead_letters::check(config)?;
-    read(args, config, state, None, write)
+    read(args, config, look, |stream| (Box::new(Writer::new(open, stream)), None))
 }
 
 /// Reads the stream into a target that the tap runs.
@@ -143,21 +136,19 @@ fn load(args: &Args, config: &Config) -> Result<()> {
     if !marks && args.state.is_none() {
         info!("no --state: the next run begins at `startTimestamp` again");
     }
-    let state = State::load(args.state.as_deref(), true)?;
     let command = TargetCommand::find(&args.target)?;
-    dead_letters::check(config)?;
-    read(args, config, state, None, |stream| target::connect(command, stream))
+    read(args, config, None, |stream| target::connect(command, stream))
 }
 
 /// Reads the stream, or only looks at it. `open` makes the writer for its messages, and the target
 /// behind it if the tap runs one.
-fn read(
-    args: &Args,
-    config: &Config,
-    state: State,
-    look: Option<Look>,
-    open: impl FnOnce(Stream) -> Ends,
-) -> Result<()> {
+fn read(args: &Args, config: &Config, look: Option<Look>, open: impl FnOnce(Stream) -> Ends) -> Result<()> {
+    let mut state = State::default();
+    // A look marks nothing, so what the state of an earlier run proves is kept for the next one.
+    if look.is_none() {
+        state = State::load(args.state.as_deref(), !args.target.is_empty())?;
+        dead_letters::check(config)?;
+    }
     let stop = Shutdown::install()?;
     let retries = retries(args, config);
     let mut service = Api::new(config, retries, &stop)?;
