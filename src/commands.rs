@@ -121,7 +121,9 @@ fn sync(args: &Args, config: &Config) -> Result<()> {
              --follow -- target-x`",
         ));
     }
-    read(args, config, look, |stream| (Box::new(Writer::new(open, stream)), None))
+    // A look marks nothing, so what the state of an earlier run proves is kept for the next one.
+    let state = State::load(args.state.as_deref().filter(|_| look.is_none()), false)?;
+    read(args, config, state, look, |stream| (Box::new(Writer::new(open, stream)), None))
 }
 
 /// Reads the stream into a target that the tap runs.
@@ -136,17 +138,21 @@ fn load(args: &Args, config: &Config) -> Result<()> {
     if !marks && args.state.is_none() {
         info!("no --state: the next run begins at `startTimestamp` again");
     }
+    let state = State::load(args.state.as_deref(), true)?;
     let command = TargetCommand::find(&args.target)?;
-    read(args, config, None, |stream| target::connect(command, stream))
+    read(args, config, state, None, |stream| target::connect(command, stream))
 }
 
 /// Reads the stream, or only looks at it. `open` makes the writer for its messages, and the target
 /// behind it if the tap runs one.
-fn read(args: &Args, config: &Config, look: Option<Look>, open: impl FnOnce(Stream) -> Ends) -> Result<()> {
-    let mut state = State::default();
-    // A look marks nothing, so what the state of an earlier run proves is kept for the next one.
+fn read(
+    args: &Args,
+    config: &Config,
+    state: State,
+    look: Option<Look>,
+    open: impl FnOnce(Stream) -> Ends,
+) -> Result<()> {
     if look.is_none() {
-        state = State::load(args.state.as_deref(), !args.target.is_empty())?;
         dead_letters::check(config)?;
     }
     let stop = Shutdown::install()?;
