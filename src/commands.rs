@@ -1,8 +1,6 @@
 //! What the tap can be asked to do. Each command wires the parts that it needs.
 
-use std::cell::RefCell;
 use std::io::{self, IsTerminal};
-use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
@@ -12,9 +10,8 @@ use serde_json::Value;
 
 use crate::cli::Args;
 use crate::config::{Acknowledge, Config, Invalid, PayloadSchema};
-use crate::poll::target::{self, Target, TargetCommand};
+use crate::poll::target::{self, Ends, TargetCommand};
 use crate::poll::{Endpoints, Look};
-use crate::record::MessageWriter;
 use crate::shutdown::{Shutdown, Stopped};
 use crate::singer::columns::Splitter;
 use crate::singer::dead_letters::{self, DeadLetters};
@@ -113,24 +110,20 @@ fn test(args: &Args, config: &Config) -> Result<()> {
 
 /// Reads the stream and writes it to stdout.
 fn sync(args: &Args, config: &Config) -> Result<()> {
-    let out = stdout::open(config.acknowledge.marks_what_is_written())?;
+    let mut out = Some(stdout::open(config.acknowledge.marks_what_is_written())?);
+    let open = move || out.take().ok_or_else(|| io::ErrorKind::BrokenPipe.into());
     let would_mark = io::stdout().is_terminal() && config.acknowledge != Acknowledge::Never;
     let terminal = would_mark.then_some(Look::terminal(config.max_pending));
     let look = args.peek.map(Look::peek).or(terminal);
-    let write = |stream| Ok((Box::new(Writer::new(out, stream)) as Box<dyn MessageWriter>, None));
-    if look.is_some() {
-        // Nothing is marked, so what the state of an earlier run proves is kept for the next one.
-        return read(args, config, State::default(), look, write);
-    }
-    if args.follow && config.acknowledge == Acknowledge::Commit {
+    if look.is_none() && args.follow && config.acknowledge == Acknowledge::Commit {
         bail!(Invalid::new(
             "--follow does not go with `acknowledge` `commit`, unless the tap runs the target: `tap-streamduo -c config.json \
              --follow -- target-x`",
         ));
     }
-    let state = State::load(args.state.as_deref(), false)?;
-    dead_letters::check(config)?;
-    read(args, config, state, None, write)
+    // A look marks nothing, so what the state of an earlier run proves is kept for the next one.
+    let state = State::load(args.state.as_deref().filter(|_| look.is_none()), false)?;
+    read(args, config, state, look, |stream| (Box::new(Writer::new(open, stream)), None))
 }
 
 /// Reads the stream into a target that the tap runs.
@@ -147,11 +140,7 @@ fn load(args: &Args, config: &Config) -> Result<()> {
     }
     let state = State::load(args.state.as_deref(), true)?;
     let command = TargetCommand::find(&args.target)?;
-    dead_letters::check(config)?;
-    read(args, config, state, None, |stream| {
-        let (writer, target) = target::connect(command, stream);
-        Ok((Box::new(writer), Some(Box::new(target))))
-    })
+    read(args, config, state, None, |stream| target::connect(command, stream))
 }
 
 /// Reads the stream, or only looks at it. `open` makes the writer for its messages, and the target
@@ -161,8 +150,11 @@ fn read(
     config: &Config,
     state: State,
     look: Option<Look>,
-    open: impl FnOnce(Stream) -> Result<(Box<dyn MessageWriter>, Option<Box<dyn Target>>)>,
+    open: impl FnOnce(Stream) -> Ends,
 ) -> Result<()> {
+    if look.is_none() {
+        dead_letters::check(config)?;
+    }
     let stop = Shutdown::install()?;
     let retries = retries(args, config);
     let mut service = Api::new(config, retries, &stop)?;
@@ -172,7 +164,7 @@ fn read(
         return if writes_state { stdout::print(&state_message(&state.unchanged()?)) } else { Ok(()) };
     };
     let stream = selected.name.clone();
-    let (writer, target) = open(selected)?;
+    let (writer, target) = open(selected);
     let pause = args.follow.then_some(config.poll_interval);
     let Config { stream_id, api_url, .. } = config;
     match config.acknowledge {
@@ -181,11 +173,8 @@ fn read(
     }
     let writer = DeadLetters::around(writer, config, look.is_none());
     let tuning = Tuning::new(retries);
-    let endpoints = Endpoints { service, writer, stream, state, target };
-    match look {
-        Some(look) => poll::look(look, config, tuning, endpoints, pause, stop),
-        None => poll::run(config, tuning, endpoints, pause, stop),
-    }
+    let endpoints = Endpoints { service, writer, stream, state, target, look };
+    poll::run(config, tuning, endpoints, pause, stop)
 }
 
 /// The stream as the catalog has it; `None` if it is not selected. With `writes`, new columns are
@@ -202,11 +191,8 @@ fn selected_stream(args: &Args, config: &Config, api: &mut Api, writes: bool) ->
         splitter.select(&stream.transform.selection);
         if writes {
             learn(&mut splitter, config, api)?;
-        } else {
-            // Others would not be remembered, and a target may get them.
-            splitter.add_none();
         }
-        stream.transform.splitter = Some(Rc::new(RefCell::new(splitter)));
+        stream.transform.splitter = Some(splitter);
     }
     Ok(Some(stream))
 }

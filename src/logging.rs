@@ -14,7 +14,7 @@ use log::{Level, LevelFilter, Record, warn};
 use serde_json::{Value, json};
 
 use crate::config::Invalid;
-use crate::progress::Screen;
+use crate::progress::{self, Screen};
 
 /// The tap's name.
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -42,13 +42,10 @@ pub fn init() {
     let chosen = LEVEL_VARIABLES.into_iter().find_map(|name| Some((name, value(name)?)));
     let sdk = env::var_os("SINGER_SDK_LOG_CONFIG").and_then(|path| fs::read_to_string(path).ok());
     let is_structured = sdk.as_ref().is_some_and(|sdk| sdk.contains(STRUCTURED));
-    let screen = if is_structured { None } else { Screen::open() };
-    let has_colors = screen.as_ref().is_some_and(Screen::has_colors);
+    let has_colors = !is_structured && progress::watch() && progress::has_colors();
     let mut builder = env_logger::Builder::new();
     builder.write_style(if has_colors { WriteStyle::Always } else { WriteStyle::Never });
-    if let Some(screen) = screen {
-        builder.target(Target::Pipe(Box::new(screen)));
-    }
+    builder.target(Target::Pipe(Box::new(Screen)));
     builder.format(move |out, record| {
         let message = record.args().to_string().replace(char::is_control, " ");
         if is_structured {

@@ -51,27 +51,33 @@ pub fn http_request(endpoint: &str, status: Option<u16>, elapsed: Duration) {
 #[derive(Debug)]
 pub struct RunMetrics {
     stream: String,
+    /// What became of the records that no target could load.
+    put: &'static str,
     /// Shows the progress, in place of lines in the log.
     live: Option<LiveLine>,
     started: Instant,
     reported: Instant,
     /// Records written since the last METRIC line.
     unreported: usize,
-    written: usize,
-    with_rest: usize,
-    put_aside: usize,
-    marked: usize,
-    /// What became of the records that no target could load.
-    put: &'static str,
+    /// How many records this run has written: to stdout, or to the target that the tap runs.
+    pub written: usize,
+    /// How many of them have something in `dataPayloadRest`.
+    pub with_rest: usize,
+    /// How many it has put aside in the file that `deadLetterFile` names, or left out.
+    pub put_aside: usize,
+    /// How many the service has marked as read.
+    pub marked: usize,
 }
 
 impl RunMetrics {
-    /// Starts to count for the Singer stream of this name. Logs the progress.
-    pub fn start(stream: &str) -> RunMetrics {
+    /// Starts to count for the Singer stream of this name. The progress is shown in the live line,
+    /// or else logged.
+    pub fn start(stream: &str, put: &'static str, live: Option<LiveLine>) -> RunMetrics {
         let now = Instant::now();
-        RunMetrics {
+        let mut metrics = RunMetrics {
             stream: stream.to_owned(),
-            live: None,
+            put,
+            live,
             started: now,
             reported: now,
             unreported: 0,
@@ -79,65 +85,27 @@ impl RunMetrics {
             with_rest: 0,
             put_aside: 0,
             marked: 0,
-            put: "put aside",
-        }
-    }
-
-    /// Calls records that no target could load "left out".
-    pub fn leaving_out(self) -> RunMetrics {
-        RunMetrics { put: "left out", ..self }
-    }
-
-    /// Shows the progress in a live line if somebody watches.
-    pub fn live(self) -> RunMetrics {
-        let mut metrics = RunMetrics { live: LiveLine::start(), ..self };
+        };
         metrics.show();
         metrics
-    }
-
-    /// How many records this run has written: to stdout, or to the target that the tap runs.
-    pub fn written(&self) -> usize {
-        self.written
-    }
-
-    /// How many it has put aside in the file that `deadLetterFile` names, or left out.
-    pub fn put_aside(&self) -> usize {
-        self.put_aside
-    }
-
-    /// How many the service has marked as read.
-    pub fn marked(&self) -> usize {
-        self.marked
     }
 
     /// Counts records that are written.
     pub fn count_written(&mut self, count: usize) {
         self.written += count;
         self.unreported += count;
-        if self.live.is_some() {
-            self.show();
-        } else if self.unreported > 0 && self.reported.elapsed() >= PROGRESS_INTERVAL {
+        self.show();
+        if self.live.is_none() && self.unreported > 0 && self.reported.elapsed() >= PROGRESS_INTERVAL {
             info!("{} so far", self.summary());
             self.log_record_count();
             self.reported = Instant::now();
         }
     }
 
-    /// Notes how many of the records that are written have something in `dataPayloadRest`.
-    pub fn count_with_rest(&mut self, count: usize) {
-        self.with_rest = count;
-    }
-
     /// Counts records no longer as written: a target has failed with them.
     pub fn take_back(&mut self, count: usize) {
         self.written = self.written.saturating_sub(count);
         self.unreported = self.unreported.saturating_sub(count);
-        self.show();
-    }
-
-    /// Counts records that are put aside or left out.
-    pub fn count_put_aside(&mut self, count: usize) {
-        self.put_aside += count;
         self.show();
     }
 
@@ -152,7 +120,8 @@ impl RunMetrics {
         self.live.iter_mut().for_each(LiveLine::wait);
     }
 
-    fn show(&mut self) {
+    /// Shows the counts in the live line, if there is one.
+    pub fn show(&mut self) {
         let counts = self.counts();
         if let Some(live) = &mut self.live {
             live.show(counts, self.written);

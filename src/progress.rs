@@ -26,7 +26,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// in any case.
 const MAX_RATE: u8 = 10;
 
-/// Whether there is a [`Screen`].
+/// Whether stderr is a terminal that the log is written to for a person.
 static IS_WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// Holds the line, while there is one. Log lines have to find it, as they find the logger.
@@ -38,28 +38,25 @@ pub fn is_watched() -> bool {
     IS_WATCHED.load(Ordering::Relaxed)
 }
 
-/// A terminal on stderr. What is written to it appears above the live line.
-#[derive(Debug)]
-pub struct Screen(());
-
-impl Screen {
-    /// The terminal on stderr, if it is one.
-    pub fn open() -> Option<Screen> {
-        let is_terminal = io::stderr().is_terminal();
-        IS_WATCHED.store(is_terminal, Ordering::Relaxed);
-        is_terminal.then_some(Screen(()))
-    }
-
-    /// Whether it shows colours, and no variable says that it must not: see <https://no-color.org>.
-    pub fn has_colors(&self) -> bool {
-        // A console of Windows has to be told; elsewhere there is nothing to tell.
-        let is_able = || anstyle_query::windows::enable_ansi_colors().unwrap_or(true);
-        !anstyle_query::no_color()
-            && anstyle_query::clicolor() != Some(false)
-            && anstyle_query::term_supports_color()
-            && is_able()
-    }
+/// Notes whether stderr is a terminal: then somebody watches. Returns that.
+pub fn watch() -> bool {
+    IS_WATCHED.store(io::stderr().is_terminal(), Ordering::Relaxed);
+    is_watched()
 }
+
+/// Whether stderr shows colours, and no variable says that it must not: see <https://no-color.org>.
+pub fn has_colors() -> bool {
+    // A console of Windows has to be told; elsewhere there is nothing to tell.
+    let is_able = || anstyle_query::windows::enable_ansi_colors().unwrap_or(true);
+    !anstyle_query::no_color()
+        && anstyle_query::clicolor() != Some(false)
+        && anstyle_query::term_supports_color()
+        && is_able()
+}
+
+/// stderr. What is written to it appears above the live line, if there is one.
+#[derive(Debug)]
+pub struct Screen;
 
 impl Write for Screen {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {

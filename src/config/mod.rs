@@ -116,8 +116,10 @@ impl Config {
         for setting in &SETTINGS {
             let value = match user.get(setting.name) {
                 Some((name, value)) => {
-                    problems.extend(setting.check(value).err().map(|problem| format!("{name} {problem}")));
-                    value.clone()
+                    // A number may be a text, as in the environment.
+                    let value = value.as_str().map_or_else(|| value.clone(), |text| setting.value(text));
+                    problems.extend(setting.check(&value).err().map(|problem| format!("{name} {problem}")));
+                    value
                 }
                 None if has_target && setting.name == "acknowledge" => "commit".into(),
                 // Each window may be a start of the target.

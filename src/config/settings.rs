@@ -7,6 +7,7 @@ use clap::builder::PossibleValue;
 use indicatif::HumanCount;
 use serde_json::{Map, Value, json};
 
+use self::Kind::{Choice, Header, Id, Integer, Secret, Text, Timestamp, Url};
 use super::choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetProof, TimestampFormat};
 
 /// The prefix of a setting's environment variable, before its name in capitals (the Singer SDK's
@@ -71,21 +72,21 @@ fn words<T: ValueEnum>() -> Vec<(String, String)> {
     values.map(|value| (value.get_name().to_owned(), meaning(&value))).collect()
 }
 
-const RECORDS: Kind = Kind::Integer(1..=MAX_RECORDS as u64);
+const RECORDS: Kind = Integer(1..=MAX_RECORDS as u64);
 
 /// Every setting, in the order in which they are explained.
 pub static SETTINGS: [Setting; 24] = [
-    required("streamId", Kind::Id, "the stream to read"),
-    required("clientId", Kind::Text, "the machine client's id"),
-    required("clientSecret", Kind::Secret, "the machine client's secret"),
-    optional("streamName", Kind::Text, "records", "the name of the Singer stream"),
+    required("streamId", Id, "the stream to read"),
+    required("clientId", Text, "the machine client's id"),
+    required("clientSecret", Secret, "the machine client's secret"),
+    optional("streamName", Text, "records", "the name of the Singer stream"),
     optional(
         "acknowledge",
-        Kind::Choice(words::<Acknowledge>),
+        Choice(words::<Acknowledge>),
         "write",
         "when a record counts as delivered, and may be marked as read (with a target `commit`, unless it is `never`)",
     ),
-    optional("markBy", Kind::Choice(words::<MarkBy>), "position", "which records a mark hits"),
+    optional("markBy", Choice(words::<MarkBy>), "position", "which records a mark hits"),
     optional(
         "pageSize",
         RECORDS,
@@ -101,75 +102,60 @@ pub static SETTINGS: [Setting; 24] = [
     ),
     optional(
         "targetProof",
-        Kind::Choice(words::<TargetProof>),
+        Choice(words::<TargetProof>),
         "state",
         "with a target that the tap runs: what proves that it has committed its records",
     ),
     without_default(
         "deadLetterFile",
-        Kind::Text,
+        Text,
         "a file that takes the records that no target could load; without it such a record ends the run",
     ),
-    optional(
-        "pollIntervalSeconds",
-        Kind::Integer(0..=86_400),
-        "10",
-        "with `--follow`: the pause once the stream is drained",
-    ),
+    optional("pollIntervalSeconds", Integer(0..=86_400), "10", "with `--follow`: the pause once the stream is drained"),
     optional(
         "startTimestamp",
-        Kind::Timestamp,
+        Timestamp,
         "1970-01-01T00:00:00Z",
         "with `never`: if there is no state, the records after this time stamp are read; give it the offset that the \
          stream's own time stamps have",
     ),
     optional(
         "replayOverlapSeconds",
-        Kind::Integer(0..=2_592_000),
+        Integer(0..=2_592_000),
         "0",
         "with `never`: how many seconds before the bookmark are read again, to find records that arrived late",
     ),
-    optional(
-        "timestampFormat",
-        Kind::Choice(words::<TimestampFormat>),
-        "original",
-        "how `recordTimeStampISO` is written",
-    ),
-    optional("payloadFormat", Kind::Choice(words::<PayloadFormat>), "json", "how `dataPayload` is written"),
-    optional("payloadSchema", Kind::Choice(words::<PayloadSchema>), "any", "the schema of `dataPayload`"),
+    optional("timestampFormat", Choice(words::<TimestampFormat>), "original", "how `recordTimeStampISO` is written"),
+    optional("payloadFormat", Choice(words::<PayloadFormat>), "json", "how `dataPayload` is written"),
+    optional("payloadSchema", Choice(words::<PayloadSchema>), "any", "the schema of `dataPayload`"),
     without_default(
         "columnsFile",
-        Kind::Text,
+        Text,
         "with `sampled` and `registered`: the file in which the tap keeps the columns of `dataPayload`, a JSON schema; the tap \
          adds to it, and no column ever changes",
     ),
-    optional("apiUrl", Kind::Url, "https://api.streamduo.com", "the API; `http://` only for this machine itself"),
+    optional("apiUrl", Url, "https://api.streamduo.com", "the API; `http://` only for this machine itself"),
     optional(
         "authUrl",
-        Kind::Url,
+        Url,
         "https://streamduo-authentication.auth.us-east-1.amazoncognito.com/oauth2/token",
         "the OAuth 2.0 token endpoint; `http://` only for this machine itself",
     ),
-    optional("scope", Kind::Text, "https://api.streamduo.com/read:records", "the OAuth 2.0 scope to ask for"),
+    optional("scope", Text, "https://api.streamduo.com/read:records", "the OAuth 2.0 scope to ask for"),
     optional(
         "requestTimeoutSeconds",
-        Kind::Integer(1..=3_600),
+        Integer(1..=3_600),
         "60",
         "the most that one request may take, from connect to last byte",
     ),
     optional(
         "maxAnswerMegabytes",
-        Kind::Integer(1..=4_096),
+        Integer(1..=4_096),
         "32",
         "the most that one answer may hold, decompressed; pages shrink to fit, so only a larger record needs more",
     ),
-    optional("maxRetries", Kind::Integer(0..=100), "5", "how often in a row one request may fail and be sent again"),
-    optional(
-        "userAgent",
-        Kind::Header,
-        concat!("tap-streamduo/", env!("CARGO_PKG_VERSION")),
-        "the `User-Agent` header",
-    ),
+    optional("maxRetries", Integer(0..=100), "5", "how often in a row one request may fail and be sent again"),
+    optional("userAgent", Header, concat!("tap-streamduo/", env!("CARGO_PKG_VERSION")), "the `User-Agent` header"),
 ];
 
 /// The setting with the most similar name, if one is similar.

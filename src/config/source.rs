@@ -8,7 +8,7 @@ use std::{env, fs, io};
 
 use anyhow::{Context, Result, bail};
 use log::warn;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Invalid;
 use super::settings::{ENV_PREFIX, SETTINGS, Setting, nearest};
@@ -22,8 +22,6 @@ const SINGER_KEYS: [&str; 4] = ["start_date", "end_date", "disable_collection", 
 /// What the user has set, by the setting's name: how an error names it (a variable, or a key in
 /// backquotes), and the value. Names that are not a setting's are there, too.
 pub(super) type UserSettings = BTreeMap<String, (String, Value)>;
-
-type Entry = (String, (String, Value));
 
 /// Reads what is set in the files, or in the environment if the path is `ENV`; later ones win.
 ///
@@ -45,7 +43,11 @@ pub(super) fn read(sources: &[PathBuf]) -> Result<UserSettings, Invalid> {
         let path = source.display();
         let place = if files(sources) > 1 { format!(" in {path}") } else { String::new() };
         match read_object(source) {
-            Ok(object) => settings.extend(from_file(object, &place)),
+            Ok(object) => {
+                // A null stands for a setting that is not set.
+                let set = object.into_iter().filter(|(_, value)| !value.is_null());
+                settings.extend(set.map(|(key, value)| (key.clone(), (format!("`{key}`{place}"), value))));
+            }
             Err(error) => problems
                 .push(format!("config {path}: {error:#}; name a JSON file with the settings, which --about lists")),
         }
@@ -92,31 +94,18 @@ fn decode(bytes: Vec<u8>) -> io::Result<String> {
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
-/// The settings that a file holds. A null stands for a setting that is not set; a number may be a
-/// text, as in the environment.
-fn from_file(object: Map<String, Value>, place: &str) -> impl Iterator<Item = Entry> {
-    let settings = object.into_iter().filter(|(_, value)| !value.is_null());
-    settings.map(move |(key, value)| {
-        let setting = SETTINGS.iter().find(|setting| setting.name == key);
-        let as_text = setting.zip(value.as_str()).map(|(setting, text)| setting.value(text));
-        (key.clone(), (format!("`{key}`{place}"), as_text.unwrap_or(value)))
-    })
-}
-
-/// The settings that the environment holds. An empty variable counts as not set; the text of a
-/// number is a number.
-fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = Entry> {
-    variables.filter(|(_, text)| !text.is_empty()).filter_map(|(variable, text)| {
+/// The settings that the environment holds. An empty variable counts as not set.
+fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> UserSettings {
+    let setting = |(variable, text): (OsString, OsString)| {
         let variable = variable.to_str()?;
         // The log's level is not a setting.
         let name = variable.strip_prefix(ENV_PREFIX).filter(|name| *name != "LOGLEVEL")?;
-        // What is not Unicode becomes U+FFFD; the service refuses such credentials.
-        let text = text.to_string_lossy();
         let setting = SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name));
         let key = setting.map_or(variable, |setting| setting.name);
-        let value = setting.map(|setting| setting.value(&text)).unwrap_or_default();
-        Some((key.to_owned(), (variable.to_owned(), value)))
-    })
+        // What is not Unicode becomes U+FFFD; the service refuses such credentials.
+        Some((key.to_owned(), (variable.to_owned(), json!(text.to_string_lossy()))))
+    };
+    variables.filter(|(_, text)| !text.is_empty()).filter_map(setting).collect()
 }
 
 /// What to say of a required setting that is not set.
@@ -168,7 +157,6 @@ fn beginning(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_environment_names_settings_in_capitals() {
@@ -181,7 +169,7 @@ mod tests {
             ("PATH", "/bin"),
         ];
         let settings = from_environment(variables.iter().map(|(name, text)| (name.into(), text.into())));
-        let values: Map<_, _> = settings.map(|(name, (_, value))| (name, value)).collect();
-        assert_eq!(Value::Object(values), json!({"clientSecret": "s", "pageSize": 7, "maxRetries": "many"}));
+        let values: Map<_, _> = settings.into_iter().map(|(name, (_, value))| (name, value)).collect();
+        assert_eq!(Value::Object(values), json!({"clientSecret": "s", "pageSize": "7", "maxRetries": "many"}));
     }
 }

@@ -6,6 +6,7 @@
 
 use anyhow::Result;
 use log::info;
+use serde_json::{Value, json};
 
 use super::marker::Marker;
 use super::run::{Mode, Run};
@@ -72,7 +73,7 @@ impl CommitMode {
                 // The proof is not used: only a STATE that comes back shows that the target has
                 // committed the records.
                 let _ = run.out.deliver(page)?;
-                run.out.set_bookmark(Some(bookmark));
+                run.out.state.cover(json!(bookmark));
                 run.out.write_state()?;
             }
             if shown == self.max_pending || shown <= out && !is_short {
@@ -94,7 +95,7 @@ impl CommitMode {
             if !self.mark_committed(&returned, run)? {
                 return Ok(());
             }
-            run.out.set_bookmark(None);
+            run.out.state.cover(Value::Null);
         }
         self.write_windows(run)?;
         if run.out.has_written() {

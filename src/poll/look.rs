@@ -83,8 +83,8 @@ impl Mode for Look {
             return Ok(());
         }
         let more = self.more;
-        let shown = match run.out.metrics.written() {
-            0 if run.out.metrics.put_aside() > 0 => format!("no unread record can be shown{more}"),
+        let shown = match run.out.metrics.written {
+            0 if run.out.metrics.put_aside > 0 => format!("no unread record can be shown{more}"),
             0 => "there is no unread record".to_owned(),
             1 => format!("1 record is shown and stays unread{more}"),
             count => format!("{} are shown and stay unread{more}", records(count)),

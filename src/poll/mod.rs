@@ -46,6 +46,7 @@ use anyhow::Result;
 
 use crate::config::{Acknowledge, Config, MarkBy};
 use crate::metrics::RunMetrics;
+use crate::progress::LiveLine;
 use crate::record::MessageWriter;
 use crate::shutdown::Shutdown;
 use crate::singer::state::State;
@@ -77,6 +78,8 @@ pub struct Endpoints<Q> {
     pub state: State,
     /// The target behind `writer`, if the tap runs it.
     pub target: Option<Box<dyn Target>>,
+    /// Shows unread records, and marks nothing, whatever `acknowledge` is.
+    pub look: Option<Look>,
 }
 
 /// Reads the stream until it is drained; with a pause to make between polls, until a stop is asked
@@ -92,52 +95,35 @@ pub fn run(
     pause: Option<Duration>,
     stop: Shutdown,
 ) -> Result<()> {
-    let Endpoints { service, writer, stream, state, target } = endpoints;
+    let Endpoints { service, writer, stream, state, target, look } = endpoints;
     // A live line would tear them.
-    let shows_records = target.is_none() && io::stdout().is_terminal();
+    let shows_records = look.is_some() || target.is_none() && io::stdout().is_terminal();
+    let put = if look.is_some() { "left out" } else { "put aside" };
     let (state, returned) = state.of_stream(&stream, config);
     let marker = Marker::new(config, tuning);
     let by_time = || ByTime::new(config, state.time_bookmark());
     let pages = |service| streamduo::pages(config, tuning, service, &stop);
     let windows = |service| streamduo::windows(config, tuning, service, &stop);
-    let (mut mode, queue): (Box<dyn Mode>, _) = match (target, config.acknowledge) {
-        (Some(target), Acknowledge::Never) => (Box::new(NeverTarget::new(config, by_time(), target)), pages(service)),
-        (Some(target), Acknowledge::Commit | Acknowledge::Write) => {
+    let (mut mode, queue): (Box<dyn Mode>, _) = match (look, target, config.acknowledge) {
+        (Some(look), ..) => (Box::new(look), windows(service)),
+        (None, Some(target), Acknowledge::Never) => {
+            (Box::new(NeverTarget::new(config, by_time(), target)), pages(service))
+        }
+        (None, Some(target), Acknowledge::Commit | Acknowledge::Write) => {
             (Box::new(ClosedLoop::new(config, marker, target)), pages(service))
         }
-        (None, Acknowledge::Never) => (Box::new(by_time()), pages(service)),
-        (None, Acknowledge::Write) => {
+        (None, None, Acknowledge::Never) => (Box::new(by_time()), pages(service)),
+        (None, None, Acknowledge::Write) => {
             let mut queue = pages(service);
             queue.prefetch.is_on = config.mark_by == MarkBy::Position;
             (Box::new(WriteMode { page_size: config.page_size, marker }), queue)
         }
-        (None, Acknowledge::Commit) => {
+        (None, None, Acknowledge::Commit) => {
             (Box::new(CommitMode { max_pending: config.max_pending, returned, marker }), windows(service))
         }
     };
-    let metrics = RunMetrics::start(&stream);
-    let metrics = if shows_records { metrics } else { metrics.live() };
+    let live = if shows_records { None } else { LiveLine::start() };
+    let metrics = RunMetrics::start(&stream, put, live);
     let out = Output::new(writer, state, metrics, stop.clone());
     Run { queue, out, stop }.finish(&mut *mode, pause)
-}
-
-/// Shows unread records, and marks nothing, whatever `acknowledge` is. With a pause to make between
-/// polls, shows what is new until a stop is asked for.
-///
-/// # Errors
-/// When the service or stdout fails; [`Stopped`](crate::shutdown::Stopped) when a stop was asked
-/// for, with [`LeftByStop`].
-pub fn look(
-    mut look: Look,
-    config: &Config,
-    tuning: Tuning,
-    endpoints: Endpoints<impl Service + 'static>,
-    pause: Option<Duration>,
-    stop: Shutdown,
-) -> Result<()> {
-    let Endpoints { service, writer, stream, state, .. } = endpoints;
-    let (state, _) = state.of_stream(&stream, config);
-    let queue = streamduo::windows(config, tuning, service, &stop);
-    let out = Output::new(writer, state, RunMetrics::start(&stream).leaving_out(), stop.clone());
-    Run { queue, out, stop }.finish(&mut look, pause)
 }

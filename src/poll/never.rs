@@ -12,7 +12,7 @@ impl Mode for ByTime {
         self.begin()?;
         loop {
             self.write_next(run)?;
-            run.out.set_time_bookmark(self.bookmark());
+            run.out.state.cover(self.bookmark().covers());
             run.out.write_state()?;
             if self.is_at_end() {
                 return Ok(());

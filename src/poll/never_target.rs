@@ -62,7 +62,7 @@ impl NeverTarget {
             *covered = bookmark;
             Ok(())
         } else {
-            run.out.save_time_bookmark(&bookmark)
+            run.out.state.save(&bookmark)
         }
     }
 
@@ -73,7 +73,7 @@ impl NeverTarget {
     /// Keeps the bookmark of what the target has committed.
     fn keep_committed(&mut self, run: &mut Run) -> Result<()> {
         let Some(batch) = self.session.take_proven().pop() else { return Ok(()) };
-        run.out.save_time_bookmark(&batch.into_inner().1)
+        run.out.state.save(&batch.into_inner().1)
     }
 
     /// Ends the target, and keeps the bookmark of what it has committed.

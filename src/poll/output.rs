@@ -8,12 +8,10 @@ use log::info;
 use super::target::TargetFailed;
 use crate::config::Invalid;
 use crate::metrics::{RunMetrics, plural, records};
-use crate::record::{
-    Batch, Bookmark, Checkpoint, Committed, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked,
-};
+use crate::record::{Batch, Committed, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
 use crate::shutdown::Shutdown;
 use crate::singer::dead_letters::CannotPutAside;
-use crate::singer::state::{StreamState, TimeBookmark};
+use crate::singer::state::StreamState;
 use crate::singer::stdout;
 
 /// How many ids a log line or an error names.
@@ -29,9 +27,8 @@ pub struct Output {
     pub ledger: Ledger,
     /// The counts of this run.
     pub metrics: RunMetrics,
-    state: StreamState,
-    /// Whether the last message on stdout is the current STATE, or none is to be written now.
-    pub state_is_written: bool,
+    /// What the next STATE covers.
+    pub state: StreamState,
     /// Whether a page is perhaps written in part.
     is_cut: bool,
     stop: Shutdown,
@@ -40,7 +37,7 @@ pub struct Output {
 impl Output {
     /// Writes to `writer`.
     pub fn new(writer: Box<dyn MessageWriter>, state: StreamState, metrics: RunMetrics, stop: Shutdown) -> Output {
-        Output { writer, ledger: Ledger::default(), metrics, state, state_is_written: false, is_cut: false, stop }
+        Output { writer, ledger: Ledger::default(), metrics, state, is_cut: false, stop }
     }
 
     /// Writes the records of a page that are not in the ledger yet.
@@ -62,10 +59,10 @@ impl Output {
     /// Writes some of the records of a page, whose delivery a target has to prove. Returns how many
     /// of them are not put aside.
     pub fn write_some(&mut self, page: &Page, records: &[Fingerprint]) -> Result<usize> {
-        let before = self.metrics.written();
+        let before = self.metrics.written;
         let written = page.write(records, &mut self.ledger, &mut *self.writer);
         self.count(written, |written| *written)?;
-        Ok(self.metrics.written() - before)
+        Ok(self.metrics.written - before)
     }
 
     /// Forgets that a batch was written: a target has failed with it.
@@ -118,12 +115,12 @@ impl Output {
 
     /// Whether it has written more than is known to be marked.
     pub fn has_unmarked(&self) -> bool {
-        self.is_cut || self.taken() > self.metrics.marked()
+        self.is_cut || self.taken() > self.metrics.marked
     }
 
     /// How many records were written, or are dead letters.
     fn taken(&self) -> usize {
-        self.metrics.written() + self.metrics.put_aside()
+        self.metrics.written + self.metrics.put_aside
     }
 
     /// Counts what the writer has taken, or explains why it has failed.
@@ -136,48 +133,16 @@ impl Output {
 
     fn count_taken(&mut self, taken: usize) {
         let dead_letters = self.count_dead_letters();
-        self.metrics.count_with_rest(self.writer.with_rest());
+        self.metrics.with_rest = self.writer.with_rest();
         self.metrics.count_written(taken - dead_letters);
-        self.state_is_written &= taken == 0;
+        self.state.is_written &= taken == 0;
     }
 
     /// Counts the dead letters since this was done last. Returns how many.
     fn count_dead_letters(&mut self) -> usize {
-        let dead_letters = self.writer.dead_letters() - self.metrics.put_aside();
-        self.metrics.count_put_aside(dead_letters);
-        dead_letters
-    }
-
-    /// Sets what the next STATE covers.
-    pub fn set_bookmark(&mut self, bookmark: Option<Bookmark>) {
-        self.state.set_bookmark(bookmark);
-        self.state_is_written = false;
-    }
-
-    /// Sets which checkpoint the next STATE is.
-    pub fn set_checkpoint(&mut self, checkpoint: Checkpoint) {
-        self.state.set_checkpoint(checkpoint);
-        self.state_is_written = false;
-    }
-
-    /// Sets what the next STATE covers in a replay, if that has changed.
-    pub fn set_time_bookmark(&mut self, bookmark: &TimeBookmark) {
-        if self.state.time_bookmark() != *bookmark {
-            self.state.set_time_bookmark(bookmark);
-            self.state_is_written = false;
-        }
-    }
-
-    /// Writes what a replay has written, if that has changed, to the file that `--state` names.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn save_time_bookmark(&mut self, bookmark: &TimeBookmark) -> Result<()> {
-        if self.state.time_bookmark() == *bookmark {
-            return Ok(());
-        }
-        self.set_time_bookmark(bookmark);
-        self.state.save()
+        let before = std::mem::replace(&mut self.metrics.put_aside, self.writer.dead_letters());
+        self.metrics.show();
+        self.metrics.put_aside - before
     }
 
     /// Ends the input of the target that the tap runs.
@@ -187,9 +152,9 @@ impl Output {
 
     /// Writes the STATE, unless it is the last message already.
     pub fn write_state(&mut self) -> Result<()> {
-        if !self.state_is_written {
+        if !self.state.is_written {
             self.writer.state(&self.state.value()?).map_err(|error| self.failure(error))?;
-            self.state_is_written = true;
+            self.state.is_written = true;
         }
         Ok(())
     }

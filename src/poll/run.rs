@@ -60,10 +60,10 @@ impl Run {
         let mut is_drained = false;
         // With `--follow` the SCHEMA waits for the first records, whose fields become columns, and
         // so does the STATE.
-        self.out.state_is_written = pause.is_some();
+        self.out.state.is_written = pause.is_some();
         let mut end = self.poll(mode, pause, &mut is_drained);
         if end.as_ref().is_err_and(|error| error.is::<Stopped>()) {
-            self.out.state_is_written &= self.out.has_written();
+            self.out.state.is_written &= self.out.has_written();
             // A stop is an orderly end. Ignore the error: the target may be gone.
             let _ = mode.finish(&mut self);
             end = end.map_err(|error| error.context(LeftByStop(mode.left_by_stop(&self))));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
 use log::{info, warn};
+use serde_json::json;
 
 use super::output::Output;
 use super::target::{Event, Target, TargetFailed};
@@ -120,7 +121,7 @@ impl<T> TargetSession<T> {
         if !matches!(self.phase, Phase::Ended { .. }) {
             self.phase = Phase::Taking;
         }
-        out.set_checkpoint(self.in_flight.add(batch));
+        out.state.cover(json!(self.in_flight.add(batch)));
         out.write_state()
     }
 

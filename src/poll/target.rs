@@ -18,12 +18,11 @@ use std::{env, thread};
 use anyhow::Result;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 use log::info;
-use serde_json::value::RawValue;
 
 use super::stdin::{Input, is_empty, write_stdin};
 use crate::config::Invalid;
 use crate::config::settings::ENV_PREFIX;
-use crate::record::{MessageWriter, Page, ReturnedCheckpoint};
+use crate::record::{MessageWriter, ReturnedCheckpoint};
 use crate::shutdown::Shutdown;
 use crate::singer::state::returned_checkpoint;
 use crate::singer::{Stream, Writer};
@@ -70,7 +69,7 @@ pub enum Event {
 #[error("{0}")]
 pub struct TargetFailed(pub(super) String);
 
-/// The target, as the loop hears of it. Messages go to it through a [`MessageWriter`].
+/// The target, as the loop hears of it. Messages go to it through a [`Writer`].
 pub trait Target {
     /// What it is called in log lines.
     fn name(&self) -> &str;
@@ -149,23 +148,24 @@ impl TargetCommand {
     }
 }
 
+/// Where messages go, and the target behind it, if the tap runs one.
+pub type Ends = (Box<dyn MessageWriter>, Option<Box<dyn Target>>);
+
 /// Makes the way into a target, and the way out. Nothing is started yet.
-pub fn connect(command: TargetCommand, stream: Stream) -> (TargetWriter, TargetProcess) {
+pub fn connect(command: TargetCommand, stream: Stream) -> Ends {
     let (started, starts) = unbounded();
     let stderr = Arc::default();
     let process = TargetProcess { name: command.name.clone(), starts, events: None, stderr: Arc::clone(&stderr) };
-    let writer =
-        TargetWriter { command, stream, input: None, started, is_restart: false, ended: Arc::default(), stderr };
-    (writer, process)
+    let stream_name = stream.name.clone();
+    let mut starter = Starter { command, stream_name, started, is_restart: false, ended: Arc::default(), stderr };
+    (Box::new(Writer::new(move || starter.start_next(), stream)), Some(Box::new(process)))
 }
 
-/// Writes the messages of one stream to a target.
+/// Starts targets, one after the other.
 #[derive(Debug)]
-pub struct TargetWriter {
+struct Starter {
     command: TargetCommand,
-    stream: Stream,
-    /// Into the target that is running. Dropped, it ends that target's input.
-    input: Option<Writer<Input>>,
+    stream_name: String,
     /// Where the events of each target that is started go to.
     started: Sender<Receiver<Event>>,
     /// Whether a target was started before.
@@ -176,19 +176,16 @@ pub struct TargetWriter {
     stderr: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
-impl TargetWriter {
-    /// The way into the target. Starts it if none is running.
-    fn input(&mut self) -> io::Result<&mut Writer<Input>> {
-        if self.input.is_none() {
-            let input = self.start().map_err(|error| self.command.cannot_run(error, self.is_restart))?;
-            self.is_restart = true;
-            self.input = Some(input);
-        }
-        self.input.as_mut().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+impl Starter {
+    /// Starts the next target. Returns the way into it, which ends its input when it is dropped.
+    fn start_next(&mut self) -> io::Result<Input> {
+        let input = self.start().map_err(|error| self.command.cannot_run(error, self.is_restart));
+        self.is_restart = true;
+        input
     }
 
-    /// Starts the target, but not within a second of the last one's end.
-    fn start(&self) -> io::Result<Writer<Input>> {
+    /// Starts a target, but not within a second of the last one's end.
+    fn start(&self) -> io::Result<Input> {
         let ended = *lock(&self.ended);
         thread::sleep(ended.map_or(Duration::ZERO, |ended| BETWEEN_TARGETS.saturating_sub(ended.elapsed())));
         let name = &self.command.name;
@@ -222,7 +219,7 @@ impl TargetWriter {
         }
         if let Some(stdout) = child.stdout.take() {
             let name = name.clone();
-            let stream = self.stream.name.clone();
+            let stream = self.stream_name.clone();
             let sender = events_sender.clone();
             start_thread("target's stdout", move || {
                 read_stdout(stdout, &name, &stream, &sender);
@@ -246,35 +243,7 @@ impl TargetWriter {
         })?;
         // Ignore the error: nobody listens any more, and the run is ending.
         let _ = self.started.send(events);
-        Ok(Writer::new(Input(chunks_sender), self.stream.clone()))
-    }
-}
-
-impl MessageWriter for TargetWriter {
-    fn look_ahead(&mut self, page: &Page) {
-        if self.input.is_none() {
-            self.stream.transform.look_ahead(page);
-        }
-    }
-
-    fn with_rest(&self) -> usize {
-        self.stream.transform.with_rest()
-    }
-
-    fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
-        self.input()?.record(json, time_extracted)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.input.as_mut().map_or(Ok(()), MessageWriter::flush)
-    }
-
-    fn state(&mut self, value: &RawValue) -> io::Result<()> {
-        self.input()?.state(value)
-    }
-
-    fn close(&mut self) {
-        self.input = None;
+        Ok(Input(chunks_sender))
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
+use anyhow::{Context, Result, anyhow, ensure};
 use log::warn;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::source::read_text;
-use crate::config::{Acknowledge, Config, Invalid, PayloadFormat};
+use crate::config::{Acknowledge, Config, Invalid};
 use crate::singer::selection::{self, Metadata, Selection, describe};
 use crate::singer::transform::{PAYLOAD, TIMESTAMP, Transform};
 use crate::singer::{Stream, schema};
@@ -122,7 +123,7 @@ impl Entry {
 /// # Errors
 /// [`Invalid`] when the file is not a catalog, has no stream, or selects several: a run reads one.
 pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
-    let invalid = |problem| Invalid::new(format!("catalog {}: {problem}", path.display()));
+    let invalid = |problem: anyhow::Error| Invalid::new(format!("catalog {}: {problem}", path.display()));
     let Some(mut entry) = selected(path).map_err(invalid)? else { return Ok(None) };
     describe(&mut entry.schema, &[], &mut entry.metadata);
     let mut stream = whole_stream(config);
@@ -131,17 +132,10 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
         stream.key_properties = names;
     }
     let keys: Vec<&str> = KEY_PROPERTIES.into_iter().chain(stream.key_properties.iter().map(String::as_str)).collect();
-    let mut selection = Selection::new(&entry.metadata, &keys);
-    if config.columns_file.is_some() {
-        selection.select_by_name(PAYLOAD, &entry.metadata);
-    }
+    let by_name = config.columns_file.is_some().then_some(PAYLOAD);
+    let selection = Selection::new(&entry.metadata, &keys, by_name);
     if entry.has(&KEY_PROPERTIES) {
-        let own = std::mem::replace(&mut stream.schema, entry.schema.take());
-        let payload = &mut stream.schema["properties"][PAYLOAD];
-        if payload["type"] == json!(["null", "string"]) && config.payload_format == PayloadFormat::Json {
-            // The catalog was made with `payloadFormat` `string`.
-            own["properties"][PAYLOAD].clone_into(payload);
-        }
+        stream.schema = entry.schema.take();
         schema::apply_settings(&mut stream.schema, config);
     } else if !entry.schema.is_null() {
         let missing = KEY_PROPERTIES.join(" and ");
@@ -154,23 +148,17 @@ pub fn load(path: &Path, config: &Config) -> Result<Option<Stream>, Invalid> {
 }
 
 /// The one entry that is selected, if any is.
-fn selected(path: &Path) -> Result<Option<Entry>, String> {
-    let text = read_text(path).map_err(|error| format!("read the file: {error}; make one with --discover"))?;
+fn selected(path: &Path) -> Result<Option<Entry>> {
+    let text = read_text(path).map_err(|error| anyhow!("read the file: {error}; make one with --discover"))?;
     let catalog: Catalog = serde_json::from_str(&text)
-        .map_err(|error| format!("it is not a Singer catalog ({error}): make one with --discover"))?;
-    if catalog.streams.is_empty() {
-        return Err("it holds no stream: make a catalog with --discover".to_owned());
-    }
+        .map_err(|error| anyhow!("it is not a Singer catalog ({error}): make one with --discover"))?;
+    ensure!(!catalog.streams.is_empty(), "it holds no stream: make a catalog with --discover");
     let mut selected = catalog.streams.into_iter().filter(Entry::is_selected);
     let Some(entry) = selected.next() else { return Ok(None) };
-    let Some(name) = entry.name() else {
-        return Err("its stream has no name: make a catalog with --discover".to_owned());
-    };
+    let name = entry.name().context("its stream has no name: make a catalog with --discover")?;
     let others: Vec<_> = selected.map(|entry| format!("{:?}", entry.name().unwrap_or_default())).collect();
-    if !others.is_empty() {
-        let others = others.join(", ");
-        return Err(format!("it selects {name:?} and {others}: a run reads one stream, so deselect the others"));
-    }
+    let others = others.join(", ");
+    ensure!(others.is_empty(), "it selects {name:?} and {others}: a run reads one stream, so deselect the others");
     Ok(Some(entry))
 }
 

@@ -38,10 +38,8 @@ pub struct DeadLetters {
     path: Option<PathBuf>,
     /// How many were put aside or left out.
     put_aside: usize,
-    /// The lines that the next flush appends.
-    waiting: Vec<String>,
-    /// Why the first of these records is put aside.
-    reason: String,
+    /// What the next flush appends: why each record is put aside, and its line.
+    waiting: Vec<(String, String)>,
 }
 
 impl DeadLetters {
@@ -55,23 +53,19 @@ impl DeadLetters {
             path: delivers.then_some(path),
             put_aside: 0,
             waiting: Vec::new(),
-            reason: String::new(),
         })
     }
 
     /// Appends what is waiting to the file, waits until it is on the disk, and warns of it.
     fn append(&mut self) -> io::Result<()> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        let lines = take(&mut self.waiting);
-        let count = lines.len();
-        let reason = take(&mut self.reason);
+        let waiting = take(&mut self.waiting);
+        let count = waiting.len();
+        let Some((reason, _)) = waiting.first() else { return Ok(()) };
         let is = plural(count, "is", "are");
         let first = plural(count, "", "the first one: ");
         let records = records(count);
         if let Some(path) = &self.path {
-            append(path, lines.concat())
+            append(path, waiting.iter().map(|(_, line)| line.as_str()).collect())
                 .map_err(|error| io::Error::other(CannotPutAside { count, path: path.clone(), error }))?;
             let path = path.display();
             warn!("{records} cannot be delivered, and {is} put aside in {path}: {first}{reason}");
@@ -102,13 +96,11 @@ impl MessageWriter for DeadLetters {
         let record: &RawValue = serde_json::from_slice(json)?;
         let stream_id = serde_json::to_string(&self.stream_id)?;
         let why = serde_json::to_string(reason)?;
-        if self.waiting.is_empty() {
-            reason.clone_into(&mut self.reason);
-        }
         // A time stamp holds nothing that JSON escapes.
-        self.waiting.push(format!(
+        let line = format!(
             "{{\"time\":\"{time_extracted}\",\"streamId\":{stream_id},\"reason\":{why},\"record\":{record}}}\n"
-        ));
+        );
+        self.waiting.push((reason.to_owned(), line));
         Ok(())
     }
 
@@ -162,8 +154,8 @@ fn append(path: &Path, mut lines: String) -> io::Result<()> {
     }
     file.write_all(lines.as_bytes())?;
     file.sync_all()?;
-    sync_name(path)?;
-    file.unlock()
+    // The lock ends with the file.
+    sync_name(path)
 }
 
 /// Opens a file to append to, unless what is written there may not be kept.

@@ -1,6 +1,5 @@
 //! What the files that the tap writes have in common.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -59,10 +58,7 @@ pub fn check_replaceable(path: &Path) -> io::Result<()> {
 /// hidden one beside it, which the next run takes away.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = resolved(path);
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
-    let new = path.with_file_name(name);
+    let new = path.with_file_name(format!(".{}.new", path.file_name().unwrap_or_default().display()));
     // Ignore the error: as a rule there is none. It is not opened, for it may be somebody's link.
     let _ = fs::remove_file(&new);
     write_like(&path, &new, text)?;

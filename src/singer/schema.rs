@@ -33,19 +33,23 @@ fn any() -> Value {
 /// with others.
 pub fn apply_settings(schema: &mut Value, config: &Config) {
     let Some(Value::Object(properties)) = schema.get_mut("properties") else { return };
-    let has_columns = properties.shift_remove(REST).is_some();
+    let text = json!(["null", "string"]);
+    let was_text = properties.get(PAYLOAD).is_some_and(|payload| payload["type"] == text);
+    let had_columns = properties.shift_remove(REST).is_some();
     let mut set = |name: &str, value: Value| {
         if let Some(property) = properties.get_mut(name) {
             *property = value;
         }
     };
     // Columns describe themselves once they are known.
-    if has_columns && config.payload_schema == PayloadSchema::Any {
+    if had_columns && config.payload_schema == PayloadSchema::Any {
         warn!("the catalog was made with columns, and `payloadSchema` is `any`: the payload is written as it is");
         set(PAYLOAD, any());
     }
-    if config.payload_format == PayloadFormat::String {
-        set(PAYLOAD, json!({"type": ["null", "string"]}));
+    match config.payload_format {
+        PayloadFormat::String => set(PAYLOAD, json!({"type": text})),
+        PayloadFormat::Json if was_text => set(PAYLOAD, any()),
+        PayloadFormat::Json => {}
     }
     if config.timestamp_format == TimestampFormat::Rfc3339 {
         set(TIMESTAMP, json!({"type": "string", "format": "date-time"}));

@@ -80,17 +80,26 @@ static ALL: Selection = Selection { dropped: false, by_name: false, properties: 
 
 impl Selection {
     /// What the metadata deselects; the fields at the top named in `always` stay whatever it says.
-    pub fn new(metadata: &[Metadata], always: &[&str]) -> Selection {
+    /// In the field `by_name`: if a field of an object is not selected, the fields of that object
+    /// that the catalog does not know are not, either: those without metadata.
+    pub fn new(metadata: &[Metadata], always: &[&str], by_name: Option<&str>) -> Selection {
         let mut root = Selection::default();
-        for entry in metadata.iter().filter(|entry| selected(&entry.metadata) == Some(false)) {
-            if let Some(node) = root.node(&entry.breadcrumb) {
-                node.dropped = true;
+        for entry in metadata {
+            let is_dropped = selected(&entry.metadata) == Some(false);
+            let is_by_name = by_name.is_some() && entry.breadcrumb.get(1).map(String::as_str) == by_name;
+            if (is_dropped || is_by_name)
+                && let Some(node) = root.node(&entry.breadcrumb)
+            {
+                node.dropped |= is_dropped;
             }
         }
         // The stream as a whole is selected, or it would not be read.
         root.dropped = false;
         for name in always {
             root.properties.remove(*name);
+        }
+        if let Some(field) = by_name.and_then(|name| root.properties.get_mut(name)) {
+            field.select_by_name();
         }
         root
     }
@@ -106,28 +115,13 @@ impl Selection {
         }
     }
 
-    /// If a field of an object in this field is not selected, leaves out the fields that the
-    /// catalog does not know, too: those without metadata.
-    pub fn select_by_name(&mut self, name: &str, metadata: &[Metadata]) {
-        let Some(field) = self.properties.get_mut(name) else { return };
-        field.mark_by_name();
-        for entry in metadata {
-            if entry.breadcrumb.get(1).is_some_and(|first| first == name) {
-                field.know(&entry.breadcrumb[2..]);
-            }
-        }
-    }
-
-    fn mark_by_name(&mut self) {
+    /// Leaves out what is not known of the objects that lack a field, and forgets the fields of the
+    /// others.
+    fn select_by_name(&mut self) {
+        self.properties.values_mut().for_each(Selection::select_by_name);
         self.by_name = self.properties.values().any(|field| field.dropped);
-        self.properties.values_mut().for_each(Selection::mark_by_name);
-    }
-
-    fn know(&mut self, breadcrumb: &[String]) {
-        let [step, name, rest @ ..] = breadcrumb else { return };
-        if step == "properties" && (self.by_name || self.properties.contains_key(name)) {
-            self.properties.entry(name.clone()).or_default().know(rest);
-        }
+        self.properties.retain(|_, field| self.by_name || !field.is_all());
+        self.items.take_if(|items| items.is_all());
     }
 
     /// Whether everything is selected.
@@ -236,7 +230,7 @@ mod tests {
     use super::*;
 
     fn selection(metadata: Value) -> Selection {
-        Selection::new(&serde_json::from_value::<Vec<Metadata>>(metadata).unwrap(), &["recordId"])
+        Selection::new(&serde_json::from_value::<Vec<Metadata>>(metadata).unwrap(), &["recordId"], None)
     }
 
     fn cut(selection: &Selection, json: &str) -> String {

@@ -22,7 +22,7 @@ use crate::config::settings::MAX_RECORDS;
 use crate::config::source::read_text;
 use crate::config::timestamp::instant;
 use crate::config::{Acknowledge, Config, Invalid};
-use crate::record::{Bookmark, Checkpoint, ReturnedBookmark, ReturnedCheckpoint, Texts, on_one_line};
+use crate::record::{Bookmark, ReturnedBookmark, ReturnedCheckpoint, Texts, on_one_line};
 use crate::singer::files::{check_replaceable, replace};
 use crate::singer::transform::TIMESTAMP;
 
@@ -43,7 +43,7 @@ pub struct State {
 struct Entry {
     stream_id: String,
     acknowledge: Acknowledge,
-    /// The members of a [`Bookmark`] or a [`Checkpoint`], a time stamp, or none.
+    /// The members of a [`Bookmark`] or a [`Checkpoint`](crate::record::Checkpoint), a time stamp, or none.
     #[serde(flatten)]
     covers: Value,
 }
@@ -55,6 +55,18 @@ pub struct TimeBookmark {
     pub timestamp: Option<String>,
     /// The records behind it, which end the stream: more may follow at their time stamp.
     pub at_end: Option<Bookmark>,
+}
+
+impl TimeBookmark {
+    /// As a STATE holds it.
+    pub fn covers(&self) -> Value {
+        let mut covers = json!(self.at_end);
+        if let Some(timestamp) = &self.timestamp {
+            covers["replication_key"] = json!(TIMESTAMP);
+            covers[KEY_VALUE] = json!(timestamp);
+        }
+        covers
+    }
 }
 
 impl State {
@@ -114,28 +126,21 @@ impl State {
         to_raw_value(&self.members)
     }
 
-    /// The state of one stream, and how to write it; in `commit` mode also the bookmark that the
-    /// state returns.
+    /// The state of one stream, and how to write it; and the bookmark that the state returns, for
+    /// `commit` mode.
     pub fn of_stream(self, stream: &str, config: &Config) -> (StreamState, Option<ReturnedBookmark>) {
-        let stream_id = config.stream_id.clone();
-        let own = Entry { stream_id, acknowledge: config.acknowledge, covers: json!({}) };
-        let mut state = StreamState { stream: stream.to_owned(), own, state: self };
-        let mut returned = None;
-        let read = match config.acknowledge {
-            Acknowledge::Write => Ok(()),
-            Acknowledge::Commit => state.returned_bookmark().map(|bookmark| {
-                state.set_bookmark(bookmark.as_ref().map(|bookmark| bookmark.get().clone()));
-                returned = bookmark;
-            }),
-            Acknowledge::Never => state.returned_time().map(|bookmark| state.set_time_bookmark(&bookmark)),
+        let own = Entry { stream_id: config.stream_id.clone(), acknowledge: config.acknowledge, covers: Value::Null };
+        let mut state = StreamState { stream: stream.to_owned(), own, state: self, is_written: false };
+        let (read, result) = match config.acknowledge {
+            Acknowledge::Write => return (state, None),
+            Acknowledge::Commit => (state.returned_bookmark(), "nothing is marked by it"),
+            Acknowledge::Never => (state.returned_time(), "reading from `startTimestamp` on"),
         };
-        if let Err(problem) = read {
-            let result = match config.acknowledge {
-                Acknowledge::Never => "reading from `startTimestamp` on",
-                _ => "nothing is marked by it",
-            };
-            warn!("the state's bookmark of {stream:?} {problem}: {result}");
+        match read {
+            Ok(covers) => state.own.covers = covers,
+            Err(problem) => warn!("the state's bookmark of {stream:?} {problem}: {result}"),
         }
+        let returned = ReturnedBookmark::deserialize(&state.own.covers).ok();
         (state, returned)
     }
 }
@@ -160,6 +165,8 @@ pub struct StreamState {
     own: Entry,
     /// The state, as it came.
     state: State,
+    /// Whether it is the last message on stdout, or none is to be written now.
+    pub is_written: bool,
 }
 
 impl StreamState {
@@ -190,29 +197,30 @@ impl StreamState {
         Ok(entry.covers)
     }
 
-    fn returned_bookmark(&self) -> Result<Option<ReturnedBookmark>, String> {
+    /// What an earlier run has written, if the target may have committed it.
+    fn returned_bookmark(&self) -> Result<Value, String> {
         let covers = self.returned()?;
         if covers["count"].is_null() {
-            return Ok(None);
+            return Ok(Value::Null);
         }
-        let bookmark = ReturnedBookmark::deserialize(covers).map_err(|error| format!("cannot be read ({error})"))?;
-        let count = bookmark.get().count;
-        if count > MAX_RECORDS {
-            return Err(format!("covers {count} records, which is more than a run can deliver"));
+        let bookmark = Bookmark::deserialize(covers).map_err(|error| format!("cannot be read ({error})"))?;
+        match bookmark.count {
+            0 => Ok(Value::Null),
+            1..=MAX_RECORDS => Ok(json!(bookmark)),
+            count => Err(format!("covers {count} records, which is more than a run can deliver")),
         }
-        Ok((count > 0).then_some(bookmark))
     }
 
-    /// What an earlier run has written.
-    fn returned_time(&self) -> Result<TimeBookmark, String> {
+    /// What an earlier replay has written.
+    fn returned_time(&self) -> Result<Value, String> {
         let entry = self.entry();
         let is_own = entry.get("streamId").is_some();
         let is_empty = self.state.members.values().all(|member| member.get() == "{}");
         let own = if is_own { self.returned()? } else { Value::Null };
+        // As the Singer SDK writes it, or as singer-python does.
         let time = match [KEY_VALUE, TIMESTAMP].iter().find_map(|name| entry.get(name)) {
-            _ if is_own => own[KEY_VALUE].clone(),
-            // As the Singer SDK writes it, or as singer-python does.
             Some(time) => time.clone(),
+            None if is_own => Value::Null,
             None => entry,
         };
         let timestamp = match time {
@@ -221,26 +229,16 @@ impl StreamState {
             Value::String(time) if instant(&time).is_ok() => Some(time),
             _ => return Err("holds no time stamp with an offset".to_owned()),
         };
-        Ok(TimeBookmark { timestamp, at_end: Bookmark::deserialize(own).ok() })
+        Ok(TimeBookmark { timestamp, at_end: Bookmark::deserialize(own).ok() }.covers())
     }
 
-    /// Sets what the next STATE covers; in `write` mode a STATE covers nothing.
-    pub fn set_bookmark(&mut self, bookmark: Option<Bookmark>) {
-        self.own.covers = bookmark.map_or(json!({}), |bookmark| json!(bookmark));
-    }
-
-    /// Sets which checkpoint the next STATE is.
-    pub fn set_checkpoint(&mut self, checkpoint: Checkpoint) {
-        self.own.covers = json!(checkpoint);
-    }
-
-    /// Sets what the next STATE covers, in `never` mode.
-    pub fn set_time_bookmark(&mut self, bookmark: &TimeBookmark) {
-        self.set_bookmark(bookmark.at_end.clone());
-        if let Some(timestamp) = &bookmark.timestamp {
-            self.own.covers["replication_key"] = json!(TIMESTAMP);
-            self.own.covers[KEY_VALUE] = json!(timestamp);
-        }
+    /// Sets what the next STATE covers; in `write` mode it covers nothing. Returns whether that is
+    /// new.
+    pub fn cover(&mut self, covers: Value) -> bool {
+        let is_new = covers != self.own.covers;
+        self.own.covers = covers;
+        self.is_written &= !is_new;
+        is_new
     }
 
     /// What the STATE covers, in `never` mode.
@@ -250,10 +248,11 @@ impl StreamState {
         TimeBookmark { timestamp, at_end: Bookmark::deserialize(covers).ok() }
     }
 
-    /// Writes the value to the file that the state came from, if there is one. A crash leaves the
-    /// old file or the new one.
-    pub fn save(&self) -> anyhow::Result<()> {
-        let Some(path) = &self.state.file else { return Ok(()) };
+    /// Writes what a replay has written, if that has changed, to the file that the state came from,
+    /// if there is one. A crash leaves the old file or the new one.
+    pub fn save(&mut self, bookmark: &TimeBookmark) -> anyhow::Result<()> {
+        let is_new = self.cover(bookmark.covers());
+        let Some(path) = self.state.file.as_ref().filter(|_| is_new) else { return Ok(()) };
         replace(path, self.value()?.get().as_bytes()).with_context(|| {
             let path = path.display();
             format!(
@@ -292,7 +291,7 @@ mod tests {
     fn passed_on(text: &str) -> String {
         let state = State::parse(text).unwrap();
         let own = Entry { stream_id: "id".to_owned(), acknowledge: Acknowledge::Write, covers: json!({}) };
-        let stream = StreamState { stream: "own".to_owned(), own, state };
+        let stream = StreamState { stream: "own".to_owned(), own, state, is_written: false };
         stream.value().unwrap().get().to_owned()
     }
 

@@ -2,16 +2,14 @@
 //! something else.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
 
 use serde_json::value::RawValue;
 
 use crate::config::timestamp::in_utc;
 use crate::config::{PayloadFormat, TimestampFormat};
 use crate::logging::shortened;
-use crate::record::{Members, Page};
+use crate::record::Members;
 use crate::singer::columns::Splitter;
 use crate::singer::selection::Selection;
 
@@ -33,7 +31,7 @@ pub struct Unwritable {
 }
 
 /// What is done to every record.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Transform {
     /// The fields that are left away.
     pub selection: Selection,
@@ -41,35 +39,22 @@ pub struct Transform {
     pub timestamp: TimestampFormat,
     /// How the payload is written.
     pub payload: PayloadFormat,
-    /// What writes it as columns, if the settings ask for that. The targets of a run share it.
-    pub splitter: Option<Rc<RefCell<Splitter>>>,
+    /// What writes it as columns, if the settings ask for that.
+    pub splitter: Option<Splitter>,
 }
 
 impl Transform {
-    /// Looks at the records that come next, for columns that the SCHEMA names when a target starts.
-    pub fn look_ahead(&self, page: &Page) {
-        if let Some(splitter) = &self.splitter {
-            splitter.borrow_mut().sample(page);
-        }
-    }
-
-    /// How many records had something in [`REST`].
-    pub fn with_rest(&self) -> usize {
-        self.splitter.as_ref().map_or(0, |splitter| splitter.borrow().with_rest)
-    }
-
     /// The record as it is to be written.
     ///
     /// # Errors
     /// [`Unwritable`] when `timestampFormat` is `rfc3339` and the record's time stamp cannot be
     /// written in that form.
-    pub fn apply<'a>(&self, record: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+    pub fn apply<'a>(&mut self, record: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
         let as_it_is = self.timestamp == TimestampFormat::Original && self.payload == PayloadFormat::Json;
         if as_it_is && self.splitter.is_none() && self.selection.is_all() {
             return Ok(Cow::Borrowed(record));
         }
-        let Some(Members(mut fields)) = str::from_utf8(record).ok().and_then(|text| serde_json::from_str(text).ok())
-        else {
+        let Ok(Members(mut fields)) = serde_json::from_slice(record) else {
             // It is not an object, so there is no field to change.
             return Ok(Cow::Borrowed(record));
         };
@@ -87,10 +72,10 @@ impl Transform {
             }
             _ => selection.cut(value, out),
         })?;
-        if let Some(splitter) = &self.splitter {
+        if let Some(splitter) = &mut self.splitter {
             // Behind the other fields.
             out.pop();
-            splitter.borrow_mut().write(payload, &mut out)?;
+            splitter.write(payload, &mut out)?;
             out.push(b'}');
         }
         Ok(Cow::Owned(out))
@@ -116,7 +101,7 @@ mod tests {
 
     const RECORD: &str = r#"{"recordId":"a", "recordTimeStampISO": "2022-02-01T15:16:23.716848-05:00[America/New_York]", "dataPayload": {"n": 10.00, "s": "é\n"}}"#;
 
-    fn transformed(transform: &Transform, record: &str) -> String {
+    fn transformed(transform: &mut Transform, record: &str) -> String {
         String::from_utf8(transform.apply(record.as_bytes()).unwrap().into_owned()).unwrap()
     }
 
@@ -127,8 +112,8 @@ mod tests {
 
     #[test]
     fn a_time_stamp_becomes_utc_to_the_last_digit() {
-        let transform = Transform { timestamp: TimestampFormat::Rfc3339, ..Transform::default() };
-        let written = transformed(&transform, RECORD);
+        let mut transform = Transform { timestamp: TimestampFormat::Rfc3339, ..Transform::default() };
+        let written = transformed(&mut transform, RECORD);
         assert_eq!(
             written,
             r#"{"recordId":"a","recordTimeStampISO":"2022-02-01T20:16:23.716848Z","dataPayload":{"n": 10.00, "s": "é\n"}}"#
@@ -142,13 +127,13 @@ mod tests {
             ("9999-12-31T23:59:59.999+00:00", "9999-12-31T23:59:59.999Z"),
         ] {
             let record = json!({"recordTimeStampISO": original}).to_string();
-            assert_eq!(transformed(&transform, &record), json!({"recordTimeStampISO": utc}).to_string());
+            assert_eq!(transformed(&mut transform, &record), json!({"recordTimeStampISO": utc}).to_string());
         }
     }
 
     #[test]
     fn a_time_stamp_that_is_none_is_an_error_that_names_the_setting() {
-        let transform = Transform { timestamp: TimestampFormat::Rfc3339, ..Transform::default() };
+        let mut transform = Transform { timestamp: TimestampFormat::Rfc3339, ..Transform::default() };
         for stamp in ["\"yesterday\"", "\"2022-02-01T15:16:23\"", "7"] {
             let record = format!(r#"{{"recordTimeStampISO":{stamp}}}"#);
             let error = transform.apply(record.as_bytes()).unwrap_err().to_string();
@@ -159,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_error_quotes_only_the_beginning_of_a_long_time_stamp() {
-        let transform = Transform { timestamp: TimestampFormat::Rfc3339, ..Transform::default() };
+        let mut transform = Transform { timestamp: TimestampFormat::Rfc3339, ..Transform::default() };
         let record = json!({"recordTimeStampISO": "é".repeat(1000)}).to_string();
         let error = transform.apply(record.as_bytes()).unwrap_err().to_string();
         let beginning = format!("recordTimeStampISO \"{}…; set ", "é".repeat(MAX_QUOTED - 20));
@@ -168,13 +153,13 @@ mod tests {
 
     #[test]
     fn a_payload_becomes_its_text() {
-        let transform = Transform { payload: PayloadFormat::String, ..Transform::default() };
-        let written: serde_json::Value = serde_json::from_str(&transformed(&transform, RECORD)).unwrap();
+        let mut transform = Transform { payload: PayloadFormat::String, ..Transform::default() };
+        let written: serde_json::Value = serde_json::from_str(&transformed(&mut transform, RECORD)).unwrap();
         assert_eq!(written["dataPayload"], json!(r#"{"n": 10.00, "s": "é\n"}"#));
         for (payload, text) in [("null", "null"), ("\"x\"", r#""\"x\"""#), ("1e400", r#""1e400""#), ("[ ]", r#""[ ]""#)]
         {
             let record = format!(r#"{{"dataPayload":{payload}}}"#);
-            assert_eq!(transformed(&transform, &record), format!(r#"{{"dataPayload":{text}}}"#));
+            assert_eq!(transformed(&mut transform, &record), format!(r#"{{"dataPayload":{text}}}"#));
         }
     }
 
@@ -185,12 +170,12 @@ mod tests {
             {"breadcrumb": ["properties", "recordTimeStampISO"], "metadata": {"selected": false}}
         ]))
         .unwrap();
-        let transform = Transform {
-            selection: Selection::new(&metadata, &[]),
+        let mut transform = Transform {
+            selection: Selection::new(&metadata, &[], None),
             payload: PayloadFormat::String,
             timestamp: TimestampFormat::Rfc3339,
             splitter: None,
         };
-        assert_eq!(transformed(&transform, RECORD), r#"{"recordId":"a","dataPayload":"{\"n\":10.00}"}"#);
+        assert_eq!(transformed(&mut transform, RECORD), r#"{"recordId":"a","dataPayload":"{\"n\":10.00}"}"#);
     }
 }

@@ -2,6 +2,7 @@
 //! fails at its first request has written nothing.
 
 use std::io::{self, BufWriter, Write};
+use std::rc::Rc;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use crate::record::{MessageWriter, Page};
 const BUFFER: usize = 64 * 1024;
 
 /// What a target has to know of a stream before its first record.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Stream {
     /// The stream's name.
     pub name: String,
@@ -30,87 +31,100 @@ pub fn state_message(value: &RawValue) -> String {
     format!(r#"{{"type":"STATE","value":{value}}}"#)
 }
 
-/// The SCHEMA message of a stream, with the columns that it has from now on.
-fn schema_message(stream: &mut Stream) -> String {
-    let Stream { name, schema, key_properties, transform } = stream;
-    if let Some(splitter) = &transform.splitter {
-        splitter.borrow_mut().start(schema);
-    }
-    let message = json!({"type": "SCHEMA", "stream": name, "schema": schema, "key_properties": key_properties});
-    format!("{message}\n")
-}
-
-/// Writes the messages of one stream.
-#[derive(Debug)]
+/// Writes the messages of one stream: to stdout, or to one target after the other.
 pub struct Writer<W: Write> {
-    out: BufWriter<W>,
+    /// Opens the way to the next target.
+    open: Box<dyn FnMut() -> io::Result<W>>,
+    /// The way to the target at hand; `None` until it gets a message.
+    out: Option<BufWriter<W>>,
     stream: Stream,
     /// What is still to be written of the SCHEMA message; `None` until it is made.
     schema: Option<String>,
     /// A RECORD message up to its record.
-    record_start: String,
+    record_start: Rc<str>,
 }
 
 impl<W: Write> Writer<W> {
-    /// Gets ready to write the stream's messages to `out`.
-    pub fn new(out: W, stream: Stream) -> Writer<W> {
-        let out = BufWriter::with_capacity(BUFFER, out);
+    /// Gets ready to write the stream's messages to what `open` opens.
+    pub fn new(open: impl FnMut() -> io::Result<W> + 'static, stream: Stream) -> Writer<W> {
         let record_start = format!(r#"{{"type":"RECORD","stream":{},"record":"#, json!(stream.name));
-        Writer { out, stream, schema: None, record_start }
+        Writer { open: Box::new(open), out: None, stream, schema: None, record_start: record_start.into() }
     }
 
     /// What is still to be written of the SCHEMA. It is made before the first record is
     /// transformed: it adds columns.
     fn schema(&mut self) -> &mut String {
-        self.schema.get_or_insert_with(|| schema_message(&mut self.stream))
+        let Stream { name, schema, key_properties, transform } = &mut self.stream;
+        self.schema.get_or_insert_with(|| {
+            if let Some(splitter) = &mut transform.splitter {
+                splitter.start(schema);
+            }
+            let message = json!({"type": "SCHEMA", "stream": name, "schema": schema, "key_properties": key_properties});
+            format!("{message}\n")
+        })
     }
 
-    fn write_schema(&mut self) -> io::Result<()> {
+    /// The way out, behind the SCHEMA.
+    fn out(&mut self) -> io::Result<&mut BufWriter<W>> {
         let schema = std::mem::take(self.schema());
-        self.out.write_all(schema.as_bytes())
+        let out = match &mut self.out {
+            Some(out) => out,
+            none => none.insert(BufWriter::with_capacity(BUFFER, (self.open)()?)),
+        };
+        out.write_all(schema.as_bytes())?;
+        Ok(out)
     }
 }
 
 impl<W: Write> MessageWriter for Writer<W> {
     fn look_ahead(&mut self, page: &Page) {
-        if self.schema.is_none() {
-            self.stream.transform.look_ahead(page);
+        if self.schema.is_none()
+            && let Some(splitter) = &mut self.stream.transform.splitter
+        {
+            splitter.look_ahead(page);
         }
     }
 
     fn with_rest(&self) -> usize {
-        self.stream.transform.with_rest()
+        self.stream.transform.splitter.as_ref().map_or(0, |splitter| splitter.with_rest)
     }
 
     fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
         self.schema();
         let json = self.stream.transform.apply(json)?;
+        let record_start = Rc::clone(&self.record_start);
         // The SCHEMA goes out with the first record that can be written.
-        self.write_schema()?;
-        self.out.write_all(self.record_start.as_bytes())?;
-        self.out.write_all(&json)?;
-        self.out.write_all(br#","time_extracted":""#)?;
+        let out = self.out()?;
+        out.write_all(record_start.as_bytes())?;
+        out.write_all(&json)?;
+        out.write_all(br#","time_extracted":""#)?;
         // A time stamp holds nothing that JSON escapes.
-        self.out.write_all(time_extracted.as_bytes())?;
-        self.out.write_all(b"\"}\n")
+        out.write_all(time_extracted.as_bytes())?;
+        out.write_all(b"\"}\n")
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        self.out.as_mut().map_or(Ok(()), Write::flush)
     }
 
     fn state(&mut self, value: &RawValue) -> io::Result<()> {
-        self.write_schema()?;
-        writeln!(self.out, "{}", state_message(value))?;
-        self.out.flush()
+        writeln!(self.out()?, "{}", state_message(value))?;
+        self.flush()
+    }
+
+    fn close(&mut self) {
+        self.out = None;
+        self.schema = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::PipeWriter;
+
     use super::*;
 
-    fn written(write: impl FnOnce(&mut Writer<&mut Vec<u8>>)) -> String {
+    fn written(write: impl FnOnce(&mut Writer<PipeWriter>)) -> String {
         let schema = serde_json::json!({"type": "object", "n": 1.0});
         let stream = Stream {
             name: "a \"b\"".to_owned(),
@@ -118,11 +132,11 @@ mod tests {
             key_properties: vec!["id".to_owned()],
             transform: Transform::default(),
         };
-        let mut out = Vec::new();
-        let mut writer = Writer::new(&mut out, stream);
+        let (mut out, input) = io::pipe().unwrap();
+        let mut writer = Writer::new(move || input.try_clone(), stream);
         write(&mut writer);
         drop(writer);
-        String::from_utf8(out).unwrap()
+        io::read_to_string(&mut out).unwrap()
     }
 
     const SCHEMA: &str =

@@ -16,10 +16,10 @@ fn look(world: &World, script: &Script, max: usize) -> (Result<()>, Vec<Record>)
         stream: "records".to_owned(),
         state: State::default(),
         target: None,
+        look: Some(crate::poll::Look::peek(max)),
     };
     let pause = script.follows.then_some(Duration::ZERO);
-    let end =
-        crate::poll::look(crate::poll::Look::peek(max), &world.config, tuning(&world.config), endpoints, pause, stop);
+    let end = crate::poll::run(&world.config, tuning(&world.config), endpoints, pause, stop);
     let output = output.borrow();
     assert_eq!(output.state, None, "a STATE is written");
     (end, output.flushed.clone())

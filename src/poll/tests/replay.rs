@@ -165,7 +165,7 @@ impl Replay {
             timeout: self.config.request_timeout,
             is_killed: false,
         };
-        let endpoints = Endpoints { service, writer, stream: "records".to_owned(), state, target };
+        let endpoints = Endpoints { service, writer, stream: "records".to_owned(), state, target, look: None };
         crate::poll::run(&self.config, tuning(&self.config), endpoints, None, Shutdown::default()).is_ok()
     }
 

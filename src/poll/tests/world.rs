@@ -155,7 +155,7 @@ impl World {
         let is_pipe = target.is_none();
         let stop = Shutdown::default();
         let service = FakeService::new(self, script, &stop);
-        let endpoints = Endpoints { service, writer, stream: "records".to_owned(), state, target };
+        let endpoints = Endpoints { service, writer, stream: "records".to_owned(), state, target, look: None };
         let pause = script.follows.then_some(Duration::ZERO);
         warnings::keep();
         let end = crate::poll::run(&self.config, tuning(&self.config), endpoints, pause, stop);

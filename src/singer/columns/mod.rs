@@ -43,7 +43,7 @@ pub struct Splitter {
     path: PathBuf,
     /// Whether new columns are added to the file.
     writes: bool,
-    /// Whether fields that are seen become columns.
+    /// Whether the fields of the records that are written become columns.
     samples: bool,
     columns: Columns,
     /// What should become columns.
@@ -71,7 +71,8 @@ impl Splitter {
         let Some(path) = config.columns_file.clone() else { return Ok(None) };
         let columns = file::read(&path)
             .map_err(|problem| Invalid::new(format!("`columnsFile` {}: {problem:#}", path.display())))?;
-        let samples = config.payload_schema == PayloadSchema::Sampled;
+        // New columns that the file does not get would be forgotten, and a target may have them.
+        let samples = writes && config.payload_schema == PayloadSchema::Sampled;
         Ok(Some(Splitter { path, writes, samples, columns, ..Splitter::default() }))
     }
 
@@ -93,15 +94,16 @@ impl Splitter {
         Ok(())
     }
 
-    /// Takes the columns of the file, and no others.
-    pub fn add_none(&mut self) {
-        self.samples = false;
+    /// Looks at the records that come next, for columns that the SCHEMA names when a target starts.
+    pub fn look_ahead(&mut self, page: &Page) {
+        if self.samples {
+            self.sample(page);
+        }
     }
 
     /// Looks at payloads for new columns.
     pub fn sample(&mut self, page: &Page) {
-        let payloads = page.records().filter_map(|record| str::from_utf8(record.payload?).ok());
-        for payload in payloads.filter(|_| self.samples) {
+        for payload in page.records().filter_map(|record| str::from_utf8(record.payload?).ok()) {
             self.seen.note(payload, 0, &mut self.fields);
         }
     }
