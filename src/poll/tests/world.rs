@@ -178,8 +178,11 @@ impl World {
         lines: &[String],
     ) -> Result<(), TestCaseError> {
         let Capacity { records, bytes, pace, .. } = script.capacity;
-        // Or it has refused a size once.
-        let is_refused = script.calls.iter().any(|call| call.fate.answer == Answer::Status(413));
+        // Or it has refused a size once, or so many requests have failed that single records are asked
+        // for.
+        let answers = || script.calls.iter().map(|call| call.fate.answer);
+        let is_refused = answers().any(|answer| answer == Answer::Status(413))
+            || answers().filter(|answer| matches!(answer, Answer::Lost | Answer::Status(500..))).count() >= 4;
         let is_limited = script.cap.min(records).min(bytes) < usize::MAX || pace > Duration::ZERO || is_refused;
         let service = self.service.borrow();
         let has_odd = service.rows.iter().any(|row| !row.record.shown.stamp());
