@@ -51,9 +51,9 @@ impl<W: Write> Writer<W> {
         Writer { open: Box::new(open), out: None, stream, schema: None, record_start: record_start.into() }
     }
 
-    /// What is still to be written of the SCHEMA. It is made before the first record is
-    /// transformed: it adds columns.
-    fn schema(&mut self) -> &mut String {
+    /// Makes the SCHEMA, unless that is done. It adds columns, so this comes before the first record
+    /// is transformed.
+    fn make_schema(&mut self) {
         let Stream { name, schema, key_properties, transform } = &mut self.stream;
         self.schema.get_or_insert_with(|| {
             if let Some(splitter) = &mut transform.splitter {
@@ -61,17 +61,17 @@ impl<W: Write> Writer<W> {
             }
             let message = json!({"type": "SCHEMA", "stream": name, "schema": schema, "key_properties": key_properties});
             format!("{message}\n")
-        })
+        });
     }
 
     /// The way out, behind the SCHEMA.
     fn out(&mut self) -> io::Result<&mut BufWriter<W>> {
-        let schema = std::mem::take(self.schema());
+        self.make_schema();
         let out = match &mut self.out {
             Some(out) => out,
             none => none.insert(BufWriter::with_capacity(BUFFER, (self.open)()?)),
         };
-        out.write_all(schema.as_bytes())?;
+        out.write_all(self.schema.as_mut().map(std::mem::take).unwrap_or_default().as_bytes())?;
         Ok(out)
     }
 }
@@ -90,7 +90,7 @@ impl<W: Write> MessageWriter for Writer<W> {
     }
 
     fn record(&mut self, json: &[u8], time_extracted: &str) -> io::Result<()> {
-        self.schema();
+        self.make_schema();
         let json = self.stream.transform.apply(json)?;
         let record_start = Rc::clone(&self.record_start);
         // The SCHEMA goes out with the first record that can be written.
@@ -145,6 +145,28 @@ mod tests {
     #[test]
     fn nothing_is_written_before_the_first_message() {
         assert_eq!(written(|writer| writer.flush().unwrap()), "");
+    }
+
+    #[test]
+    fn the_schema_is_not_lost_with_a_target_that_cannot_be_started() {
+        let (mut out, input) = io::pipe().unwrap();
+        let mut may_start = false;
+        let open = move || {
+            if std::mem::replace(&mut may_start, true) {
+                input.try_clone()
+            } else {
+                Err(io::ErrorKind::NotFound.into())
+            }
+        };
+        let stream =
+            Stream { name: "a".to_owned(), schema: json!({}), key_properties: vec![], transform: Transform::default() };
+        let mut writer = Writer::new(open, stream);
+        let state = RawValue::from_string("{}".to_owned()).unwrap();
+        assert!(writer.state(&state).is_err());
+        writer.state(&state).unwrap();
+        drop(writer);
+        let schema = r#"{"type":"SCHEMA","stream":"a","schema":{},"key_properties":[]}"#;
+        assert_eq!(io::read_to_string(&mut out).unwrap(), format!("{schema}\n{}\n", state_message(&state)));
     }
 
     #[test]
