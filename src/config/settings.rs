@@ -131,8 +131,8 @@ pub static SETTINGS: [Setting; 24] = [
     without_default(
         "columnsFile",
         Text,
-        "with `sampled` and `registered`: the file in which the tap keeps the columns of `dataPayload`, a JSON schema; the tap \
-         adds to it, and no column ever changes",
+        "with `sampled` and `registered`: the file in which the tap keeps the columns of `dataPayload`, a JSON schema, relative to \
+         the folder that the tap is started in; the tap adds to it, and no column ever changes",
     ),
     optional("apiUrl", Url, "https://api.streamduo.com", "the API; `http://` only for this machine itself"),
     optional(

@@ -69,8 +69,8 @@ impl Cursor {
 
     /// How many records of a page come before its last time stamp, and the time stamp up to there:
     /// the next page begins with the last one again, because more records may have it. All records,
-    /// if they share one time stamp, but for those that the service shows again although they come
-    /// at the one that was asked for. `None` if the stream ends with the page.
+    /// if they share one time stamp. Records at the very stamp that was asked for, which some
+    /// services show again, do not count as others. `None` if the stream ends with the page.
     pub fn next(&self, page: &Page) -> Option<(usize, String)> {
         let timestamps = page.timestamps_after(self.after());
         let last = timestamps.last().filter(|_| !page.is_last)?;

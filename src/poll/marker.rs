@@ -191,25 +191,26 @@ impl Marker {
 
     /// Looks once for what a mark may have hit unseen, before a run ends that would have gone on.
     pub fn end_early(&mut self, run: &mut Run) {
+        let fence = self.last.fence;
         let is_sure = self.last.is_exact && !self.may_be_applied();
-        if is_sure && (self.last.fence.is_none() || self.last.marked.is_empty()) {
+        if is_sure && (fence.is_none() || self.last.marked.is_empty()) {
             return;
         }
         run.stop.defer();
         // A run that is ending looks back once.
         run.queue.policy.max_retries = 0;
-        if is_sure
-            && let Ok(page) = run.queue.peek(Count::AtOnce(1))
-            && self.accept(&page, run).is_ok()
-        {
-            return;
+        if is_sure && let Ok(page) = run.queue.peek(Count::AtOnce(1)) {
+            if page.fingerprints().next() == fence {
+                return;
+            }
+            self.begin_no_later_than(&page);
         }
         self.look_once(run);
     }
 
     /// Looks back, and says so if something may be lost all the same.
     pub fn look_once(&mut self, run: &mut Run) {
-        // The next page is checked all the same.
+        // Whatever this finds, the fence proves nothing any more: the next page is checked, too.
         self.last.is_exact = false;
         let looked_back = self.look_back(run).map(|found| self.found.add(found));
         if looked_back.is_err() || self.may_be_applied() {
@@ -223,8 +224,8 @@ impl Marker {
     fn deliver_answer(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
         self.last.marked = answer.fingerprints().collect();
         let (delivered, ids) = run.out.deliver_marked(answer, "slipped in between peek and mark")?;
-        if !ids.is_empty() {
-            // It has had an effect, although the next page may begin as this one did.
+        if !ids.is_empty() || answer.is_empty() {
+            // It has hit others, or none by its id: the next page may begin as this one did.
             self.last.oldest = None;
         }
         self.found.add(Found { read: answer.fingerprints().collect(), delivered, ids });

@@ -168,7 +168,7 @@ struct Starter {
     stream_name: String,
     /// Where the events of each target that is started go to.
     started: Sender<Receiver<Event>>,
-    /// Whether a target was started before.
+    /// Whether a start was tried before.
     is_restart: bool,
     /// When the last one has ended.
     ended: Arc<Mutex<Option<Instant>>>,

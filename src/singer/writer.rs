@@ -38,7 +38,8 @@ pub struct Writer<W: Write> {
     /// The way to the target at hand; `None` until it gets a message.
     out: Option<BufWriter<W>>,
     stream: Stream,
-    /// What is still to be written of the SCHEMA message; `None` until it is made.
+    /// What is still to be written of the SCHEMA message: `None` until it is made, empty once it is
+    /// written.
     schema: Option<String>,
     /// A RECORD message up to its record.
     record_start: Rc<str>,
@@ -56,8 +57,9 @@ impl<W: Write> Writer<W> {
     fn make_schema(&mut self) {
         let Stream { name, schema, key_properties, transform } = &mut self.stream;
         self.schema.get_or_insert_with(|| {
+            let mut schema = schema.clone();
             if let Some(splitter) = &mut transform.splitter {
-                splitter.start(schema);
+                splitter.start(&mut schema);
             }
             let message = json!({"type": "SCHEMA", "stream": name, "schema": schema, "key_properties": key_properties});
             format!("{message}\n")
@@ -167,6 +169,17 @@ mod tests {
         drop(writer);
         let schema = r#"{"type":"SCHEMA","stream":"a","schema":{},"key_properties":[]}"#;
         assert_eq!(io::read_to_string(&mut out).unwrap(), format!("{schema}\n{}\n", state_message(&state)));
+    }
+
+    #[test]
+    fn each_target_gets_the_schema() {
+        let text = written(|writer| {
+            for _ in 0..2 {
+                writer.state(&RawValue::from_string("{}".to_owned()).unwrap()).unwrap();
+                writer.close();
+            }
+        });
+        assert_eq!(text, format!("{SCHEMA}\n{{\"type\":\"STATE\",\"value\":{{}}}}\n").repeat(2));
     }
 
     #[test]

@@ -115,8 +115,8 @@ impl Service for Api {
             .and_then(|answer| read(answer, |body| delivered.parse_marked(body)));
         match &answer {
             Ok(_) => self.http.keeps_alive = true,
-            // The server may close idle connections. The peek before the next mark takes the other
-            // one, if there is one.
+            // The server may close idle connections. If one is left, the peek before the next mark
+            // uses it up, and a peek can be repeated.
             Err(failure) if failure.may_have_been_applied() => self.http.keeps_alive = false,
             Err(_) => {}
         }

@@ -44,7 +44,7 @@ pub struct Growth {
     full_pages: usize,
     /// Outages in a row, of requests that mark nothing.
     failed_reads: usize,
-    /// The same of marks, none of which was answered since.
+    /// Outages of marks since one was last answered.
     pub failed_marks: usize,
 }
 

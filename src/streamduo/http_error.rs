@@ -92,7 +92,7 @@ impl HttpError {
     }
 }
 
-/// Why a call of a queue failed. It becomes an [`anyhow::Error`] above the topmost queue.
+/// Why a request failed. [`super::Queue`] makes an [`anyhow::Error`] of it.
 #[derive(Debug)]
 pub enum Failure {
     /// A request failed, and what to do about it. Whether another try makes sense is for

@@ -21,9 +21,8 @@ use crate::record::{Delivered, Fingerprint, Fingerprints, Page, Record};
 /// What is known of the ids of a stream, and of the marks by them.
 #[derive(Debug, Default)]
 pub struct MarkById {
-    /// Whether all ids were unique so far, and could be found. If marks go by position anyway, that
-    /// is not asked.
-    are_ids_unique: bool,
+    /// Whether marks go by id: `markBy` says so, and all ids were unique so far and could be found.
+    is_on: bool,
     /// Whether the oldest record of the last peeked page has an id.
     has_id: bool,
     /// How many records in a row, from that one on, are alike in that.
@@ -37,19 +36,19 @@ pub struct MarkById {
 impl MarkById {
     /// Marks by id if it is on, as long as ids are unique.
     pub fn new(is_on: bool) -> MarkById {
-        MarkById { are_ids_unique: is_on, ..MarkById::default() }
+        MarkById { is_on, ..MarkById::default() }
     }
 
     fn go_on_by_position(&mut self, reason: &str) {
-        if self.are_ids_unique {
+        if self.is_on {
             warn!("{reason}, so records are marked by position from now on (`markBy`)");
         }
-        self.are_ids_unique = false;
+        self.is_on = false;
     }
 
     /// Learns from a page that a peek has shown.
     pub fn learn(&mut self, page: &Page) {
-        if !self.are_ids_unique {
+        if !self.is_on {
             return;
         }
         let ids: Vec<_> = page.records().map(|record| record.record_id).collect();
@@ -67,16 +66,17 @@ impl MarkById {
 
     /// Whether the next mark goes by id.
     pub fn is_next(&self) -> bool {
-        !self.lost.is_empty() || self.are_ids_unique && self.has_id
+        !self.lost.is_empty() || self.is_on && self.has_id
     }
 
     /// The most that may be marked at once: a record without an id can only be marked by position,
     /// and alone.
     pub fn max_marked(&self) -> usize {
-        if self.are_ids_unique { self.alike } else { usize::MAX }
+        if self.is_on { self.alike } else { usize::MAX }
     }
 
-    /// Marks those that were delivered. Returns what the answers show.
+    /// Marks those that were delivered; after lost answers, repeats those marks, and leaves these to
+    /// the next page. Returns what the answers show.
     pub fn mark(&mut self, delivered: Delivered, service: &mut dyn Service) -> Result<Page, Failure> {
         let mut records = Vec::from_iter(self.lost.clone());
         if records.is_empty() {

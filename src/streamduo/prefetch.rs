@@ -74,7 +74,7 @@ impl Prefetch {
     }
 
     /// What the next page has to begin with, if it is to be peeked at while this one is marked.
-    pub fn fence(&mut self, delivered: &Delivered) -> Option<Fingerprint> {
+    pub fn fence_if_it_pays(&mut self, delivered: &Delivered) -> Option<Fingerprint> {
         let fence = delivered.fence().filter(|_| self.is_on && self.pays());
         if fence.is_none() {
             // The way may be too short for this head start.

@@ -28,9 +28,7 @@ pub enum Marked {
     Refused,
 }
 
-/// Repeats the requests that mark nothing. If the answer to a mark is lost, the mark may have been
-/// applied; repeated, it would mark the next records, which nobody has seen. So it waits, and
-/// leaves it to the loop to peek again.
+/// The service, with what a loop needs: page sizes, prefetch, marks by id, and retries.
 pub struct Queue {
     service: Box<dyn Service>,
     growth: Growth,
@@ -70,7 +68,7 @@ impl Queue {
             }
             let asked = self.growth.asked(count);
             let answer = self.service.peek(asked);
-            let page = self.learn(asked, count, answer)?;
+            let page = self.judge_size(asked, count, answer)?;
             self.growth.learn_from_peek(&page);
             self.prefetch.learn(page.timing);
             self.by_id.learn(&page);
@@ -85,14 +83,15 @@ impl Queue {
         let page = retrying(self.policy, "read since", &stop, || {
             let asked = self.growth.asked(count);
             let answer = self.service.since(timestamp, asked);
-            self.learn(asked, count, answer)
+            self.judge_size(asked, count, answer)
         });
         Ok(page?)
     }
 
     /// Marks as many of the oldest unread records as were delivered, whichever they are at that
-    /// moment, once; by id, those that were delivered. After a failure it waits until another peek
-    /// makes sense.
+    /// moment; by id, those that were delivered. It sends this once: if the answer is lost, the mark
+    /// may have been applied, and repeated it would mark the next records, which nobody has seen.
+    /// After a failure it waits until another peek makes sense.
     ///
     /// # Errors
     /// When the mark was not applied, and no other try makes sense; [`crate::shutdown::Stopped`].
@@ -130,7 +129,7 @@ impl Queue {
             return self.by_id.mark(delivered, &mut *self.service);
         }
         let count = delivered.count();
-        let answer = match self.prefetch.fence(&delivered) {
+        let answer = match self.prefetch.fence_if_it_pays(&delivered) {
             Some(fence) => self.mark_and_peek(delivered, fence),
             None => self.service.mark(delivered),
         };
@@ -149,14 +148,15 @@ impl Queue {
         // If the mark has failed as well, the size does not explain why the peek has.
         let marked = marked?;
         // Ignore a failure of the peek: the next one is sent anew, with retries.
-        if let Ok(page) = self.learn(asked, count, peeked) {
+        if let Ok(page) = self.judge_size(asked, count, peeked) {
             self.growth.learn_from_peek(&page);
             self.prefetch.keep(page, &to_mark, fence, &marked);
         }
         Ok(marked)
     }
 
-    fn learn(&mut self, asked: usize, count: Count, answer: Result<Page, Failure>) -> Result<Page, Failure> {
+    /// Learns from what became of a request for so many records.
+    fn judge_size(&mut self, asked: usize, count: Count, answer: Result<Page, Failure>) -> Result<Page, Failure> {
         let mut page = answer.map_err(|failure| self.growth.read_failed(asked, failure))?;
         self.growth.learn(asked, count, &page);
         page.is_last &= !self.growth.may_be_capped(&page);

@@ -1,8 +1,13 @@
 """target-postgres loads every record into a real PostgreSQL."""
 
+import json
+import re
+
 import pytest
 
-from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, extracted, parse, whole
+from pages import blocks, run_block
+from processes import HERE, PATH, ROOT, environment
+from rows import CARS, CAR_SCHEMA, OBJECTS, SCALARS, assert_loaded, at_instants, extracted, parse, whole, write_json
 from sandbox import Sandbox, run_tap
 
 
@@ -68,3 +73,34 @@ def test_payload_schema(new_table, tmp_path, source):
     for name, kind in {"make": "text", "price": "numeric", "doors": "bigint", "sold": "boolean"}.items():
         assert types.get(f"dataPayload__{name}") == kind
     assert_loaded([whole(row) for row in rows], written)
+
+
+def test_the_page(postgres_server, postgres_programs, tmp_path):
+    """docs/postgres.md, with the payloads of the example in docs/columns.md."""
+    install, load = blocks("docs/postgres.md", "test_postgres.py")
+    pins = (HERE / "requirements-postgres.txt").read_text().split()
+    assert [word for word in install.split() if "==" in word and word not in pins] == []
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "bin").symlink_to(postgres_programs)
+
+    text = (ROOT / "docs/postgres.md").read_text(encoding="utf-8")
+    target, tap, rest = map(json.loads, re.findall(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    payloads = re.search(r"^```json\n(.*?)^```$", (ROOT / "docs/columns.md").read_text().partition("sends these")[2], re.M | re.S)
+    sandbox = Sandbox()
+    sandbox.write([*payloads[1].splitlines(), '{"make": "VW", "price": 59.949999999999996}'])
+    write_json(tmp_path / "target.json", target | postgres_server.target_config)
+    write_json(tmp_path / "config.json", sandbox.config | tap)
+
+    server = postgres_server.target_config
+    variables = {f"PG{name.upper()}": server[name] for name in ["host", "port", "user", "password"]}
+    command = load.replace(f"psql {target['database']}", f"{postgres_server.programs}/psql {server['database']}")
+    ended = run_block(command, cwd=tmp_path, env=environment(PATH=PATH, **variables))
+    assert "4 records written" in ended.stderr
+    assert json.dumps(rest, separators=(",", ":")) in ended.stdout
+    types = postgres_server.column_types("streamduo.orders")
+    shown = {"make": "text", "price": "numeric", "seller__name": "text", "sold": "boolean"}
+    assert {name: types[f"dataPayload__{name}"] for name in shown} == shown
+    assert types["recordTimeStampISO"].startswith("timestamp") and types["dataPayloadRest"] == "text"
+    value = re.search(r"`(coalesce.*)`", text)[1].replace("lat", "price")
+    rows = postgres_server.query(f"""select {value} as price from streamduo.orders where "dataPayload__make" = 'VW'""")
+    assert [str(row["price"]) for row in rows] == ["59.949999999999996"]

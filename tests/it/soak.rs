@@ -76,7 +76,8 @@ fn nothing_is_lost_in_a_soak() {
 
 /// Loads a stream by taps that run the target.
 fn run_targets(random: &mut Rng, tally: &Tally) {
-    let tap = Tap::with_records(random.usize(1..2_000));
+    // A target that crashes at its eighth record gets a few of them a second.
+    let tap = Tap::with_records(random.usize(1..200));
     let tap = if random.bool() { tap } else { with_odd_records(tap, random) };
     let tap = tap
         .set("maxPending", random.usize(1..500))

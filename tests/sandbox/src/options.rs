@@ -1,10 +1,13 @@
 //! The options of `serve` and `run`, and the sandbox that they ask for.
 
+use std::fs;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use serde_json::value::RawValue;
 use streamduo_sandbox::{Endpoint, Rule, Sandbox, Tls};
 
 #[derive(Args)]
@@ -15,6 +18,9 @@ pub(crate) struct Options {
     /// Pad the sample records' payloads to this length, in bytes
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     record_bytes: usize,
+    /// Write a record for each line of this file, too, which is a payload in JSON
+    #[arg(long, value_name = "FILE")]
+    payloads: Option<PathBuf>,
     /// A pause before every request is carried out, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency_ms: u64,
@@ -75,6 +81,14 @@ impl Options {
         }
         let stream = sandbox.create_stream("cars");
         sandbox.fill_sized(&stream, self.records, self.record_bytes);
+        if let Some(file) = &self.payloads {
+            let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            for (line, number) in text.lines().zip(1..) {
+                let is_json = serde_json::from_str::<&RawValue>(line).map(drop);
+                is_json.with_context(|| format!("{}: line {number} is not JSON", file.display()))?;
+                sandbox.write(&stream, line);
+            }
+        }
         if let Some(n) = self.slip_in {
             let stream = stream.clone();
             sandbox.script(Rule::on(Endpoint::Mark).every_nth(n.get()).before(move |service| {

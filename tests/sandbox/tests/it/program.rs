@@ -33,6 +33,23 @@ fn run_gives_the_command_its_settings_and_prints_a_summary() {
 }
 
 #[test]
+fn each_line_of_a_file_becomes_a_record() {
+    let dir = std::env::temp_dir().join(format!("streamduo-payloads-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let file = dir.join("payloads.jsonl");
+    std::fs::write(&file, "{\"a\": 1.0}\n7\n").expect("a file");
+    let file = file.to_str().expect("text");
+    let output = run(&["run", "--records", "0", "--payloads", file], "true");
+    assert_eq!(text(&output.stderr), "sandbox: 2 records, 0 marked as read, 2 unread; 0 requests\n");
+
+    std::fs::write(file, "1\nno\n").expect("a file");
+    let output = run(&["run", "--payloads", file], "true");
+    assert!(text(&output.stderr).starts_with(&format!("sandbox: {file}: line 2 is not JSON: ")));
+    assert_eq!(output.status.code(), Some(1));
+    std::fs::remove_dir_all(dir).expect("the folder is removed");
+}
+
+#[test]
 fn run_ends_with_the_exit_code_of_its_command() {
     assert_eq!(run(&["run"], "exit 7").status.code(), Some(7));
     assert_eq!(run(&["run"], "kill -KILL $$").status.code(), Some(137));
