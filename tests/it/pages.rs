@@ -183,7 +183,8 @@ fn every_setting_that_a_page_shows_is_accepted() {
     for block in blocks().into_iter().filter(|block| block.language == "json") {
         let text = block.text.replace("/var/lib/streamduo/", "");
         let Ok(Value::Object(settings)) = serde_json::from_str(&text) else { continue };
-        if settings.contains_key("type") || settings.contains_key("reason") {
+        // A columns file, a dead letter, a target's settings.
+        if ["type", "reason", "host"].iter().any(|name| settings.contains_key(*name)) {
             continue;
         }
         let mut tap = Tap::with_records(1).args(&["--test"]);
