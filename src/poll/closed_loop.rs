@@ -164,9 +164,11 @@ impl ClosedLoop {
                     Ok(page) => {
                         let has_more = cursor.advance(&page);
                         let page = page.that_are_read(false);
-                        let is_odd = !self.has_dead_letters && page.missing_identity().is_some();
-                        // A peek refuses such a record, once all before it is loaded.
-                        return Ok(if is_odd { (page.oldest(0), false) } else { (page, has_more) });
+                        if self.has_dead_letters || page.missing_identity().is_none() {
+                            return Ok((page, has_more));
+                        }
+                        // A peek refuses such a record, once all before it is marked.
+                        return Ok((page.before_odd(), false));
                     }
                     Err(error) if error.is::<Stopped>() => return Err(error),
                     Err(error) => warn!("{error:#}; so a target gets no more than one page from now on"),

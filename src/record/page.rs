@@ -207,9 +207,23 @@ impl Page {
         rest.strip_prefix(&self.answer[from..last.span.end]).is_some_and(|end| end.trim_ascii() == b"]")
     }
 
+    /// The page up to the first record without an identity, which no target could tell from others.
+    /// More follows then.
+    pub fn before_odd(self) -> Page {
+        match self.odd() {
+            Some(index) => Page { is_short: false, is_last: false, ..self.oldest(index) },
+            None => self,
+        }
+    }
+
+    /// Where the first record without an identity is.
+    fn odd(&self) -> Option<usize> {
+        self.entries.iter().position(|entry| !entry.has_identity())
+    }
+
     /// The error about the first record without an identity, if there is one.
     pub fn missing_identity(&self) -> Option<Error> {
-        let index = self.entries.iter().position(|entry| !entry.has_identity())?;
+        let index = self.odd()?;
         let why = self.why_no_identity(&self.entries[index]);
         let number = index + 1;
         Some(anyhow!(

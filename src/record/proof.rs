@@ -24,12 +24,14 @@ use super::page::Page;
 pub struct Peeked(Page);
 
 impl Peeked {
-    /// Takes the answer to a peek.
+    /// Takes the answer to a peek, up to the first record without an identity.
     ///
     /// # Errors
-    /// When a record has no identity: no target could tell it from others.
+    /// When the oldest record has none: all that came before it is marked by then.
     pub fn new(page: Page) -> Result<Peeked> {
-        page.missing_identity().map_or(Ok(Peeked(page)), Err)
+        let error = page.missing_identity();
+        let page = page.before_odd();
+        error.filter(|_| page.is_empty()).map_or(Ok(Peeked(page)), Err)
     }
 
     /// Takes the answer to a peek; records without an identity become dead letters.

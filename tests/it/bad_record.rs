@@ -106,9 +106,12 @@ fn a_target_that_loads_nothing_is_broken_and_no_record_is_put_aside() {
         let tap = if with_file { with_dead_letter_file(tap) } else { tap };
         let tap = with_script(tap, "exit 1");
         let run = tap.run();
-        let fatal = "CRITICAL sh has failed (exit status: 1): look at its own error; 100 records that it has not \
-                     committed stay unread";
-        assert_eq!((run.code, run.last_log_line(), tap.read()), (3, fatal, vec![]), "{}", run.stderr);
+        let alone = &tap.records()[most - 2].identity.record_id;
+        let fatal = format!(
+            "CRITICAL sh has failed (exit status: 1): look at its own error; it fails with recordId {alone} alone, too \
+             (see `deadLetterFile`); 100 records that it has not committed stay unread"
+        );
+        assert_eq!((run.code, run.last_log_line(), tap.read()), (3, &*fatal, vec![]), "{}", run.stderr);
         assert_eq!((starts(&run), tap.path("aside.jsonl").exists()), (most, false), "{}", run.stderr);
     }
 }
@@ -118,9 +121,12 @@ fn a_bad_record_alone_in_the_stream_is_not_put_aside() {
     let tap = with_dead_letter_file(with_bad_records(1, &[0]));
     let tap = with_target(tap, &REFUSES);
     let run = tap.run();
-    let fatal = "CRITICAL streamduo-sandbox has failed (exit status: 1): look at its own error; 1 record that it has not \
-                 committed stays unread";
-    assert_eq!((run.code, run.last_log_line(), tap.read()), (3, fatal, vec![]), "{}", run.stderr);
+    let bad = &tap.records()[0].identity.record_id;
+    let fatal = format!(
+        "CRITICAL streamduo-sandbox has failed (exit status: 1): look at its own error; it fails with recordId {bad} alone, \
+         too (see `deadLetterFile`); 1 record that it has not committed stays unread"
+    );
+    assert_eq!((run.code, run.last_log_line(), tap.read()), (3, &*fatal, vec![]), "{}", run.stderr);
     // A later run, in which another record loads, puts it aside.
     tap.sandbox.write(&tap.stream, "1");
     assert_all_delivered(&tap.run(), &tap, &[0]);

@@ -26,6 +26,11 @@ fn assert_failed(run: &Run, code: i32, fatal: &str) {
     assert_eq!((run.code, run.stdout.as_str(), run.last_log_line()), (code, "", fatal), "{}", run.stderr);
 }
 
+/// What an error says of the record that was tried alone.
+fn alone(tap: &Tap, record: usize) -> String {
+    format!("; it fails with recordId {} alone, too (see `deadLetterFile`)", tap.records()[record].identity.record_id)
+}
+
 #[test]
 fn every_record_is_committed_once_and_marked_whenever_the_target_acknowledges() {
     let cases = [
@@ -159,7 +164,8 @@ fn a_target_that_crashes_again_and_again_ends_the_run_and_what_it_has_committed_
             &run,
             3,
             &format!(
-                "CRITICAL sh has failed ({status}): look at its own error; 100 records that it has not committed stay unread"
+                "CRITICAL sh has failed ({status}): look at its own error{}; 100 records that it has not committed stay unread",
+                alone(&tap, 100)
             ),
         );
         assert_eq!(
@@ -173,9 +179,11 @@ fn a_target_that_crashes_again_and_again_ends_the_run_and_what_it_has_committed_
 fn a_target_that_ends_well_too_early_ends_the_run() {
     let tap = Tap::with_records(300).set("maxPending", 100);
     let tap = with_target_that_crashes(tap, "exit");
-    let fatal = "CRITICAL sh has ended before it had read everything; 100 records that it has not committed \
-                 stay unread";
-    assert_failed(&tap.run(), 3, fatal);
+    let fatal = format!(
+        "CRITICAL sh has ended before it had read everything{}; 100 records that it has not committed stay unread",
+        alone(&tap, 100)
+    );
+    assert_failed(&tap.run(), 3, &fatal);
     assert_eq!(tap.read(), identities(&tap.records()[..100]));
 }
 
@@ -214,18 +222,24 @@ fn a_peek_that_wrongly_shows_nothing_costs_nothing() {
 #[test]
 fn a_target_that_repeats_its_input_marks_nothing() {
     let tap = with_script(Tap::with_records(3), "cat");
-    let fatal = "CRITICAL sh has ended well, and has not printed its last STATE: see docs/targets.md, or set `targetProof` to `exit`; \
-                 3 records that it has not committed stay unread";
-    assert_failed(&tap.run(), 3, fatal);
+    let fatal = format!(
+        "CRITICAL sh has ended well, and has not printed its last STATE: see docs/targets.md, or set `targetProof` to `exit`{}; \
+         3 records that it has not committed stay unread",
+        alone(&tap, 0)
+    );
+    assert_failed(&tap.run(), 3, &fatal);
     assert_eq!(tap.read(), []);
 }
 
 #[test]
 fn a_target_that_prints_no_state_marks_nothing_unless_its_exit_is_the_proof() {
     let tap = with_target(Tap::with_records(3), &["--silent"]);
-    let fatal = "CRITICAL streamduo-sandbox has ended well, and has not printed its last STATE: see docs/targets.md, \
-                 or set `targetProof` to `exit`; 3 records that it has not committed stay unread";
-    assert_failed(&tap.run(), 3, fatal);
+    let fatal = format!(
+        "CRITICAL streamduo-sandbox has ended well, and has not printed its last STATE: see docs/targets.md, or set \
+         `targetProof` to `exit`{}; 3 records that it has not committed stay unread",
+        alone(&tap, 0)
+    );
+    assert_failed(&tap.run(), 3, &fatal);
     assert_eq!(tap.read(), []);
     let tap = with_target(Tap::with_records(3).set("targetProof", "exit"), &["--silent"]);
     let run = tap.run();
@@ -237,9 +251,12 @@ fn with_exit_as_the_proof_a_state_proves_nothing() {
     // It acknowledges the first window, and fails in the second one.
     let tap = Tap::with_records(300).set("targetProof", "exit").set("maxPending", 299);
     let tap = with_target_that_crashes(tap, "fail");
-    let fatal = "CRITICAL sh has failed (exit status: 1): look at its own error; 299 records that it has not \
-                 committed stay unread";
-    assert_failed(&tap.run(), 3, fatal);
+    let fatal = format!(
+        "CRITICAL sh has failed (exit status: 1): look at its own error{}; 299 records that it has not committed stay \
+         unread",
+        alone(&tap, 0)
+    );
+    assert_failed(&tap.run(), 3, &fatal);
     assert_eq!((tap.read(), committed(&tap).len()), (vec![], 100));
 }
 
@@ -248,9 +265,11 @@ fn a_target_that_has_not_read_everything_proves_nothing_by_a_good_exit() {
     // The large page does not fit into the pipe; the small one does.
     for tap in [Tap::with_large_records(100), Tap::with_records(100)] {
         let tap = with_script(tap.set("targetProof", "exit"), "read -r line");
-        let fatal =
-            "CRITICAL sh has ended before it had read everything; 100 records that it has not committed stay unread";
-        assert_failed(&tap.run(), 3, fatal);
+        let fatal = format!(
+            "CRITICAL sh has ended before it had read everything{}; 100 records that it has not committed stay unread",
+            alone(&tap, 0)
+        );
+        assert_failed(&tap.run(), 3, &fatal);
         assert_eq!(tap.read(), []);
     }
 }

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use streamduo_sandbox::{Endpoint, Identity, Rule};
 
-use crate::tap::{Run, SCHEMA, Tap, identities, record_lines, schema_and};
+use crate::tap::{Run, SCHEMA, Tap, identities, record_lines, schema_and, written_identity};
 use crate::target::{committed, with_target};
 
 /// Records without an identity, and what is wrong with each.
@@ -247,6 +247,36 @@ fn the_closed_loop_puts_records_aside_and_marks_them_with_what_the_target_commit
             assert_eq!(committed(&tap), identities(&good(&tap)));
             assert_eq!(dead_letters(&tap), lines(&ODD));
         }
+    }
+}
+
+#[test]
+fn without_a_file_what_comes_before_such_a_record_is_delivered_and_marked_once() {
+    for (acknowledge, by_id, page_size) in
+        [("write", false, 3), ("write", true, 100), ("target", false, 3), ("target", false, 100), ("target", true, 100)]
+    {
+        let tap = Tap::with_records(7).set("pageSize", page_size).set("maxPending", page_size);
+        tap.sandbox.write_text(&tap.stream, r#"{"recordId":"odd"}"#);
+        tap.sandbox.fill(&tap.stream, 2);
+        let tap = if by_id { tap.set("markBy", "id") } else { tap };
+        let tap = if acknowledge == "target" { with_target(tap, &["--every", "0"]) } else { tap };
+        let before = identities(&tap.records()[..7]);
+        let mut rows = Vec::new();
+        for _ in 0..2 {
+            let run = tap.run();
+            assert_eq!(run.code, 1, "{acknowledge} {by_id} {page_size}: {}", run.stderr);
+            assert!(
+                run.last_log_line().starts_with("CRITICAL record 1 of the answer has no identity: "),
+                "{}",
+                run.stderr
+            );
+            assert_eq!(tap.read(), before, "{acknowledge} {by_id} {page_size}: {}", run.stderr);
+            rows.extend(run.stdout.lines().filter_map(written_identity));
+        }
+        if acknowledge == "target" {
+            rows = committed(&tap);
+        }
+        assert_eq!(rows, before, "{acknowledge} {by_id} {page_size}");
     }
 }
 

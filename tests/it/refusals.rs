@@ -137,11 +137,12 @@ fn a_record_without_an_identity_ends_the_run() {
         (r#"{"recordId":null,"recordTimeStampISO":"t"}"#, "`recordId` is not a string"),
         ("7", "it is not an object"),
     ] {
-        let tap = Tap::with_records(1).set("maxRetries", 5);
+        let tap = Tap::with_records(0).set("maxRetries", 5);
         tap.sandbox.write_text(&tap.stream, record);
+        tap.sandbox.fill(&tap.stream, 1);
         let run = tap.run();
         let remedy = "set `deadLetterFile` to put such records aside and go on";
-        run.assert_refused(&tap, 1, &format!("record 2 of the answer has no identity: {problem}; {remedy}"));
+        run.assert_refused(&tap, 1, &format!("record 1 of the answer has no identity: {problem}; {remedy}"));
     }
 }
 

@@ -162,8 +162,14 @@ impl ClosedLoop {
         };
         let is_ending = run.stop.is_deferred() || self.session.is_lost() || left.is_empty();
         if is_ending || !left.iter().all(may_go_on) {
-            return Err(self.failure(problem, left, run));
+            return Err(self.failure(problem, "", left, run));
         }
+        let alone = match &left[..] {
+            [Batch { records, ids, .. }] if records.len() == 1 => {
+                format!("; it fails with recordId {} alone, too (see `deadLetterFile`)", ids[0])
+            }
+            _ => String::new(),
+        };
         left.iter().for_each(|batch| run.out.take_back(batch));
         match &left[..] {
             [Batch { records, ids, .. }] if self.search.is_tried_again(records) => {
@@ -176,7 +182,7 @@ impl ClosedLoop {
         if self.search.is_hopeless() {
             let held = records(self.search.held.len());
             let problem = format!("{problem}; given one at a time, it loads none of {held}");
-            return Err(self.failure(problem, Vec::new(), run));
+            return Err(self.failure(problem, &alone, Vec::new(), run));
         }
         warn!("{problem}; trying again with {}", records(self.search.max()));
         Ok(())
@@ -203,9 +209,9 @@ impl ClosedLoop {
         self.mark_committed(run)
     }
 
-    /// The failure that the run ends with: the first one, if nothing has loaded since. What slipped
-    /// in later is marked, and so named with it.
-    fn failure(&mut self, mut problem: String, mut left: Vec<Batch>, run: &mut Run) -> anyhow::Error {
+    /// The failure that the run ends with: the first one, if nothing has loaded since; and which
+    /// record fails `alone`. What slipped in later is marked, and so named with it.
+    fn failure(&mut self, mut problem: String, alone: &str, mut left: Vec<Batch>, run: &mut Run) -> anyhow::Error {
         self.has_failed = true;
         if let Some((first, batches)) = self.search.first.take_if(|_| !self.search.has_loaded) {
             problem = first;
@@ -213,6 +219,6 @@ impl ClosedLoop {
             left.extend(batches);
         }
         let left = self.what_is_left(&left, run);
-        TargetFailed(format!("{problem}{left}")).into()
+        TargetFailed(format!("{problem}{alone}{left}")).into()
     }
 }
