@@ -289,6 +289,13 @@ fn an_id_that_is_no_unicode_text_stands_for_itself() {
 }
 
 #[test]
+fn a_peek_shows_what_comes_before_a_record_without_an_identity() {
+    let answer = r#"[{"recordId":"a","recordTimeStampISO":"t"},7,{"recordId":"b","recordTimeStampISO":"t"}]"#;
+    let page = Peeked::new(Page::parse(answer.into(), 100).unwrap()).unwrap();
+    assert_eq!((page.len(), page.is_short, page.is_last), (1, false, false));
+}
+
+#[test]
 fn what_is_no_page_is_told_apart_and_not_quoted() {
     let error = |answer: &str| Page::parse(answer.to_owned().into(), 1).and_then(Peeked::new).unwrap_err().to_string();
     assert_eq!(error("<html>"), r#"the answer is not JSON: expected value at line 1 column 1: "<html>""#);
@@ -296,7 +303,7 @@ fn what_is_no_page_is_told_apart_and_not_quoted() {
     assert_eq!(error(r#"{"records":["private"],"n":1}"#), "the answer is not an array of records");
     assert_eq!(error(r#""private""#), "the answer is not an array of records");
     let remedy = "set `deadLetterFile` to put such records aside and go on";
-    let no_identity = |record: &str| error(&format!(r#"[{{"recordId":"a","recordTimeStampISO":"t"}},{record}]"#));
+    let no_identity = |record: &str| error(&format!(r#"[{record},{{"recordId":"a","recordTimeStampISO":"t"}}]"#));
     for (record, problem) in [
         (r#"{"recordId":"private"}"#, "`recordTimeStampISO` is missing"),
         (r#"{"recordTimeStampISO":"t","recordId":null}"#, "`recordId` is not a string"),
@@ -305,7 +312,7 @@ fn what_is_no_page_is_told_apart_and_not_quoted() {
         (r#""private""#, "it is not an object"),
         (r#"["private","t"]"#, "it is not an object"),
     ] {
-        assert_eq!(no_identity(record), format!("record 2 of the answer has no identity: {problem}; {remedy}"));
+        assert_eq!(no_identity(record), format!("record 1 of the answer has no identity: {problem}; {remedy}"));
     }
     let not_utf_8 = Page::parse(Bytes::from_static(b"[\xff]"), 1).unwrap_err().to_string();
     assert!(not_utf_8.starts_with("the answer is not JSON: "), "{not_utf_8}");
