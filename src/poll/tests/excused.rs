@@ -3,7 +3,7 @@
 //! | what | when | why |
 //! |---|---|---|
 //! | [`Excused::TooEarly`] | no answer shows what a mark has hit, and that is not later than the page before last, or than the run's first record | a look back begins after it |
-//! | [`Excused::Again`] | a mark was answered, or its records are read (by itself, or by a second consumer), and it is applied now: of a page without a fence; of any page, if the next one begins with the fence all the same (it hits exactly what has slipped in, or a record equal to the fence comes in), or the run ends before that | all that the tap sees is as it should be |
+//! | [`Excused::Again`] | a mark was answered, or its records are read (by itself, by another mark, or by a second consumer), and it is applied now: of a page without a fence; of any page, if the next one begins with the fence all the same (it hits exactly what has slipped in, or a record equal to the fence comes in), or the run ends before that | all that the tap sees is as it should be |
 //! | [`Excused::AfterItsRun`] | a mark is applied after the end of its run | nobody is there to look |
 //! | [`Excused::Killed`] | the tap is killed | it cannot say anything |
 //! | [`Excused::InPipe`] | a target behind a pipe fails, and gets no more of what was written for it | its end is not seen |

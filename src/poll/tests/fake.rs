@@ -209,8 +209,8 @@ impl crate::streamduo::Service for FakeService {
         let shown = if is_seen { records(&rows) } else { Vec::new() };
         let run = self.service.borrow().watch.run;
         // The tap takes the mark for applied if its records are read, by whomever.
-        let is_read = |record| self.service.borrow().marked_by_others.contains(record);
-        let is_known = is_seen || page[..delivered.count()].iter().any(is_read);
+        let is_read = |row: &Row| row.read && page[..delivered.count()].contains(&row.record);
+        let is_known = is_seen || self.service.borrow().rows.iter().any(is_read);
         let is_unfenced = self.is_by_id && !page[0].shown.id();
         self.apply(&Mark { run, what: What::Oldest(count), is_known, is_unfenced }, applied, &shown);
         self.answers.push(first.to_vec());
