@@ -155,6 +155,8 @@ impl Marker {
                 run.out.metrics.count_marked(answer.len());
                 if !is_exact {
                     self.deliver_answer(&answer, run)?;
+                    // An id that is not found marks nothing.
+                    self.last.oldest.take_if(|_| by_id && answer.is_empty());
                 }
                 // An id does not reach a record that is equal to a later one: the next page shows
                 // it.
@@ -224,8 +226,8 @@ impl Marker {
     fn deliver_answer(&mut self, answer: &Page, run: &mut Run) -> Result<()> {
         self.last.marked = answer.fingerprints().collect();
         let (delivered, ids) = run.out.deliver_marked(answer, "slipped in between peek and mark")?;
-        if !ids.is_empty() || answer.is_empty() {
-            // It has hit others, or none by its id: the next page may begin as this one did.
+        if !ids.is_empty() {
+            // It has had an effect, although the next page may begin as this one did.
             self.last.oldest = None;
         }
         self.found.add(Found { read: answer.fingerprints().collect(), delivered, ids });

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
@@ -132,6 +133,27 @@ fn cases_of_tokens() -> Vec<(&'static str, Rule, Outcome)> {
         ("BearerToken", once().rewrite(|body| replaced(body, "Bearer", "BearerToken")), GoesOn),
         ("an odd token_type", once().rewrite(|body| replaced(body, "Bearer", "hunter2")), retried(200)),
     ]
+}
+
+/// One of the answers above. None of them is about a mark that was applied, but for those that
+/// rewrite the true answer.
+pub fn any_answer(rule: Rule, random: &mut Rng) -> Rule {
+    const STATUSES: [u16; 12] = [401, 403, 408, 425, 500, 501, 502, 503, 504, 505, 522, 599];
+    match random.usize(..13) {
+        0 => rule.rewrite(with_byte_order_mark),
+        1 => rule.gzip().header("content-encoding", "x-gzip"),
+        2 => rule.rewrite(in_two_members).header("content-encoding", "gzip"),
+        3 => rule.rewrite(gzip).gzip(),
+        4 => rule.json(r#"{"errorMessage":"timed out after 29 s"}"#),
+        5 => rule.json(r#"{"message": null}"#),
+        6 => rule.body(""),
+        7 => rule.status(204).body(""),
+        8 => rule.status(400).json(r#"{"__type":"TooManyRequestsException"}"#),
+        9 => past(rule.status(429)),
+        10 => page(rule.status(403)),
+        11 => rule.status(302).header("location", "https://login.example.com/"),
+        _ => rule.status(*random.choice(&STATUSES).unwrap()),
+    }
 }
 
 fn gzip(body: &[u8]) -> Vec<u8> {

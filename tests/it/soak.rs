@@ -1,4 +1,4 @@
-//! Random faults, thin links, large records, kills and targets that end, for
+//! Random faults, answers of gateways, thin links, large records, kills and targets that end, for
 //! `TAP_STREAMDUO_SOAK_SECONDS`. Without that variable it does not run.
 
 use std::collections::BTreeSet;
@@ -14,6 +14,7 @@ use streamduo_sandbox::{Endpoint, Identity, Rule, Samples, Stamps};
 
 use crate::closed_loop::{Chaos, mixed_up};
 use crate::dead_letters::{put_aside_identities, with_dead_letter_file};
+use crate::gateways::any_answer;
 use crate::tap::{EARLY, Run, Running, Tap, written_identity};
 
 /// The number of streams that are read at the same time. Most of the time each waits for a retry.
@@ -240,7 +241,7 @@ impl Soak {
             let rule = Rule::on(endpoint).call(self.tap.sandbox.count(endpoint) + random.usize(1..4));
             let (stream, arrivals) = (self.tap.stream.clone(), random.usize(..4));
             let rule = rule.before(move |service| service.fill(&stream, arrivals));
-            self.tap.sandbox.script(fault(rule, random));
+            self.tap.sandbox.script(if random.bool() { any_answer(rule, random) } else { fault(rule, random) });
             tally.faults.fetch_add(1, Ordering::Relaxed);
             self.run_once(random, true, tally);
         }
@@ -310,9 +311,12 @@ impl Soak {
         for _ in 0..random.usize(1..4) {
             let endpoint = *random.choice(&[Endpoint::Peek, marks, marks, Endpoint::Token]).unwrap();
             let rule = Rule::on(endpoint).call(self.tap.sandbox.count(endpoint) + random.usize(1..4));
-            let rule = if random.bool() { rule.applied() } else { rule };
-            let caps = random.usize(..9) == 0;
-            self.tap.sandbox.script(if caps { rule.cap(random.usize(1..50)) } else { fault(rule, random) });
+            self.tap.sandbox.script(match random.usize(..9) {
+                0 => rule.cap(random.usize(1..50)),
+                1..4 => any_answer(rule, random),
+                _ if random.bool() => fault(rule.applied(), random),
+                _ => fault(rule, random),
+            });
             tally.faults.fetch_add(1, Ordering::Relaxed);
         }
         if (self.by_id || !self.thin_link) && random.bool() {
