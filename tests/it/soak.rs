@@ -140,7 +140,7 @@ impl Soak {
         let tap = Tap::with_records(0)
             .set("acknowledge", if commit_mode { "commit" } else { "write" })
             .set("pageSize", random.usize(1..150))
-            .set("maxPending", random.usize(3..300))
+            .set("maxPending", random.usize(10..300))
             .set("maxRetries", random.usize(0..4))
             .set("requestTimeoutSeconds", 2);
         let by_id = random.bool();
