@@ -88,22 +88,24 @@ def test_the_page(postgres_server, postgres_programs, tmp_path):
     payloads = re.search(r"^```json\n(.*?)^```$", (ROOT / "docs/columns.md").read_text().partition("sends these")[2], re.M | re.S)
     sandbox = Sandbox()
     sandbox.write([*payloads[1].splitlines(), '{"make": "VW", "price": 59.949999999999996}'])
-    write_json(tmp_path / "target.json", target | postgres_server.target_config)
+    # Other checks load into the same server.
+    write_json(tmp_path / "target.json", target | postgres_server.target_config | {"default_target_schema": "page"})
     write_json(tmp_path / "config.json", sandbox.config | tap)
 
     server = postgres_server.target_config
     variables = {f"PG{name.upper()}": server[name] for name in ["host", "port", "user", "password"]}
     command = load.replace(f"psql {target['database']}", f"{postgres_server.programs}/psql {server['database']}")
+    command = command.replace(f"{target['default_target_schema']}.orders", "page.orders")
     ended = run_block(command, cwd=tmp_path, env=environment(PATH=PATH, **variables))
     assert "4 records written" in ended.stderr
     rest = '{"price":"N/A"}'
     assert f"`{rest}`" in text and rest in ended.stdout
-    types = postgres_server.column_types("streamduo.orders")
+    types = postgres_server.column_types("page.orders")
     shown = {"make": "text", "price": "numeric", "seller__name": "text", "sold": "boolean"}
     assert {name: types[f"dataPayload__{name}"] for name in shown} == shown
     assert types["recordTimeStampISO"].startswith("timestamp") and types["dataPayloadRest"] == "text"
     value = re.search(r"`(coalesce.*)`", text)[1].replace("lat", "price")
-    rows = postgres_server.query(f"""select {value} as price from streamduo.orders where "dataPayload__make" = 'VW'""")
+    rows = postgres_server.query(f"""select {value} as price from page.orders where "dataPayload__make" = 'VW'""")
     assert [str(row["price"]) for row in rows] == ["59.949999999999996"]
 
     (tmp_path / "payloads.jsonl").write_text(payloads[1])
