@@ -164,11 +164,14 @@ impl ClosedLoop {
                     Ok(page) => {
                         let has_more = cursor.advance(&page);
                         let page = page.that_are_read(false);
-                        if self.has_dead_letters || page.missing_identity().is_none() {
+                        if self.has_dead_letters {
                             return Ok((page, has_more));
                         }
-                        // A peek refuses such a record, once all before it is marked.
-                        return Ok((page.before_odd(), false));
+                        // A peek refuses an odd record, once all before it is marked.
+                        let shown = page.len();
+                        let page = page.before_odd();
+                        let is_whole = page.len() == shown;
+                        return Ok((page, has_more && is_whole));
                     }
                     Err(error) if error.is::<Stopped>() => return Err(error),
                     Err(error) => warn!("{error:#}; so a target gets no more than one page from now on"),
@@ -344,7 +347,7 @@ impl Mode for ClosedLoop {
         loop {
             let settled = self.settle(run);
             self.marker.end_early(run);
-            // What that has delivered is loaded and marked as well, and that mark is looked at, too.
+            // What that has delivered is loaded and marked as well, and that mark is looked at.
             let found = self.take_found(run);
             let is_over = found.is_err() || !self.session.is_running();
             for result in [settled, found] {

@@ -17,7 +17,7 @@ use super::invalid::diagnose;
 use super::ledger::Ledger;
 use super::members::Texts;
 use super::parse::{Entry, Record, entries};
-use super::text::{in_utf_8, on_one_line};
+use super::text::{has_line_break, in_utf_8, on_one_line};
 
 /// How long an answer took, and when it was complete.
 #[derive(Debug, Clone, Copy, Default)]
@@ -147,8 +147,11 @@ impl Page {
         out.look_ahead(self);
         let mut written = 0;
         let time_extracted = format!("{:.6}", self.timing.arrived);
+        // One search for the whole page: a record alone is too short for one to pay.
+        let has_breaks = has_line_break(&self.answer);
         for entry in self.unknown_entries(is_known) {
-            let text = on_one_line(&self.answer[entry.span.clone()]);
+            let text = &self.answer[entry.span.clone()];
+            let text = if has_breaks { on_one_line(text) } else { Cow::Borrowed(text) };
             if entry.has_identity() {
                 out.record(&text, &time_extracted)?;
             } else {
@@ -217,18 +220,22 @@ impl Page {
     }
 
     /// Where the first record without an identity is.
-    fn odd(&self) -> Option<usize> {
+    pub(super) fn odd(&self) -> Option<usize> {
         self.entries.iter().position(|entry| !entry.has_identity())
     }
 
     /// The error about the first record without an identity, if there is one.
     pub fn missing_identity(&self) -> Option<Error> {
-        let index = self.odd()?;
+        self.odd().map(|index| self.no_identity(index))
+    }
+
+    /// The error about this record, which has no identity.
+    pub(super) fn no_identity(&self, index: usize) -> Error {
         let why = self.why_no_identity(&self.entries[index]);
         let number = index + 1;
-        Some(anyhow!(
+        anyhow!(
             "record {number} of the answer has no identity: {why}; set `deadLetterFile` to put such records aside and go on"
-        ))
+        )
     }
 
     /// Why a record has no identity, without quoting it.

@@ -45,10 +45,16 @@ impl Entry {
 
     /// The record, of the answer that it came in.
     pub(super) fn record<'a>(&self, answer: &'a [u8]) -> Record<'a> {
-        let string = |range: &Option<Range<usize>>| decode_string(str::from_utf8(&answer[range.clone()?]).ok()?);
+        self.record_of(answer, |range| str::from_utf8(&answer[range]).ok())
+    }
+
+    /// The same, with a way to get a part of the answer as text: each is looked at when a page is
+    /// parsed, and is known to be text then.
+    fn record_of<'a>(&self, answer: &'a [u8], text: impl Fn(Range<usize>) -> Option<&'a str>) -> Record<'a> {
+        let string = |range: &Option<Range<usize>>| decode_string(text(range.clone()?)?);
         let Range { start, end } = self.span;
         let status = self.read_status.clone().unwrap_or(end..end);
-        let status_text = str::from_utf8(&answer[status.clone()]).unwrap_or_default();
+        let status_text = text(status.clone()).unwrap_or_default();
         Record {
             record_id: string(&self.record_id),
             timestamp: string(&self.timestamp),
@@ -120,7 +126,8 @@ fn entry(answer: &str, text: &str) -> Option<Entry> {
         read_status: range(fields.read_status),
         fingerprint: Fingerprint::default(),
     };
-    entry.fingerprint = Fingerprint::of(entry.record(answer.as_bytes()).distinctive_texts());
+    let record = entry.record_of(answer.as_bytes(), |range| answer.get(range));
+    entry.fingerprint = Fingerprint::of(record.distinctive_texts());
     Some(entry)
 }
 

@@ -29,9 +29,10 @@ impl Peeked {
     /// # Errors
     /// When the oldest record has none: all that came before it is marked by then.
     pub fn new(page: Page) -> Result<Peeked> {
-        let error = page.missing_identity();
-        let page = page.before_odd();
-        error.filter(|_| page.is_empty()).map_or(Ok(Peeked(page)), Err)
+        match page.odd() {
+            Some(0) => Err(page.no_identity(0)),
+            _ => Ok(Peeked(page.before_odd())),
+        }
     }
 
     /// Takes the answer to a peek; records without an identity become dead letters.

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 /// The text as it came, or without the white space between its tokens where that holds a line break
 /// (a line break within a JSON string is always escaped, RFC 8259 section 7).
 pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr2(b'\n', b'\r', json).is_none() {
+    if !has_line_break(json) {
         return Cow::Borrowed(json);
     }
     let mut line = Vec::with_capacity(json.len());
@@ -27,6 +27,11 @@ pub fn on_one_line(json: &[u8]) -> Cow<'_, [u8]> {
         line.push(byte);
     }
     Cow::Owned(line)
+}
+
+/// Whether the text spreads over several lines.
+pub(super) fn has_line_break(json: &[u8]) -> bool {
+    memchr::memchr2(b'\n', b'\r', json).is_some()
 }
 
 /// The text as it came, or, if it is JSON otherwise, with an escape in the place of each byte that

@@ -34,9 +34,8 @@ fn run_gives_the_command_its_settings_and_prints_a_summary() {
 
 #[test]
 fn each_line_of_a_file_becomes_a_record() {
-    let dir = std::env::temp_dir().join(format!("streamduo-payloads-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a folder");
-    let file = dir.join("payloads.jsonl");
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("payloads.jsonl");
     std::fs::write(&file, "{\"a\": 1.0}\n7\n").expect("a file");
     let file = file.to_str().expect("text");
     let output = run(&["run", "--records", "0", "--payloads", file], "true");
@@ -46,7 +45,6 @@ fn each_line_of_a_file_becomes_a_record() {
     let output = run(&["run", "--payloads", file], "true");
     assert!(text(&output.stderr).starts_with(&format!("sandbox: {file}: line 2 is not JSON: ")));
     assert_eq!(output.status.code(), Some(1));
-    std::fs::remove_dir_all(dir).expect("the folder is removed");
 }
 
 #[test]
