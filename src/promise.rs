@@ -119,23 +119,23 @@
 //! Only a STATE that came back proves it, never what the page itself shows:
 //!
 //! ```
-//! # use tap_streamduo::record::{Committed, Peeked, ReturnedBookmark};
-//! fn right(page: &Peeked, returned: &ReturnedBookmark) -> Option<Committed> {
-//!     Committed::prove(page, returned)
+//! # use tap_streamduo::record::{Ledger, Peeked, ReturnedBookmark};
+//! fn right(page: &Peeked, returned: &ReturnedBookmark, ledger: &mut Ledger) -> bool {
+//!     ledger.prove(page, returned)
 //! }
 //! ```
 //!
 //! ```compile_fail,E0308
-//! # use tap_streamduo::record::{Bookmark, Committed, Peeked};
-//! fn wrong(page: &Peeked) -> Option<Committed> {
-//!     Committed::prove(page, &Bookmark::of(page))
+//! # use tap_streamduo::record::{Bookmark, Ledger, Peeked};
+//! fn wrong(page: &Peeked, ledger: &mut Ledger) -> bool {
+//!     ledger.prove(page, &Bookmark::of(page))
 //! }
 //! ```
 //!
 //! ```compile_fail,E0423
-//! # use tap_streamduo::record::{Bookmark, Committed, Peeked, Returned};
-//! fn wrong(page: &Peeked) -> Option<Committed> {
-//!     Committed::prove(page, &Returned(Bookmark::of(page)))
+//! # use tap_streamduo::record::{Bookmark, Ledger, Peeked, Returned};
+//! fn wrong(page: &Peeked, ledger: &mut Ledger) -> bool {
+//!     ledger.prove(page, &Returned(Bookmark::of(page)))
 //! }
 //! ```
 //!
@@ -143,44 +143,44 @@
 //! good exit, never the STATE that was written to it:
 //!
 //! ```
-//! # use tap_streamduo::record::{Batch, Committed, InFlight, ReturnedCheckpoint};
-//! fn right(in_flight: &mut InFlight<Batch>, printed: &ReturnedCheckpoint, committed: &mut Committed) {
+//! # use tap_streamduo::record::{Batch, InFlight, Ledger, ReturnedCheckpoint};
+//! fn right(in_flight: &mut InFlight<Batch>, printed: &ReturnedCheckpoint, ledger: &mut Ledger) {
 //!     for batch in in_flight.acknowledge(printed) {
-//!         committed.add(batch);
+//!         ledger.commit(batch);
 //!     }
 //! }
 //! ```
 //!
 //! ```compile_fail,E0308
-//! # use tap_streamduo::record::{Batch, Committed, InFlight};
-//! fn wrong(in_flight: &mut InFlight<Batch>, batch: Batch, committed: &mut Committed) {
+//! # use tap_streamduo::record::{Batch, InFlight, Ledger};
+//! fn wrong(in_flight: &mut InFlight<Batch>, batch: Batch, ledger: &mut Ledger) {
 //!     let written = in_flight.add(batch);
 //!     for batch in in_flight.acknowledge(&written) {
-//!         committed.add(batch);
+//!         ledger.commit(batch);
 //!     }
 //! }
 //! ```
 //!
 //! ```
 //! # use std::process::ExitStatus;
-//! # use tap_streamduo::record::{Batch, Committed, InFlight};
-//! fn right(in_flight: &mut InFlight<Batch>, status: ExitStatus, has_read_all: bool, committed: &mut Committed) {
-//!     in_flight.acknowledge_all(status, has_read_all).into_iter().for_each(|batch| committed.add(batch));
+//! # use tap_streamduo::record::{Batch, InFlight, Ledger};
+//! fn right(in_flight: &mut InFlight<Batch>, status: ExitStatus, has_read_all: bool, ledger: &mut Ledger) {
+//!     in_flight.acknowledge_all(status, has_read_all).into_iter().for_each(|batch| ledger.commit(batch));
 //! }
 //! ```
 //!
 //! A batch that was given up proves nothing, and a proof cannot be made of it by hand:
 //!
 //! ```compile_fail,E0308
-//! # use tap_streamduo::record::{Batch, Committed, InFlight};
-//! fn wrong(in_flight: &mut InFlight<Batch>, committed: &mut Committed) {
-//!     in_flight.abandon().into_iter().for_each(|batch| committed.add(batch));
+//! # use tap_streamduo::record::{Batch, InFlight, Ledger};
+//! fn wrong(in_flight: &mut InFlight<Batch>, ledger: &mut Ledger) {
+//!     in_flight.abandon().into_iter().for_each(|batch| ledger.commit(batch));
 //! }
 //! ```
 //!
 //! ```compile_fail,E0423
-//! # use tap_streamduo::record::{Batch, Committed, InFlight, Proven};
-//! fn wrong(in_flight: &mut InFlight<Batch>, committed: &mut Committed) {
-//!     in_flight.abandon().into_iter().for_each(|batch| committed.add(Proven(batch)));
+//! # use tap_streamduo::record::{Batch, InFlight, Ledger, Proven};
+//! fn wrong(in_flight: &mut InFlight<Batch>, ledger: &mut Ledger) {
+//!     in_flight.abandon().into_iter().for_each(|batch| ledger.commit(Proven(batch)));
 //! }
 //! ```

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use url::Url;
 
-use settings::{MAX_RECORDS, SETTINGS};
+use settings::{MAX_PENDING_WITH_TARGET, SETTINGS};
 use source::UserSettings;
 
 pub use check::is_loopback;
@@ -43,8 +43,8 @@ pub struct Config {
     pub mark_by: MarkBy,
     /// `pageSize`: in `write` and `never` mode, the maximum number of records in one request.
     pub page_size: usize,
-    /// `maxPending`: in `commit` mode, the maximum number of records that are out at once, and in
-    /// one request. With a target [`MAX_RECORDS`] by default.
+    /// `maxPending`: in `commit` mode, the maximum number of records that are out at once. With a
+    /// target [`MAX_PENDING_WITH_TARGET`] by default.
     pub max_pending: usize,
     /// `targetProof`: what proves that a target that the tap runs has committed what it was given.
     pub target_proof: TargetProof,
@@ -123,7 +123,7 @@ impl Config {
                 }
                 None if has_target && setting.name == "acknowledge" => "commit".into(),
                 // Each window may be a start of the target.
-                None if has_target && setting.name == "maxPending" => MAX_RECORDS.into(),
+                None if has_target && setting.name == "maxPending" => MAX_PENDING_WITH_TARGET.into(),
                 None => setting.default.map(|default| setting.value(default)).unwrap_or_default(),
             };
             if setting.is_required && value.is_null() {

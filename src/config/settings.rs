@@ -14,8 +14,13 @@ use super::choices::{Acknowledge, MarkBy, PayloadFormat, PayloadSchema, TargetPr
 /// form).
 pub const ENV_PREFIX: &str = "TAP_STREAMDUO_";
 
-/// The maximum number of records that a setting lets a request ask for.
+/// The maximum number of records that a request asks for.
 pub const MAX_RECORDS: usize = 100_000;
+
+/// The largest `maxPending`, and its default with a target: each window may be a start of the target.
+/// So many fingerprints still fit into 64 MB.
+pub const MAX_PENDING: usize = 1_000_000;
+pub const MAX_PENDING_WITH_TARGET: usize = 500_000;
 
 /// What a setting holds.
 #[derive(Debug)]
@@ -95,10 +100,9 @@ pub static SETTINGS: [Setting; 24] = [
     ),
     optional(
         "maxPending",
-        RECORDS,
+        Integer(1..=MAX_PENDING as u64),
         "10000",
-        "with `commit`, or a target (then 100000 by default): the most records that are written and not yet committed, \
-         and the most asked for in one request",
+        "with `commit`, or a target (then 500000 by default): the most records that are written and not yet committed",
     ),
     optional(
         "targetProof",

@@ -16,12 +16,11 @@
 
 mod search;
 
-use std::borrow::Cow;
-
 use anyhow::Result;
 use log::warn;
 
 use super::cursor::Cursor;
+use super::look_back::Found;
 use super::marker::Marker;
 use super::output::{MAX_LOST, MAX_NAMED, named};
 use super::run::{Mode, Run};
@@ -29,7 +28,7 @@ use super::session::{TargetSession, final_error, log_failure};
 use super::target::Target;
 use crate::config::Config;
 use crate::metrics::{plural, records};
-use crate::record::{Batch, Committed, Fingerprints, Page, Peeked};
+use crate::record::{Batch, Page, Peeked};
 use crate::shutdown::Stopped;
 use crate::streamduo::queue::Count;
 
@@ -57,10 +56,6 @@ pub struct ClosedLoop {
     /// once.
     page_size: usize,
     session: TargetSession<Batch>,
-    /// What is committed and not known to be marked.
-    committed: Committed,
-    /// What was read by somebody else, or by a mark that came late, while it was in flight.
-    marked_elsewhere: Fingerprints,
     /// Whether the service can be read by time, so that a window may be larger than a page.
     reads_ahead: bool,
     /// Whether the last peek has shown that nothing is unread, or the last mark has hit all that
@@ -80,14 +75,11 @@ pub struct ClosedLoop {
 
 impl ClosedLoop {
     /// Loads into this target.
-    pub fn new(config: &Config, mut marker: Marker, target: Box<dyn Target>) -> ClosedLoop {
-        marker.remember(config.max_pending);
+    pub fn new(config: &Config, marker: Marker, target: Box<dyn Target>) -> ClosedLoop {
         ClosedLoop {
             max_pending: config.max_pending,
             page_size: config.page_size.min(config.max_pending),
             session: TargetSession::new(target, config.target_proof),
-            committed: Committed::default(),
-            marked_elsewhere: Fingerprints::default(),
             reads_ahead: true,
             is_drained: false,
             has_failed: false,
@@ -107,7 +99,7 @@ impl ClosedLoop {
                 self.search.at_end();
             }
             self.settle(run)?;
-            if self.is_drained && self.committed.is_empty() && !self.search.is_on() {
+            if self.is_drained && run.out.ledger.committed() == 0 && !self.search.is_on() {
                 return Ok(());
             }
         }
@@ -189,9 +181,8 @@ impl ClosedLoop {
 
     /// How many more records may be out: in flight, or committed and not marked. If none is in
     /// flight, what is committed waits for what comes before it.
-    fn room(&mut self) -> usize {
-        let in_flight: usize = self.session.in_flight().batches().map(|batch| batch.records.len()).sum();
-        let out = if in_flight == 0 { 0 } else { in_flight + self.committed.len() };
+    fn room(&mut self, run: &Run) -> usize {
+        let out = if self.session.in_flight().is_empty() { 0 } else { run.out.ledger.waiting() };
         self.search.max().min(self.max_pending).saturating_sub(out)
     }
 
@@ -200,19 +191,26 @@ impl ClosedLoop {
     /// a STATE that comes right after a round number of records.
     fn write(&mut self, page: &Page, run: &mut Run) -> Result<Taken> {
         self.search.note_shown(page);
-        let room = self.room();
+        let room = self.room(run);
         let unknown = page.unknown(|record| run.out.ledger.contains(record) || !self.search.wants(record));
-        let (mut records, mut ids): (Vec<_>, Vec<_>) = unknown.unzip();
+        let mut records = Vec::new();
+        let mut ids = Vec::new();
+        for (record, id) in unknown.take(room + 1) {
+            if ids.len() < MAX_NAMED {
+                ids.push(id.into_owned());
+            }
+            records.push(record);
+        }
         let is_whole = records.len() <= room;
         records.truncate(room);
+        records.shrink_to_fit();
+        ids.truncate(room);
         if records.is_empty() || !is_whole && !self.session.in_flight().is_empty() {
             return Ok(if is_whole { Taken::Nothing } else { Taken::Part });
         }
-        ids.truncate(MAX_NAMED.min(room));
-        let ids = ids.into_iter().map(Cow::into_owned).collect();
         self.session.target().keep_stderr(self.search.max() == 1);
         let written = run.out.write_some(page, &records)?;
-        self.session.send(Batch { records, ids, written, slipped_in: false }, &mut run.out)?;
+        self.send(Batch { records, ids, written, slipped_in: false }, run)?;
         while self.session.is_taking() {
             if self.session.wait(&run.stop)? && !self.search.is_on() {
                 self.mark_committed(run)?;
@@ -225,10 +223,7 @@ impl ClosedLoop {
     fn peek_and_note(&mut self, count: Count, run: &mut Run) -> Result<Peeked> {
         let page = self.peek(count, run)?;
         self.is_drained = page.is_empty();
-        self.committed.recall(&page);
-        if page.is_last {
-            self.committed.keep_shown(&page);
-        }
+        run.out.ledger.note_unread(&page);
         Ok(page)
     }
 
@@ -240,14 +235,19 @@ impl ClosedLoop {
 
     /// Notes what a peek or a mark has shown as read, and covers what it has delivered by a STATE.
     fn take_found(&mut self, run: &mut Run) -> Result<()> {
-        let found = self.marker.take_found();
-        self.marked_elsewhere.extend(found.read.iter().filter(|record| !self.committed.contains(**record)));
-        self.committed.note_marked(found.read);
-        if found.delivered.is_empty() {
-            return Ok(());
+        let Found { read, delivered: records, ids } = self.marker.take_found();
+        let written = records.len();
+        let mut sent = Ok(());
+        if written > 0 {
+            sent = self.send(Batch { records, ids, written, slipped_in: true }, run);
         }
-        let written = found.delivered.len();
-        let batch = Batch { records: found.delivered, ids: found.ids, written, slipped_in: true };
+        run.out.ledger.note_read(read);
+        sent
+    }
+
+    /// Writes the STATE that covers a batch that was just written.
+    fn send(&mut self, batch: Batch, run: &mut Run) -> Result<()> {
+        run.out.ledger.send(&batch.records);
         self.session.send(batch, &mut run.out)
     }
 
@@ -255,17 +255,18 @@ impl ClosedLoop {
     fn mark_committed(&mut self, run: &mut Run) -> Result<()> {
         for batch in self.session.take_proven() {
             self.search.loaded(batch.get());
-            self.committed.add(batch);
+            run.out.ledger.commit(batch);
         }
-        while !self.committed.is_empty() {
+        while run.out.ledger.committed() > 0 {
             // One more is the fence.
-            let page = self.peek(Count::UpTo(self.committed.len().max(MIN_PEEKED.min(self.max_pending)) + 1), run)?;
+            let page =
+                self.peek(Count::UpTo(run.out.ledger.committed().max(MIN_PEEKED.min(self.max_pending)) + 1), run)?;
             let is_in_flight = self.has_failed || !self.session.in_flight().is_empty();
             if self.marker.may_be_applied() && is_in_flight {
                 return Ok(());
             }
             let is_last = page.is_last;
-            let Some(delivered) = self.committed.delivered(page) else { return Ok(()) };
+            let Some(delivered) = run.out.ledger.delivered(page) else { return Ok(()) };
             let marked = self.marker.mark(delivered, run);
             self.take_found(run)?;
             self.is_drained = marked? && is_last;
@@ -284,7 +285,6 @@ impl ClosedLoop {
             {
                 log_failure(std::mem::replace(&mut failure, Err(error)));
             }
-            self.marked_elsewhere.clear();
             if let Err(error) = marked {
                 log_failure(failure);
                 return Err(error);
@@ -330,8 +330,7 @@ impl ClosedLoop {
     /// Whether the service still shows as unread what was in flight, as far as can be told.
     fn are_unread(&mut self, left: &[&Batch], run: &mut Run) -> bool {
         let is_checked = self.peek(Count::AtOnce(1), run).is_ok() && !self.marker.may_be_applied();
-        let mut records = left.iter().flat_map(|batch| &batch.records);
-        is_checked && records.all(|record| !self.marked_elsewhere.contains(record))
+        is_checked && left.iter().all(|batch| run.out.ledger.are_unread(&batch.records))
     }
 }
 
@@ -371,7 +370,7 @@ impl Mode for ClosedLoop {
         match (run.out.has_unmarked(), run.out.has_written()) {
             (false, false) => "no record was written",
             (false, true) => "all that was written is committed and marked as read",
-            _ if self.committed.is_empty() => {
+            _ if run.out.ledger.committed() == 0 => {
                 "what the target has committed is marked as read, and the rest stays unread"
             }
             _ => "what the target has committed last may not be marked as read yet, and comes again",

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::marker::Marker;
 use super::run::{Mode, Run};
 use crate::metrics::records;
-use crate::record::{Bookmark, Committed, ReturnedBookmark};
+use crate::record::{Bookmark, ReturnedBookmark};
 use crate::streamduo::queue::Count;
 
 /// Marks what is committed, then writes a growing window of unread records.
@@ -28,25 +28,25 @@ impl CommitMode {
     /// while a mark may still be applied.
     fn mark_committed(&mut self, returned: &ReturnedBookmark, run: &mut Run) -> Result<bool> {
         let mut page = self.marker.peek(Count::AtOnce(returned.get().count), run)?;
-        let Some(mut committed) = Committed::prove(&page, returned) else {
+        if !run.out.ledger.prove(&page, returned) {
             let covered = records(returned.get().count);
             info!(
                 "the state covers {covered}, but it does not match what is unread now: marking nothing, \
                  delivering again"
             );
             return Ok(true);
-        };
-        run.out.ledger.adopt(&committed);
-        while let Some(delivered) = committed.delivered(page) {
+        }
+        while let Some(delivered) = run.out.ledger.delivered(page) {
             run.stop.check()?;
             self.marker.mark(delivered, run)?;
-            committed.note_marked(self.marker.take_found().read);
-            if committed.is_empty() {
+            run.out.ledger.note_read(self.marker.take_found().read);
+            let left = run.out.ledger.committed();
+            if left == 0 {
                 break;
             }
             // One more, which is the fence.
-            page = self.marker.peek(Count::AtOnce(committed.len() + 1), run)?;
-            committed.note_marked(self.marker.take_found().read);
+            page = self.marker.peek(Count::AtOnce(left + 1), run)?;
+            run.out.ledger.note_read(self.marker.take_found().read);
             if self.marker.may_be_applied() {
                 // It hits what is committed, unless another mark has marked that already.
                 info!(

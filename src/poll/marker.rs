@@ -87,10 +87,9 @@ pub struct Marker {
     lost_until: Instant,
     /// How long a mark may be under way: twice `requestTimeoutSeconds`.
     max_delay: Duration,
-    /// The most records that were marked at once, that were shown at once, and that may be out.
+    /// The most records that were marked at once, and that were shown at once.
     most_marked: usize,
     most_shown: usize,
-    most_out: usize,
     /// The most records that a peek has asked for. A look back asks for no more at once.
     most_asked: usize,
     equal_pages: usize,
@@ -109,18 +108,11 @@ impl Marker {
             max_delay: 2 * config.request_timeout,
             most_marked: 0,
             most_shown: 0,
-            most_out: 0,
             most_asked: 1,
             equal_pages: 0,
             ineffective: tuning.retries,
             found: Found::default(),
         }
-    }
-
-    /// Remembers at least so many of the records that were written last: they may be out, and no
-    /// peek shows them all.
-    pub fn remember(&mut self, records: usize) {
-        self.most_out = records;
     }
 
     /// Peeks at the oldest unread records. Delivers first what a mark may have hit unseen.
@@ -261,7 +253,7 @@ impl Marker {
         }
         self.advance(page);
         run.out.ledger.recall(page);
-        run.out.ledger.forget(self.most_out.max(4 * self.most_shown));
+        run.out.ledger.forget(4 * self.most_shown);
         // The next page has to begin as this one does, until something is marked. A look back takes
         // several requests, and a mark that comes late may hit what it has passed.
         let fence = first.filter(|_| !run.queue.marks_by_id());

@@ -8,7 +8,7 @@ use log::info;
 use super::target::TargetFailed;
 use crate::config::Invalid;
 use crate::metrics::{RunMetrics, plural, records};
-use crate::record::{Batch, Committed, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
+use crate::record::{Batch, Delivered, Fingerprint, Ledger, MessageWriter, Page, Peeked};
 use crate::shutdown::Shutdown;
 use crate::singer::dead_letters::CannotPutAside;
 use crate::singer::state::StreamState;
@@ -72,14 +72,8 @@ impl Output {
     }
 
     /// Puts a record of a page aside that makes the target fail, so that it counts as committed.
-    pub fn put_aside(
-        &mut self,
-        page: &Page,
-        record: Fingerprint,
-        reason: &str,
-        committed: &mut Committed,
-    ) -> Result<()> {
-        let put_aside = committed.put_aside(page, record, reason, &mut self.ledger, &mut *self.writer);
+    pub fn put_aside(&mut self, page: &Page, record: Fingerprint, reason: &str) -> Result<()> {
+        let put_aside = self.ledger.put_aside(page, record, reason, &mut *self.writer);
         put_aside.map_err(|error| self.failure(error))?;
         self.count_dead_letters();
         Ok(())

@@ -56,6 +56,10 @@ pub struct TargetSession<T> {
     when_full: Duration,
     /// Whether a target that has failed may still be running. No other one is started beside it.
     is_lost: bool,
+    /// Whether the target that was started last has acknowledged anything.
+    has_acknowledged: bool,
+    /// Whether it has ended well, and acknowledged all but its last batch.
+    has_held_back: bool,
 }
 
 impl<T> TargetSession<T> {
@@ -72,6 +76,8 @@ impl<T> TargetSession<T> {
             acknowledges_at_once: by_state,
             when_full: if by_state { WHEN_FULL } else { Duration::ZERO },
             is_lost: false,
+            has_acknowledged: false,
+            has_held_back: false,
         }
     }
 
@@ -98,6 +104,12 @@ impl<T> TargetSession<T> {
     /// Whether a target that has failed may still be running.
     pub fn is_lost(&self) -> bool {
         self.is_lost
+    }
+
+    /// Whether the last target has ended well, and acknowledged all but its last batch: some hold
+    /// back a STATE that comes right behind a full batch of their own.
+    pub fn has_held_back(&self) -> bool {
+        self.has_held_back
     }
 
     /// The target.
@@ -196,6 +208,7 @@ impl<T> TargetSession<T> {
             Event::Acknowledged(checkpoint) if self.proof == TargetProof::State => {
                 let proven = self.in_flight.acknowledge(&checkpoint);
                 let is_new = !proven.is_empty();
+                self.has_acknowledged |= is_new;
                 self.proven.extend(proven);
                 return is_new;
             }
@@ -234,6 +247,9 @@ impl<T> TargetSession<T> {
         }
         let left = self.in_flight.abandon();
         self.is_lost = status.is_err();
+        let has_acknowledged = std::mem::take(&mut self.has_acknowledged);
+        let is_good = has_read_all && status.as_ref().is_ok_and(ExitStatus::success);
+        self.has_held_back = is_good && has_acknowledged && left.len() == 1;
         let name = self.target.name();
         let problem = match status {
             Ok(status) if status.success() && left.is_empty() => return None,

@@ -19,7 +19,7 @@ pub use ledger::Ledger;
 pub use members::{Members, Texts};
 pub use page::{Page, Timing};
 pub use parse::Record;
-pub use proof::{Batch, Bookmark, Committed, Delivered, Peeked, ReturnedBookmark};
+pub use proof::{Batch, Bookmark, Delivered, Peeked, ReturnedBookmark};
 pub use text::on_one_line;
 
 use serde_json::value::RawValue;

@@ -1,9 +1,9 @@
 //! The proof that records were delivered.
 //!
 //! `Queue::mark` takes a [`Delivered`] by value, and there are two ways to get one:
-//! [`Peeked::deliver`], which writes and flushes a page, and [`Committed::delivered`], which goes
-//! by what a target has returned or how it has ended, and what was put aside. So code that marks
-//! what was not delivered does not compile.
+//! [`Peeked::deliver`], which writes and flushes a page, and [`Ledger::delivered`], which goes by
+//! what a target has returned or how it has ended, and what was put aside. So code that marks what
+//! was not delivered does not compile.
 
 use std::io;
 use std::ops::Deref;
@@ -14,8 +14,8 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use super::MessageWriter;
-use super::identity::{Fingerprint, Fingerprints};
-use super::in_flight::{Proven, Returned};
+use super::identity::Fingerprint;
+use super::in_flight::Returned;
 use super::ledger::Ledger;
 use super::page::Page;
 
@@ -71,6 +71,11 @@ pub struct Delivered {
 }
 
 impl Delivered {
+    /// The proof for the oldest records of a page, which are committed. `None` if there are none.
+    pub(super) fn committed(page: Peeked, count: usize) -> Option<Delivered> {
+        (count > 0).then_some(Delivered { page: page.0, count, written: 0 })
+    }
+
     /// How many records there are to mark: the oldest ones of the page.
     pub fn count(&self) -> usize {
         self.count
@@ -171,84 +176,4 @@ pub struct Batch {
     pub written: usize,
     /// Whether they were marked before they were written: they slipped in before a mark.
     pub slipped_in: bool,
-}
-
-/// Records that a target has committed.
-#[derive(Debug, Default)]
-pub struct Committed {
-    /// Not known to be marked.
-    pub(super) left: Fingerprints,
-    /// Marked, as far as is known. If a page shows one as unread after all, it is marked again.
-    marked: Ledger,
-}
-
-impl Committed {
-    /// The records of a page, if they are the ones that the bookmark covers.
-    pub fn prove(page: &Peeked, returned: &ReturnedBookmark) -> Option<Committed> {
-        let is_proven = Bookmark::of(page) == *returned.get();
-        is_proven.then(|| Committed { left: page.fingerprints().collect(), marked: Ledger::default() })
-    }
-
-    /// Adds the records of a batch.
-    pub fn add(&mut self, batch: Proven<Batch>) {
-        self.left.extend(batch.into_inner().records);
-    }
-
-    /// Adds a record of a page that no target loads, once it is put aside: then it is delivered.
-    pub fn put_aside(
-        &mut self,
-        page: &Page,
-        record: Fingerprint,
-        reason: &str,
-        ledger: &mut Ledger,
-        out: &mut dyn MessageWriter,
-    ) -> io::Result<()> {
-        let before = out.dead_letters();
-        page.write_odd(record, reason, out)?;
-        if out.dead_letters() > before {
-            ledger.add([record]);
-            self.left.insert(record);
-        }
-        Ok(())
-    }
-
-    /// The committed records at the beginning of a page, if there are any.
-    pub fn delivered(&mut self, page: Peeked) -> Option<Delivered> {
-        let count = page.fingerprints().take_while(|record| self.contains(*record)).count();
-        self.left.extend(page.fingerprints().take(count));
-        (count > 0).then_some(Delivered { page: page.0, count, written: 0 })
-    }
-
-    /// Notes records that are marked.
-    pub fn note_marked(&mut self, records: impl IntoIterator<Item = Fingerprint>) {
-        self.marked.add(records.into_iter().filter(|record| self.left.remove(record)));
-        self.marked.forget(4 * self.left.len());
-    }
-
-    /// Counts the records as left to mark that a page shows as unread after all.
-    pub fn recall(&mut self, page: &Page) {
-        self.left.extend(page.fingerprints().filter(|record| self.marked.contains(*record)));
-    }
-
-    /// Counts the records as marked that the last page of the stream does not show as unread.
-    pub fn keep_shown(&mut self, last_page: &Page) {
-        let shown: Fingerprints = last_page.fingerprints().collect();
-        let gone: Vec<_> = self.left.difference(&shown).copied().collect();
-        self.note_marked(gone);
-    }
-
-    /// Whether a record is committed, as far as is remembered.
-    pub fn contains(&self, record: Fingerprint) -> bool {
-        self.left.contains(&record) || self.marked.contains(record)
-    }
-
-    /// How many records are left to mark.
-    pub fn len(&self) -> usize {
-        self.left.len()
-    }
-
-    /// Whether all are marked.
-    pub fn is_empty(&self) -> bool {
-        self.left.is_empty()
-    }
 }

@@ -1,6 +1,7 @@
 //! What this module promises, tested through its public functions.
 
 use std::io;
+use std::process::ExitStatus;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -368,9 +369,9 @@ fn a_digest_tells_who_and_in_which_order() {
     // sha256sum
     assert_eq!(bookmark.digest, "f46aee310879d571c89c7aea8893fc51509739cf8597f12a4338412a2f2dc91c");
     let state = returned(&bookmark);
-    assert!(Committed::prove(&page(&[("a", "1"), ("b", "2")]), &state).is_some());
+    assert!(Ledger::default().prove(&page(&[("a", "1"), ("b", "2")]), &state));
     for other in [&[("b", "2"), ("a", "1")][..], &[("a", "1")], &[("a1", ""), ("b", "2")], &[]] {
-        assert!(Committed::prove(&page(other), &state).is_none(), "{other:?}");
+        assert!(!Ledger::default().prove(&page(other), &state), "{other:?}");
     }
 }
 
@@ -393,21 +394,64 @@ fn twins_are_told_apart_by_the_text_of_their_payloads() {
 fn only_what_is_committed_at_the_beginning_of_a_page_counts_as_delivered() {
     let both = [("a", "1"), ("b", "2")];
     let known = page(&both);
-    let mut committed = Committed::prove(&known, &returned(&Bookmark::of(&known))).unwrap();
-    let count = |committed: &mut Committed, identities: &[(&str, &str)]| {
-        committed.delivered(page(identities)).map(|delivered| delivered.count())
+    let mut ledger = Ledger::default();
+    assert!(ledger.prove(&known, &returned(&Bookmark::of(&known))));
+    let count = |ledger: &mut Ledger, identities: &[(&str, &str)]| {
+        ledger.delivered(page(identities)).map(|delivered| delivered.count())
     };
-    assert_eq!(count(&mut committed, &both), Some(2));
-    assert_eq!(count(&mut committed, &[("a", "1"), ("c", "1"), ("b", "2")]), Some(1));
-    assert_eq!(count(&mut committed, &[("c", "1"), ("a", "1")]), None);
-    assert_eq!(count(&mut committed, &[("a", "1"), ("a", "1"), ("b", "2")]), Some(3), "equal ones are one");
-    committed.note_marked(page(&[("a", "1"), ("z", "1")]).fingerprints());
-    assert_eq!(committed.len(), 1);
-    committed.recall(&page(&both));
-    assert_eq!(committed.len(), 2, "unread after all");
-    committed.keep_shown(&page(&[("b", "2")]));
-    assert_eq!(committed.len(), 1);
-    assert_eq!(count(&mut committed, &both), Some(2));
+    assert_eq!(count(&mut ledger, &both), Some(2));
+    assert_eq!(count(&mut ledger, &[("a", "1"), ("c", "1"), ("b", "2")]), Some(1));
+    assert_eq!(count(&mut ledger, &[("c", "1"), ("a", "1")]), None);
+    assert_eq!(count(&mut ledger, &[("a", "1"), ("a", "1"), ("b", "2")]), Some(3), "equal ones are one");
+    ledger.note_read(page(&[("a", "1"), ("z", "1")]).fingerprints());
+    assert_eq!(ledger.committed(), 1);
+    ledger.note_unread(&page(&both));
+    assert_eq!(ledger.committed(), 2, "unread after all");
+    let mut last = page(&[("b", "2")]).into_page();
+    last.is_last = true;
+    ledger.note_unread(&last);
+    assert_eq!(ledger.committed(), 1, "the other one is marked");
+    assert_eq!(count(&mut ledger, &both), Some(2));
+}
+
+#[test]
+fn what_is_in_flight_is_not_marked_until_it_is_committed() {
+    let records: Vec<_> = page(&[("a", "1"), ("b", "2")]).fingerprints().collect();
+    let written = || {
+        let mut ledger = Ledger::default();
+        let _ = page(&[("a", "1"), ("b", "2")]).deliver(&mut ledger, &mut Memory::default()).unwrap();
+        ledger.send(&records);
+        ledger
+    };
+    let delivered = |ledger: &mut Ledger| ledger.delivered(page(&[("a", "1"), ("b", "2")])).map(|it| it.count());
+    let commit = |ledger: &mut Ledger| {
+        let mut in_flight = InFlight::default();
+        in_flight.add(Batch { records: records.clone(), ids: Vec::new(), written: 2, slipped_in: false });
+        for batch in in_flight.acknowledge_all(ExitStatus::default(), true) {
+            ledger.commit(batch);
+        }
+    };
+
+    let mut ledger = written();
+    assert_eq!(delivered(&mut ledger), None, "only written");
+    ledger.forget(0);
+    assert_eq!(ledger.waiting(), 2, "not forgotten");
+    commit(&mut ledger);
+    assert_eq!((ledger.committed(), delivered(&mut ledger)), (2, Some(2)));
+
+    // Somebody else reads one meanwhile.
+    let mut ledger = written();
+    ledger.note_read([records[0]]);
+    assert!(!ledger.are_unread(&records));
+    assert_eq!(delivered(&mut ledger), None, "in flight, whoever has read it");
+    commit(&mut ledger);
+    assert_eq!(ledger.committed(), 1, "one is read");
+    ledger.note_unread(&page(&[("a", "1"), ("b", "2")]));
+    assert_eq!(ledger.committed(), 2, "and is not, after all");
+
+    let mut ledger = written();
+    ledger.take_back(&records);
+    assert!(!ledger.contains(records[0]), "it is written again");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::http_error::{Failure, HttpError};
 use super::service::Count;
+use crate::config::settings::MAX_RECORDS;
 use crate::metrics::records;
 use crate::record::Page;
 
@@ -71,7 +72,7 @@ impl Growth {
     pub fn asked(&self, count: Count) -> usize {
         match count {
             Count::AtOnce(count) => count.min(self.max_asked()),
-            Count::UpTo(max) => max.min(self.next),
+            Count::UpTo(max) => max.min(self.next).min(MAX_RECORDS),
         }
     }
 

@@ -220,6 +220,22 @@ fn a_peek_that_wrongly_shows_nothing_costs_nothing() {
 }
 
 #[test]
+fn a_target_that_holds_back_its_last_state_costs_one_more_start() {
+    // It commits its last record before the STATE behind it, and prints that one with what comes next.
+    let tap = with_target(Tap::with_records(300).set("pageSize", 60), &["--rows", "100"]);
+    let run = tap.run();
+    run.assert_drains(&tap);
+    let rows = committed(&tap);
+    let (once, again) = rows.split_at(300);
+    assert_eq!(once, identities(&tap.records()));
+    assert!(!again.is_empty() && once.ends_with(again), "{again:?}");
+    let held_back =
+        format!("has ended well, and has acknowledged all but {} records: loading those again", again.len());
+    assert_eq!(run.stderr.matches(&held_back).count(), 1, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("INFO streamduo-sandbox is started\n").count(), 2, "{}", run.stderr);
+}
+
+#[test]
 fn a_target_that_repeats_its_input_marks_nothing() {
     let tap = with_script(Tap::with_records(3), "cat");
     let fatal = format!(

@@ -7,7 +7,7 @@
 //! record.
 
 use anyhow::Result;
-use log::warn;
+use log::{info, warn};
 
 use super::ClosedLoop;
 use crate::metrics::records;
@@ -157,9 +157,7 @@ impl Search {
 impl ClosedLoop {
     /// Judges a failure: whether to go on with fewer records, or behind one that was put aside.
     pub fn judge(&mut self, problem: String, left: Vec<Batch>, run: &mut Run) -> Result<()> {
-        let may_go_on = |batch: &Batch| {
-            !batch.slipped_in && batch.records.iter().all(|record| !self.marked_elsewhere.contains(record))
-        };
+        let may_go_on = |batch: &Batch| !batch.slipped_in && run.out.ledger.are_unread(&batch.records);
         let is_ending = run.stop.is_deferred() || self.session.is_lost() || left.is_empty();
         if is_ending || !left.iter().all(may_go_on) {
             return Err(self.failure(problem, "", left, run));
@@ -171,6 +169,12 @@ impl ClosedLoop {
             _ => String::new(),
         };
         left.iter().for_each(|batch| run.out.take_back(batch));
+        if self.session.has_held_back() {
+            let name = self.session.target().name();
+            let count = records(left.iter().map(|batch| batch.records.len()).sum());
+            info!("{name} has ended well, and has acknowledged all but {count}: loading those again");
+            return Ok(());
+        }
         match &left[..] {
             [Batch { records, ids, .. }] if self.search.is_tried_again(records) => {
                 if self.search.failed_again() {
@@ -203,7 +207,7 @@ impl ClosedLoop {
         let Some(page) = self.tried.take() else { return Ok(()) };
         let said = self.session.target().last_words();
         let reason = if said.is_empty() { problem } else { format!("{problem}: {said}") };
-        run.out.put_aside(&page, record, &reason, &mut self.committed)?;
+        run.out.put_aside(&page, record, &reason)?;
         self.put_aside += 1;
         self.search.found();
         self.mark_committed(run)

@@ -24,6 +24,10 @@ pub(crate) struct Target {
     /// Commit at every Nth STATE message instead; 0 commits only at the end of the input
     #[arg(long, value_name = "N")]
     every: Option<usize>,
+    /// Commit at every Nth record as well, and hold back a STATE right behind it until the next
+    /// commit, as pipelinewise's targets do
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
     /// Print no STATE
     #[arg(long)]
     silent: bool,
@@ -106,6 +110,9 @@ impl Target {
                         bail!("value out of range: {}", message["record"]["dataPayload"]);
                     }
                     waiting.records.push(record);
+                    if self.rows == Some(waiting.records.len()) {
+                        self.commit(&mut waiting, &mut printed)?;
+                    }
                 }
                 Some("STATE") => {
                     waiting.state = Some(message["value"].to_string());
@@ -119,6 +126,9 @@ impl Target {
                 }
                 _ => {}
             }
+        }
+        if self.rows.is_some() && waiting.records.is_empty() {
+            return Ok(());
         }
         self.commit(&mut waiting, &mut printed)
     }
