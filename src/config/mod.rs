@@ -122,7 +122,6 @@ impl Config {
                     value
                 }
                 None if has_target && setting.name == "acknowledge" => "commit".into(),
-                // Each window may be a start of the target.
                 None if has_target && setting.name == "maxPending" => MAX_PENDING_WITH_TARGET.into(),
                 None => setting.default.map(|default| setting.value(default)).unwrap_or_default(),
             };

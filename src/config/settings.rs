@@ -17,9 +17,11 @@ pub const ENV_PREFIX: &str = "TAP_STREAMDUO_";
 /// The maximum number of records that a request asks for.
 pub const MAX_RECORDS: usize = 100_000;
 
-/// The largest `maxPending`, and its default with a target: each window may be a start of the target.
-/// So many fingerprints still fit into 64 MB.
+/// The largest `maxPending`.
 pub const MAX_PENDING: usize = 1_000_000;
+
+/// `maxPending` by default with a target: each window may be a start of the target, and what is
+/// remembered of so many records fits into 64 MB.
 pub const MAX_PENDING_WITH_TARGET: usize = 500_000;
 
 /// What a setting holds.
@@ -102,7 +104,8 @@ pub static SETTINGS: [Setting; 24] = [
         "maxPending",
         Integer(1..=MAX_PENDING as u64),
         "10000",
-        "with `commit`, or a target (then 500000 by default): the most records that are written and not yet committed",
+        "with `commit`, or a target (then 500000 by default): the most records that are written and not yet committed; \
+         one request asks for at most 100000",
     ),
     optional(
         "targetProof",
