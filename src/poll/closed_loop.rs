@@ -52,8 +52,8 @@ enum Taken {
 pub struct ClosedLoop {
     /// `maxPending`
     max_pending: usize,
-    /// `pageSize`, if that is less: how many records a target gets at a time that acknowledges at
-    /// once.
+    /// How many records a target gets at a time that acknowledges at once: `pageSize`, but no more
+    /// than `maxPending`.
     page_size: usize,
     session: TargetSession<Batch>,
     /// Whether the service can be read by time, so that a window may be larger than a page.
@@ -180,7 +180,8 @@ impl ClosedLoop {
     }
 
     /// How many more records may be out: in flight, or committed and not marked. If none is in
-    /// flight, what is committed waits for what comes before it.
+    /// flight, what is committed can be marked only once what comes before it is loaded, so that gets
+    /// all the room.
     fn room(&mut self, run: &Run) -> usize {
         let out = if self.session.in_flight().is_empty() { 0 } else { run.out.ledger.waiting() };
         self.search.max().min(self.max_pending).saturating_sub(out)

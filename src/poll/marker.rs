@@ -31,7 +31,8 @@ const SMALL_PAGE: usize = 1_000;
 /// was marked: there may be that many more of them.
 const MAX_EQUAL_PAGES: usize = 100;
 
-/// The last mark. Right after a peek no mark was sent: there is only the fence.
+/// The last mark, with which the next page is compared. If there was a peek since, and no mark was
+/// sent after it, there is only the fence: the first record that it has shown.
 #[derive(Debug, Default)]
 struct LastMark {
     /// What the next page has to begin with.
@@ -129,7 +130,8 @@ impl Marker {
     }
 
     /// Marks the oldest records of a page that were delivered, but for the fence. What the answer
-    /// shows besides them is delivered at once. Returns whether the whole page is marked.
+    /// shows besides them is delivered at once. Returns whether the whole page is known to be
+    /// marked: never by id, where the next peek tells.
     pub fn mark(&mut self, delivered: Delivered, run: &mut Run) -> Result<bool> {
         self.found = Found::default();
         let by_id = run.queue.marks_by_id();
@@ -247,13 +249,15 @@ impl Marker {
             self.begin_no_later_than(page);
             (is_accepted, read) = self.check(page, fits, run)?;
         }
-        if !is_accepted {
-            // The next look back begins where this one did.
+        run.out.ledger.recall(page);
+        if is_accepted {
+            // Not before: the next look back may show again what this one has delivered.
+            run.out.ledger.forget(4 * self.most_shown);
+        } else {
+            // It begins where this one did.
             self.last.timestamps = [None, None];
         }
         self.advance(page);
-        run.out.ledger.recall(page);
-        run.out.ledger.forget(4 * self.most_shown);
         // The next page has to begin as this one does, until something is marked. A look back takes
         // several requests, and a mark that comes late may hit what it has passed.
         let fence = first.filter(|_| !run.queue.marks_by_id());

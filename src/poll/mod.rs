@@ -11,12 +11,14 @@
 //! 2. Add a variant to [`Acknowledge`] in `src/config/choices.rs`. Its word in a config file
 //!    follows from its name, its meaning in the table of settings from its comment.
 //! 3. The compiler names each `match` that needs an arm: whether what is written is marked, what a
-//!    STATE holds, and `fn run` below, with the queue that it needs. Take `pages`, which are small,
-//!    and grow only if they come quickly; or `windows`, if one peek has to show everything that is
-//!    written and not yet marked.
+//!    STATE holds, and `fn run` below, with the queue that it needs. Both do the same, but
+//!    [`Count::UpTo`](crate::streamduo::Count) means about 2 MiB and 3 s with `pages`, and 16 MiB
+//!    with `windows`: take those if one such peek has to show all that is written and not yet
+//!    marked. A peek shows the same records until they are marked.
 //! 4. `cargo test --workspace` then names the documents and the lists of words to change. By hand:
-//!    `meltano.yml`, what `commands.rs` and the descriptions of `markBy` and `pageSize` say of the
-//!    modes, `docs/guarantees.md`, and a property in `src/poll/tests/properties.rs`.
+//!    `meltano.yml`, the descriptions of `markBy` and `pageSize`, the documents that name the modes
+//!    (`grep -rn never docs CONTRIBUTING.md`), and a property in `src/poll/tests/properties.rs`;
+//!    `commands.rs`, if the mode marks nothing or is bounded by `maxPending`.
 //!
 //! Only `commit` and `never` read the bookmark of a STATE (`singer::state`).
 
@@ -109,6 +111,7 @@ pub fn run(
         (None, Some(target), Acknowledge::Never) => {
             (Box::new(NeverTarget::new(config, by_time(), target)), pages(service))
         }
+        // With a target the settings refuse `write`.
         (None, Some(target), Acknowledge::Commit | Acknowledge::Write) => {
             (Box::new(ClosedLoop::new(config, marker, target)), pages(service))
         }

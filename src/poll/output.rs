@@ -49,8 +49,8 @@ impl Output {
         self.count(delivered, Delivered::written)
     }
 
-    /// Writes the records of a page that are not known, and that nobody is to mark. Returns how
-    /// many.
+    /// Writes the records of a page that are not known, and that nobody is to mark: the ledger does
+    /// not get them. Returns how many.
     pub fn write(&mut self, page: &Page, is_known: impl Fn(Fingerprint) -> bool) -> Result<usize> {
         let written = page.write_unknown(is_known, &mut *self.writer);
         self.count(written, |written| *written)

@@ -58,8 +58,8 @@ pub struct TargetSession<T> {
     is_lost: bool,
     /// Whether the target that was started last has acknowledged anything.
     has_acknowledged: bool,
-    /// Whether it has ended well, and acknowledged all but its last batch.
-    has_held_back: bool,
+    /// Whether it has ended well, and has read everything.
+    has_ended_well: bool,
 }
 
 impl<T> TargetSession<T> {
@@ -77,7 +77,7 @@ impl<T> TargetSession<T> {
             when_full: if by_state { WHEN_FULL } else { Duration::ZERO },
             is_lost: false,
             has_acknowledged: false,
-            has_held_back: false,
+            has_ended_well: false,
         }
     }
 
@@ -106,10 +106,15 @@ impl<T> TargetSession<T> {
         self.is_lost
     }
 
-    /// Whether the last target has ended well, and acknowledged all but its last batch: some hold
-    /// back a STATE that comes right behind a full batch of their own.
-    pub fn has_held_back(&self) -> bool {
-        self.has_held_back
+    /// Whether the last target has ended well, and has read everything.
+    pub fn has_ended_well(&self) -> bool {
+        self.has_ended_well
+    }
+
+    /// Whether it has also acknowledged all but its last batch, if so many are left: some targets
+    /// hold back a STATE that comes right behind a full batch of their own.
+    pub fn has_held_back(&self, left: usize) -> bool {
+        self.has_ended_well && self.has_acknowledged && left == 1
     }
 
     /// The target.
@@ -131,6 +136,7 @@ impl<T> TargetSession<T> {
     pub fn send(&mut self, batch: T, out: &mut Output) -> Result<()> {
         // A target that has ended does not get it, and so does not acknowledge it.
         if !matches!(self.phase, Phase::Ended { .. }) {
+            self.has_acknowledged &= self.is_open();
             self.phase = Phase::Taking;
         }
         out.state.cover(json!(self.in_flight.add(batch)));
@@ -247,9 +253,7 @@ impl<T> TargetSession<T> {
         }
         let left = self.in_flight.abandon();
         self.is_lost = status.is_err();
-        let has_acknowledged = std::mem::take(&mut self.has_acknowledged);
-        let is_good = has_read_all && status.as_ref().is_ok_and(ExitStatus::success);
-        self.has_held_back = is_good && has_acknowledged && left.len() == 1;
+        self.has_ended_well = has_read_all && status.as_ref().is_ok_and(ExitStatus::success);
         let name = self.target.name();
         let problem = match status {
             Ok(status) if status.success() && left.is_empty() => return None,

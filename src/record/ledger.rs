@@ -12,7 +12,7 @@ use super::page::Page;
 use super::proof::{Batch, Bookmark, Delivered, Peeked, ReturnedBookmark};
 
 /// The fewest records that are remembered: a look back may show that many again.
-const MIN_REMEMBERED: usize = 1_000;
+const MIN_REMEMBERED: usize = 10_000;
 
 /// How far a record has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +53,7 @@ impl Ledger {
 
     /// Adds records that are written and flushed.
     pub(super) fn add(&mut self, records: impl IntoIterator<Item = Fingerprint>) {
-        for record in records {
-            if !self.contains(record) {
-                self.young.insert(record, Stage::Written);
-            }
-        }
+        self.young.extend(records.into_iter().map(|record| (record, Stage::Written)));
     }
 
     /// A target has to prove that it has committed these, which were written.
@@ -165,8 +161,8 @@ impl Ledger {
         young.extend(page.fingerprints().filter_map(|record| old.remove_entry(&record)));
     }
 
-    /// Forgets what was not shown for long, if it remembers more than so many. What waits is never
-    /// forgotten.
+    /// Forgets what no page has shown for long, if it remembers more than so many. What waits is
+    /// never forgotten: so a mode that writes more than a peek shows again has to `send` it.
     pub fn forget(&mut self, enough: usize) {
         if self.young.len() > MIN_REMEMBERED.max(enough) {
             std::mem::swap(&mut self.young, &mut self.old);

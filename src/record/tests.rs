@@ -119,13 +119,13 @@ fn a_ledger_forgets_what_was_not_shown_for_long() {
     let mut ledger = Ledger::default();
     let named = |from: usize| {
         let records: Vec<_> =
-            (from..from + 1_001).map(|id| format!(r#"{{"recordId":"{id}","recordTimeStampISO":"t"}}"#)).collect();
+            (from..from + 10_001).map(|id| format!(r#"{{"recordId":"{id}","recordTimeStampISO":"t"}}"#)).collect();
         peeked(&format!("[{}]", records.join(",")))
     };
     let first = named(0).fingerprints().next().unwrap();
     let second = named(0).fingerprints().nth(1).unwrap();
     for n in 0..3 {
-        let _ = named(2_000 * n).deliver(&mut ledger, &mut Memory::default()).unwrap();
+        let _ = named(20_000 * n).deliver(&mut ledger, &mut Memory::default()).unwrap();
         ledger.recall(&page(&[("0", "t")]));
         ledger.forget(0);
     }

@@ -266,6 +266,11 @@ mod tests {
     }
 
     #[test]
+    fn no_request_asks_for_more_than_the_settings_allow() {
+        assert_eq!(growth(MAX_RECORDS + 1).asked(Count::UpTo(1_000_000)), MAX_RECORDS);
+    }
+
+    #[test]
     fn a_stream_is_drained_although_the_service_caps_pages_silently() {
         assert_eq!(asked(30, 3, 14), [3, 6, 6, 6, 6]);
         assert_eq!(asked(30, 5, 22), [3, 6, 6, 6, 6]);

@@ -33,11 +33,12 @@ pub trait Service {
 /// How many records to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// As many as this, even if that is more than fits the limits of a page, unless the service has
-    /// failed to show so many at once.
+    /// As many as this, even if that is more than fits the limits of a page or than the settings
+    /// allow, unless the service has failed to show so many at once.
     AtOnce(usize),
-    /// As many as the page size allows, up to this. The size grows only towards the `UpTo` of the
-    /// last requests, and no request may ask for more than the settings allow (`MAX_RECORDS`).
+    /// As many as the page size that was learnt, up to this, and to what the settings allow
+    /// (`MAX_RECORDS`). The size grows after a full page, no further than the `UpTo` of that
+    /// request: so the first request with a larger one asks for the old size once more.
     UpTo(usize),
 }
 

@@ -95,6 +95,36 @@ fn no_more_than_max_pending_records_are_out() {
 }
 
 #[test]
+fn a_hundred_thousand_records_and_more_start_their_target_once() {
+    let tap = Tap::with_records(100_500);
+    let tap =
+        with_script(tap, r#"grep '^{"type":"STATE"' | tail -n 1 | sed 's/^{"type":"STATE","value":\(.*\)}$/\1/'"#);
+    let run = tap.run();
+    run.assert_drains(&tap);
+    assert_eq!(run.stderr.matches("INFO sh is started\n").count(), 1, "{}", run.stderr);
+}
+
+#[test]
+fn a_record_that_comes_late_behind_more_than_is_remembered_costs_duplicates_and_no_hang() {
+    // A look back from its time stamp on shows all that is marked, more than the run remembers.
+    for target in [false, true] {
+        let mut tap = Tap::with_records(24_000).set("pageSize", 400);
+        if target {
+            tap = with_target(tap, &["--every", "0"]);
+        }
+        tap.sandbox.script(Rule::on(Endpoint::Peek).call(55).cap(400).before(tap.write_late(EARLY, "1")));
+        tap.sandbox.script(Rule::on(Endpoint::Peek).every().cap(400));
+        let run = tap.run();
+        run.assert_drains(&tap);
+        let mut delivered = if target { committed(&tap) } else { run.written() };
+        assert!(delivered.len() < 2 * 24_001, "each is delivered twice at most: {}", delivered.len());
+        delivered.sort();
+        delivered.dedup();
+        assert_eq!(delivered.len(), 24_001, "{}", run.stderr);
+    }
+}
+
+#[test]
 fn a_slow_target_is_waited_for_and_nothing_is_marked_before_it_has_committed_it() {
     // It takes longer for a message than the tap waits for a target that acknowledges at once.
     let tap = Tap::with_records(6).set("maxPending", 2);
@@ -233,6 +263,15 @@ fn a_target_that_holds_back_its_last_state_costs_one_more_start() {
         format!("has ended well, and has acknowledged all but {} records: loading those again", again.len());
     assert_eq!(run.stderr.matches(&held_back).count(), 1, "{}", run.stderr);
     assert_eq!(run.stderr.matches("INFO streamduo-sandbox is started\n").count(), 2, "{}", run.stderr);
+}
+
+#[test]
+fn a_target_that_holds_back_the_only_state_gets_one_record_and_then_the_others() {
+    let tap = with_target(Tap::with_records(100), &["--rows", "100"]);
+    let run = tap.run();
+    run.assert_drains(&tap);
+    assert_eq!(committed(&tap), [identities(&tap.records()), identities(&tap.records())].concat());
+    assert_eq!(run.stderr.matches("INFO streamduo-sandbox is started\n").count(), 3, "{}", run.stderr);
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub struct Search {
     suspects: usize,
     /// Whether a target has got some of them since.
     is_narrowed: bool,
+    /// Whether the first target has ended well: perhaps it has only held back its STATE, so once one
+    /// record is loaded, the next target gets all the others.
+    has_ended_well: bool,
     /// Those that have failed alone.
     held: Vec<Fingerprint>,
     /// Those of them that are still unread, as far as was seen.
@@ -58,7 +61,10 @@ impl Search {
     pub fn max(&self) -> usize {
         match &self.first {
             None => usize::MAX,
-            Some(_) if self.is_narrowed && self.held.is_empty() => (self.suspects / 2).max(1),
+            Some(_) if self.is_narrowed && self.held.is_empty() => {
+                let parts = if self.has_ended_well { 1 } else { 2 };
+                (self.suspects / parts).max(1)
+            }
             Some(_) => 1,
         }
     }
@@ -94,9 +100,10 @@ impl Search {
     }
 
     /// A target has failed with these, and nothing else.
-    fn failed(&mut self, problem: &str, left: Vec<Batch>) {
+    fn failed(&mut self, problem: &str, has_ended_well: bool, left: Vec<Batch>) {
         let records: Vec<_> = left.iter().flat_map(|batch| &batch.records).copied().collect();
         self.is_narrowed = self.is_on();
+        self.has_ended_well = has_ended_well && !self.is_on();
         self.first.get_or_insert_with(|| (problem.to_owned(), left));
         if let [record] = records[..] {
             self.held.push(record);
@@ -169,7 +176,7 @@ impl ClosedLoop {
             _ => String::new(),
         };
         left.iter().for_each(|batch| run.out.take_back(batch));
-        if self.session.has_held_back() {
+        if self.session.has_held_back(left.len()) {
             let name = self.session.target().name();
             let count = records(left.iter().map(|batch| batch.records.len()).sum());
             info!("{name} has ended well, and has acknowledged all but {count}: loading those again");
@@ -181,7 +188,7 @@ impl ClosedLoop {
                     return self.put_aside(records[0], &ids[0], problem, run);
                 }
             }
-            _ => self.search.failed(&problem, left),
+            _ => self.search.failed(&problem, self.session.has_ended_well(), left),
         }
         if self.search.is_hopeless() {
             let held = records(self.search.held.len());
