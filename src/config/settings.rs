@@ -79,8 +79,6 @@ fn words<T: ValueEnum>() -> Vec<(String, String)> {
     values.map(|value| (value.get_name().to_owned(), meaning(&value))).collect()
 }
 
-const RECORDS: Kind = Integer(1..=MAX_RECORDS as u64);
-
 /// Every setting, in the order in which they are explained.
 pub static SETTINGS: [Setting; 24] = [
     required("streamId", Id, "the stream to read"),
@@ -96,7 +94,7 @@ pub static SETTINGS: [Setting; 24] = [
     optional("markBy", Choice(words::<MarkBy>), "position", "which records a mark hits"),
     optional(
         "pageSize",
-        RECORDS,
+        Integer(1..=MAX_RECORDS as u64),
         "1000",
         "with `write`, `never`, and a target that commits at once: the most records asked for in one request",
     ),
@@ -104,8 +102,8 @@ pub static SETTINGS: [Setting; 24] = [
         "maxPending",
         Integer(1..=MAX_PENDING as u64),
         "10000",
-        "with `commit`, or a target (then 500000 by default): the most records that are written and not yet committed; \
-         one request asks for at most 100000",
+        "with `commit`, or a target (then 500000 by default): the most records that are written and not yet committed \
+         (one request asks for at most 100000)",
     ),
     optional(
         "targetProof",

@@ -238,10 +238,8 @@ impl ClosedLoop {
     fn take_found(&mut self, run: &mut Run) -> Result<()> {
         let Found { read, delivered: records, ids } = self.marker.take_found();
         let written = records.len();
-        let mut sent = Ok(());
-        if written > 0 {
-            sent = self.send(Batch { records, ids, written, slipped_in: true }, run);
-        }
+        let batch = Batch { records, ids, written, slipped_in: true };
+        let sent = if written > 0 { self.send(batch, run) } else { Ok(()) };
         run.out.ledger.note_read(read);
         sent
     }

@@ -56,10 +56,12 @@ pub struct TargetSession<T> {
     when_full: Duration,
     /// Whether a target that has failed may still be running. No other one is started beside it.
     is_lost: bool,
-    /// Whether the target that was started last has acknowledged anything.
+    /// Whether the target that is running has acknowledged anything.
     has_acknowledged: bool,
-    /// Whether it has ended well, and has read everything.
+    /// Whether the last one has ended well, and has read everything; and acknowledged all but its
+    /// last batch.
     has_ended_well: bool,
+    has_held_back: bool,
 }
 
 impl<T> TargetSession<T> {
@@ -78,6 +80,7 @@ impl<T> TargetSession<T> {
             is_lost: false,
             has_acknowledged: false,
             has_ended_well: false,
+            has_held_back: false,
         }
     }
 
@@ -111,10 +114,10 @@ impl<T> TargetSession<T> {
         self.has_ended_well
     }
 
-    /// Whether it has also acknowledged all but its last batch, if so many are left: some targets
-    /// hold back a STATE that comes right behind a full batch of their own.
-    pub fn has_held_back(&self, left: usize) -> bool {
-        self.has_ended_well && self.has_acknowledged && left == 1
+    /// Whether it has also acknowledged all but its last batch: some targets hold back a STATE that
+    /// comes right behind a full batch of their own.
+    pub fn has_held_back(&self) -> bool {
+        self.has_held_back
     }
 
     /// The target.
@@ -136,7 +139,6 @@ impl<T> TargetSession<T> {
     pub fn send(&mut self, batch: T, out: &mut Output) -> Result<()> {
         // A target that has ended does not get it, and so does not acknowledge it.
         if !matches!(self.phase, Phase::Ended { .. }) {
-            self.has_acknowledged &= self.is_open();
             self.phase = Phase::Taking;
         }
         out.state.cover(json!(self.in_flight.add(batch)));
@@ -254,6 +256,8 @@ impl<T> TargetSession<T> {
         let left = self.in_flight.abandon();
         self.is_lost = status.is_err();
         self.has_ended_well = has_read_all && status.as_ref().is_ok_and(ExitStatus::success);
+        let has_acknowledged = std::mem::take(&mut self.has_acknowledged);
+        self.has_held_back = self.has_ended_well && has_acknowledged && left.len() == 1;
         let name = self.target.name();
         let problem = match status {
             Ok(status) if status.success() && left.is_empty() => return None,

@@ -133,9 +133,8 @@ impl Ledger {
         }
         if page.is_last && self.committed > 0 {
             let shown: Fingerprints = page.fingerprints().collect();
-            let unshown = self.waiting.keys().filter(|record| !shown.contains(*record));
-            let committed = unshown.filter(|record| self.waiting[*record] == Stage::Committed);
-            let gone: Vec<_> = committed.copied().collect();
+            let committed = self.waiting.iter().filter(|(_, stage)| **stage == Stage::Committed);
+            let gone: Vec<_> = committed.map(|(record, _)| *record).filter(|record| !shown.contains(record)).collect();
             self.note_read(gone);
         }
     }
@@ -175,7 +174,7 @@ impl Ledger {
     }
 
     fn set(&mut self, record: Fingerprint, stage: Stage) {
-        if matches!(stage, Stage::Written | Stage::Marked) {
+        if stage == Stage::Marked {
             self.remove(record);
             self.young.insert(record, stage);
             return;

@@ -176,7 +176,7 @@ impl ClosedLoop {
             _ => String::new(),
         };
         left.iter().for_each(|batch| run.out.take_back(batch));
-        if self.session.has_held_back(left.len()) {
+        if self.session.has_held_back() {
             let name = self.session.target().name();
             let count = records(left.iter().map(|batch| batch.records.len()).sum());
             info!("{name} has ended well, and has acknowledged all but {count}: loading those again");
